@@ -1,0 +1,95 @@
+"""The C half of covey: one I/O thread per link, no payload copied, the GIL never taken there.
+
+`Buffer` objects support the buffer protocol (writable) and own what they show.
+Engines and statuses are numbers as in src/wire/header.h; ids are (session, seq).
+"""
+from collections.abc import Sequence
+from typing import Any
+
+WIRE_VERSION: int
+ENGINE_NONE: int
+
+class LinkError(OSError):
+    """The connection could not be made or was refused; args[0] is one sentence."""
+
+class ForkedError(RuntimeError):
+    """The object belongs to the process that made it."""
+
+class Buffer:
+    """Received memory: `memoryview(b)`, writable, freed with its last view."""
+    def __len__(self) -> int: ...
+
+class Client:
+    """A client's link. All methods may be called from any thread; none calls back into Python."""
+
+    session: int      # this client's id space
+    welcome: dict[str, Any]  # {"engines": [...], "controller": {...}, "python": note|None}; filled by connect()
+
+    def __init__(self, endpoints: Sequence[str], hello: dict[str, Any], *, tls: object | None = None, session: int | None = None,
+                 resend_bytes: int = 268435456) -> None:
+        """hello: {"cluster_id", "boot_id", "python", "versions" (JSON text), "host"}; tls: capsule of covey._tls.context()."""
+    def connect(self, timeout: float) -> dict[str, Any]:
+        """Connects (GIL released), returns `welcome`; LinkError says per endpoint what was wrong. Reconnects by itself afterwards."""
+    def submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None, buffers: Sequence[Any]) -> int:
+        """Queues a TASK; returns the seq of its first item. route keys as in src/wire/route.h (after/follow: lists of (session, lo, hi)).
+        Buffers of up to 1 MiB together are copied now; larger ones are referenced until the result (or until copied for keeping)."""
+    def query(self, body: bytes) -> int:
+        """Queues a QUERY; its REPLY is fetched like a result under the returned seq (status 0: ok; buffers as in protocol.md)."""
+    def expect(self, session: int, seq: int, count: int) -> None:
+        """Announces interest in ids of another session (their results arrive as if submitted here)."""
+    def send(self, type: int, *, session: int = 0, seq: int = 0, count: int = 0, engine: int = ..., flags: int = 0, status: int = 0,
+             aux: int = 0, buffers: Sequence[Any] = ()) -> None:
+        """Queues any other message (CANCEL, SIGNAL, COMM)."""
+    def forget(self, seq: int, count: int) -> None:
+        """The result of these ids is not wanted any more: dropped when it comes; kept payloads are released."""
+    def done(self, seq: int) -> bool: ...
+    def done_count(self, seqs: Sequence[int]) -> int: ...
+    def wait(self, seqs: Sequence[int], timeout: float | None, n: int | None = None) -> bool:
+        """Waits (GIL released, signals handled every 100 ms at the latest and at once on the main thread) until n (all) of the ids are done.
+        Ids that are unknown count as done. True if so many are, False on timeout."""
+    def take(self, seq: int) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
+        """Removes and returns (status, attempt, engine, incarnation, submitted_ns, started_ns, completed_ns, received_ns, buffers), None if not done."""
+    def watch(self, seqs: Sequence[int]) -> None:
+        """When one of these gets done, poll() says so too (for callbacks and foreign waiters)."""
+    def poll(self) -> list[tuple[int, int, int, int, int, int, int, tuple[Buffer, ...]]]:
+        """What came beside results, oldest first, and empties the queue: (type, status, flags, session, seq, engine, time_ns, buffers) for
+        OUTPUT, COMM, EVENT; (RESULT, status, 0, session, seq, engine, 0, ()) for watched ids; (BYE, ...) when the link is given up;
+        EVENTs {"event": "link_lost"|"link_back", "why"} are made here."""
+    def wait_event(self, timeout: float | None) -> bool:
+        """Waits (GIL released) until poll() has something, or a wake()."""
+    def wake(self) -> None: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while poll() has something."""
+    def flushed(self, seq: int) -> bool:
+        """The user's memory of this submit is no longer read."""
+    def link_state(self) -> tuple[str, str, float]:
+        """("up"|"away"|"closed", why, since seconds of time.time())."""
+    def close(self, linger: float = 1.0) -> None: ...
+
+class Engine:
+    """An engine's link; owned by the main thread of an engine process."""
+
+    number: int
+    incarnation: int
+
+    def __init__(self, endpoint: str, hello: dict[str, Any], *, uid: int, status_fd: int, stdout_fd: int, stderr_fd: int) -> None:
+        """hello: {"cluster_id", "boot_id", "uuid", "python", "versions", "host", "number", "incarnation", "slot", "host_session", "machine"};
+        stdout_fd, stderr_fd: read ends of the capture pipes (-1: none)."""
+    def connect(self, timeout: float) -> dict[str, Any]: ...
+    def next(self, timeout: float | None) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
+        """The next thing to do (GIL released while waiting; None on timeout or a signal): (type, kind, flags, session, seq, count, attempt, engine, buffers).
+        TASK; COMM; BYE (asked to leave, or the controller is gone for good)."""
+    def begin(self, session: int, seq: int, attempt: int) -> bool:
+        """User code of this item starts now: status page, interrupt window open. False if it was cancelled meanwhile (then a RESULT was sent: skip it)."""
+    def end(self) -> None:
+        """User code has ended: interrupt window closed, capture pipes drained to OUTPUT. (Pickling comes after this.)"""
+    def result(self, status: int, buffers: Sequence[Any], count: int = 1) -> None:
+        """Sends the RESULT of [the seq of the last begin() - (count - 1) ... ]: count items that end with the last one begun; clears the status page."""
+    def output(self, kind: int, buffers: Sequence[Any]) -> None:
+        """OUTPUT of the current (or last: flagged LATE) task, after draining the capture pipes. Any thread."""
+    def comm(self, session: int, seq: int, buffers: Sequence[Any]) -> None: ...
+    def interrupted(self) -> bool:
+        """For the SIGINT handler: user code is running and this signal is meant for it (a cancel of the current item, or a signal from outside)."""
+    def fileno(self) -> int:
+        """Readable while next() has something."""
+    def close(self, linger: float = 1.0) -> None: ...

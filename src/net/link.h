@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A link: one connection that carries messages both ways. Owns its transport, its read buffer,
+ * what is queued to be sent and what is half received.
+ *
+ * Sending never blocks and never copies a payload: messages are queued with a reference and leave
+ * in as few writev() calls as possible at the end of the loop's turn. A message whose buffers are
+ * together over WIRE_INLINE_MAX leaves as CHUNK frames, round-robin with the other large ones and
+ * overtaken by every small one; CHUNK data is sent only while the peer's credit lasts. At most
+ * 256 KiB of one link move in a turn. A link never stops reading.
+ *
+ * Receiving: a chunked message is delivered when it is complete. The link returns credit to the
+ * peer when it has delivered the message, unless the owner asked for manual credit
+ * (link_set_manual_credit) and returns it itself by link_credit().
+ *
+ * PING on silence, PONG, CHUNK and CREDIT are the link's own; all other types go to on_msg. */
+#ifndef COVEY_NET_LINK_H
+#define COVEY_NET_LINK_H
+
+#include <stdbool.h>
+#include "net/loop.h"
+#include "net/transport.h"
+#include "wire/msg.h"
+
+struct link;
+
+struct link_callbacks {
+    /* The transport's handshake is done (at once for plain streams, from the next turn on). May be NULL. */
+    void (*on_ready)(struct link *l, void *arg);
+    /* A message; ownership moves to the callee. */
+    void (*on_msg)(struct link *l, struct msg *m_take, void *arg);
+    /* The link is dead (EOF, error, protocol breach, silence): called once, never from inside a
+     * call into the link. code is a cv_code, why one sentence. The callee must link_free() it, now or later. */
+    void (*on_closed)(struct link *l, int code, const char *why, void *arg);
+};
+
+#define LINK_CREDIT_DEFAULT (256ull << 20)
+
+enum link_send_flag {
+    LINK_AFTER_BULK = 1, /* leaves only after all large messages queued before it have left entirely */
+};
+
+/* Takes t. Starts the handshake from the next turn on. */
+int link_new(struct link **ret, struct loop *loop, struct transport *t_take, const struct link_callbacks *cb, void *arg) CV_CHECK;
+void link_free(struct link *l); /* closes at once, no callback; NULL is fine */
+/* Sends what is queued (at most for timeout_ns), then closes; on_closed follows with CV_ECLOSED. */
+void link_close_after_flush(struct link *l, uint64_t timeout_ns);
+
+/* Queues a message; h's lengths are set from route and payload. References payload (the caller keeps its own). */
+int link_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+              struct payload *payload, int flags) CV_CHECK;
+/* Writes now instead of at the end of the turn (for latency, where little is queued). */
+void link_flush(struct link *l);
+
+void link_set_limits(struct link *l, const struct wire_limits *limits); /* default: pre-auth limits */
+void link_set_credit(struct link *l, uint64_t bytes); /* what the peer lets us send (WELCOME); LINK_CREDIT_DEFAULT at start */
+void link_set_manual_credit(struct link *l, bool manual);
+void link_credit(struct link *l, uint64_t bytes);     /* returns credit to the peer */
+/* PING after `idle_ns` without a byte received; on_closed(CV_ETIMEOUT) after dead_ns. 0, 0: never (Unix sockets). */
+void link_set_liveness(struct link *l, uint64_t idle_ns, uint64_t dead_ns);
+
+const char *link_identity(const struct link *l); /* see transport_ops.identity */
+bool link_is_unix(const struct link *l);
+uint64_t link_queued_bytes(const struct link *l);     /* bytes queued, inline and bulk */
+uint64_t link_last_received(const struct link *l);    /* monotonic ns */
+int link_fd(const struct link *l);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A payload: the buffers of one message, immutable once built, shared by reference count (atomic:
+ * threads may hold references). Hops pass references and never look inside. */
+#ifndef COVEY_WIRE_PAYLOAD_H
+#define COVEY_WIRE_PAYLOAD_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include "base/error.h"
+
+struct slice {
+    uint8_t *data;
+    uint64_t len;
+};
+
+struct payload {
+    atomic_uint refs;
+    uint32_t nbufs;
+    uint64_t total; /* bytes of all buffers */
+    void (*release)(struct payload *p); /* frees what the slices point to, if not inline; may be NULL */
+    void *owner;                        /* for release() */
+    struct slice bufs[];
+};
+
+/* One allocation holds the payload and its bytes (buffers 16-byte aligned): for small ones. */
+int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
+/* Each buffer of 256 KiB and more in its own mapping (MADV_HUGEPAGE from 2 MiB), the others inline. */
+int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
+/* Slices that someone else owns; release(p) is called once, on the thread that drops the last reference. */
+int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
+                        void (*release)(struct payload *p), void *owner) CV_CHECK;
+/* One inline buffer with a copy of data. */
+int payload_new_copy(struct payload **ret, const void *data, size_t n) CV_CHECK;
+struct payload *payload_ref(struct payload *p); /* NULL is fine and stays NULL */
+void payload_unref(struct payload *p);          /* NULL is fine */
+
+#endif
