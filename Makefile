@@ -1,0 +1,65 @@
+# The commands for people. `make demo` and `make test` are all that a newcomer needs; each installs
+# what is missing first and is quick when nothing changed.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.build meson.options pyproject.toml
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test test-c test-python sim bench asan tsan fuzz fmt lint fresh clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: $(VENV)/.deps ## install what the build needs (apt as root, Python's into .venv), or say what is missing
+$(VENV)/.deps: tools/deps.sh tools/requirements.txt
+	@PYTHON='$(PYTHON)' tools/deps.sh $(VENV)
+
+# covey itself, built and installed into .venv
+$(VENV)/.installed: $(VENV)/.deps $(SRC)
+	@tools/install.sh $(VENV)
+
+demo: $(VENV)/.installed ## start a cluster of all cores, run a real job, stop it
+	@$(PY) examples/demo.py
+
+build/build.ninja: | $(VENV)/.deps
+	@$(VENV)/bin/meson setup build --native-file $(VENV)/meson-native.ini > build-setup.log 2>&1 || { cat build-setup.log; exit 1; }
+	@rm -f build-setup.log
+
+test: $(VENV)/.installed build/build.ninja ## every test, C and Python; the last line counts them
+	@tools/test.sh $(VENV) build
+
+test-c: build/build.ninja ## the C tests alone
+	@$(VENV)/bin/meson test -C build --print-errorlogs
+
+test-python: $(VENV)/.installed ## the Python tests alone
+	@$(PY) -m pytest -q
+
+sim: build/build.ninja ## 100,000 simulated schedules
+	@$(VENV)/bin/ninja -C build sim
+
+bench: $(VENV)/.installed ## measure covey (and stock, in an environment of its own) in one run
+	@$(PY) bench/bench.py
+
+asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
+	@tools/sanitize.sh address,undefined $(VENV)
+
+tsan: $(VENV)/.deps ## C tests under ThreadSanitizer
+	@tools/sanitize.sh thread $(VENV)
+
+fuzz: $(VENV)/.deps ## run each fuzz target for FUZZ_SECONDS (60) with libFuzzer
+	@tools/fuzz.sh $(FUZZ_SECONDS) $(VENV)
+
+fmt: $(VENV)/.deps ## format the C code
+	@git ls-files 'src/*.[ch]' 'test/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' | xargs $(VENV)/bin/clang-format -i
+
+lint: $(VENV)/.deps ## check format and Python code
+	@git ls-files 'src/*.[ch]' 'test/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' | xargs $(VENV)/bin/clang-format --dry-run -Werror
+	@$(VENV)/bin/ruff check python compat test examples bench
+
+fresh: ## the README's two commands in a new minimal Debian container (needs root, docker, debootstrap)
+	@tools/fresh.sh
+
+clean: ## remove what was built (not .venv)
+	rm -rf build build-* dist

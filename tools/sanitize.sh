@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds covey with sanitizers into an environment of its own and runs the C tests and, for
+# address,undefined, the Python system tests with the runtime preloaded.
+# usage: tools/sanitize.sh address,undefined|thread VENV
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kind=$1; venv=$(cd "$2" && pwd)
+name=${kind//,/-}
+build=build-$name
+opts=("-Db_sanitize=$kind" -Db_lundef=false)
+export PATH="$venv/bin:$PATH"
+
+[ -f "$build/build.ninja" ] || meson setup "$build" --native-file "$venv/meson-native.ini" "${opts[@]}" >/dev/null
+ninja -C "$build" >"$build/ninja.log" 2>&1 || { tail -n 60 "$build/ninja.log"; exit 1; }
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:suppressions=$PWD/tools/tsan.supp
+ASAN_OPTIONS=detect_leaks=1 meson test -C "$build" --no-rebuild --print-errorlogs --timeout-multiplier 5
+[ "$kind" = thread ] && exit 0
+
+san=$PWD/$build/venv
+if [ ! -x "$san/bin/python" ]; then
+    "$venv/bin/python" -m venv "$san"
+    "$san/bin/python" -m pip install -q --disable-pip-version-check -r tools/requirements.txt
+fi
+setup=(); for o in "${opts[@]}"; do setup+=("-Csetup-args=$o"); done
+"$san/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
+    "-Cbuild-dir=$build/wheel" "${setup[@]}" . >"$build/install.log" 2>&1 || { cat "$build/install.log"; exit 1; }
+# Python itself is not instrumented: its own leaks are none of ours.
+libs="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
+ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:log_path=$PWD/$build/asan-report COVEY_TEST_PRELOAD=1 LD_PRELOAD=$libs \
+    "$san/bin/python" -m pytest -q -ra test/system test/python --timeout=300
+if ls "$build"/asan-report* >/dev/null 2>&1; then cat "$build"/asan-report*; exit 1; fi
