@@ -1,0 +1,57 @@
+"""Fixtures for tests that start real processes: a profile folder of their own and a watch over what is left behind."""
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def ipython_dir(tmp_path):
+    """An environment whose IPYTHONDIR is new and empty; afterwards nothing of ours may still run with it."""
+    folder = tmp_path / "ipython"
+    env = dict(os.environ, IPYTHONDIR=str(folder), IPP_NONINTERACTIVE="0")
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_CONNECTION_INFO", "COVEY_EVENTS_FD"):
+        env.pop(name, None)
+    yield env
+    left = wait_gone(folder)
+    assert not left, f"processes are left: {left}"
+
+
+def processes_of(ipython_dir):
+    """{pid: command line} of live processes whose environment has this IPYTHONDIR."""
+    wanted = f"IPYTHONDIR={ipython_dir}".encode()
+    found = {}
+    for proc in Path("/proc").glob("[0-9]*"):
+        if int(proc.name) == os.getpid():
+            continue
+        try:
+            if wanted in (proc / "environ").read_bytes().split(b"\0"):
+                state = (proc / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if state != "Z":
+                    found[int(proc.name)] = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+    return found
+
+
+def wait_gone(ipython_dir, timeout=15.0):
+    """Waits until no process has this IPYTHONDIR; what is left at the deadline."""
+    deadline = time.monotonic() + timeout
+    while (left := processes_of(ipython_dir)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def wait_until(condition, timeout=20.0, what="the condition"):
+    """Polls until condition() is true and returns its value; fails at the deadline."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
+        time.sleep(0.02)
+    return value
+
+
+def files_of(ipython_dir):
+    """Run-time files below this IPYTHONDIR: connection and cluster files."""
+    return sorted(str(p.relative_to(ipython_dir)) for p in Path(ipython_dir).glob("profile_*/security/*") if p.is_file())
