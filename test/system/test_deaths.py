@@ -1,0 +1,167 @@
+"""Engines that die: exactly the task that ran fails, and it says why. Fresh engines draw different numbers."""
+import os
+import signal
+
+import covey as ipp
+import pytest
+
+from .conftest import wait_until
+
+
+@pytest.fixture
+def cluster_of(ipython_dir, monkeypatch):
+    """start(n) -> a connected client of a new cluster of n engines."""
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    clusters = []
+
+    def start(n, **kwargs):
+        cluster = ipp.Cluster(n=n, **kwargs)
+        clusters.append(cluster)
+        return cluster.start_and_connect_sync()
+
+    yield start
+    for cluster in clusters:
+        cluster.stop_cluster_sync()
+
+
+def segfault():
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_m4_a_segfault_costs_one_task_and_one_engine(cluster_of):
+    rc = cluster_of(4)
+    view = rc.load_balanced_view()
+    before = [view.apply_async(abs, -i) for i in range(50)]
+    bad = view.apply_async(segfault)
+    after = [view.apply_async(abs, -i) for i in range(50)]
+    assert [ar.get(30) for ar in before] == list(range(50))
+    assert [ar.get(30) for ar in after] == list(range(50))
+    with pytest.raises(ipp.error.EngineError) as failure:
+        bad.get(30)
+    assert "SIGSEGV" in str(failure.value)
+    wait_until(lambda: len(rc.ids) == 3, what="one engine leaving rc.ids")
+    assert sorted(rc[:].apply_sync(os.getpid)) == sorted(set(rc[:].apply_sync(os.getpid)))
+    assert len(rc.ids) == 3
+
+
+def hold(path):
+    import time
+    from pathlib import Path
+
+    Path(path).write_text("running")
+    time.sleep(600)
+
+
+def test_m4_a_kill_spares_what_had_not_started(cluster_of, tmp_path):
+    rc = cluster_of(2)
+    engine = rc.ids[0]
+    pid = rc[engine].apply_sync(os.getpid)
+    view = rc.load_balanced_view()
+    view.map_sync(abs, range(400))  # shows the scheduler that tasks are short, so that it prefetches
+    blocker = rc[rc.ids[1]].apply_async(hold, str(tmp_path / "other"))
+    wait_until((tmp_path / "other").exists, what="the other engine being busy")
+    running = rc[engine].apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    rest = [view.apply_async(abs, -i) for i in range(16)]
+    held = wait_until(lambda: rc.queue_status(engine)["tasks"], what="the engine holding prefetched tasks")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ipp.error.EngineError) as failure:
+        running.get(30)
+    assert "SIGKILL" in str(failure.value)
+    assert held and not any(ar.ready() for ar in rest)
+    blocker.cancel()
+    assert [ar.get(30) for ar in rest] == list(range(16))
+
+
+def test_m6_fresh_engines_draw_different_numbers(cluster_of):
+    rc = cluster_of(16)
+
+    def draw():
+        import random
+
+        import numpy
+
+        return random.random(), float(numpy.random.rand())
+
+    drawn = rc[:].apply_sync(draw)
+    assert len({a for a, _ in drawn}) == 16
+    assert len({b for _, b in drawn}) == 16
+
+
+def test_an_engine_that_leaves_by_itself_is_named(cluster_of):
+    rc = cluster_of(2)
+
+    def leave():
+        import os
+        import sys
+
+        print("last words", file=sys.stderr, flush=True)
+        os._exit(3)
+
+    ar = rc[rc.ids[1]].apply_async(leave)
+    with pytest.raises(ipp.error.EngineError) as failure:
+        ar.get(30)
+    text = str(failure.value)
+    assert "3" in text and "last words" in text
+
+
+def test_restart_keeps_the_number(cluster_of):
+    rc = cluster_of(2, engine_args=["--restart"])
+    engine, pid = rc.ids[1], rc[rc.ids[1]].apply_sync(os.getpid)
+    os.kill(pid, signal.SIGKILL)
+
+    def another_pid():
+        try:
+            return rc[engine].apply_sync(os.getpid) != pid
+        except (ipp.error.EngineError, IndexError):
+            return False
+
+    wait_until(another_pid, what="the engine being back under its number")
+    assert len(rc.ids) == 2
+
+
+def test_without_restart_a_dead_engine_leaves_and_says_why(cluster_of):
+    rc = cluster_of(2)
+    engine = rc.ids[1]
+    view = rc[engine]
+    os.kill(view.apply_sync(os.getpid), signal.SIGTERM)
+    wait_until(lambda: engine not in rc.ids, what="the engine leaving rc.ids")
+    with pytest.raises(ipp.error.EngineError):
+        view.apply_sync(os.getpid)
+
+
+def test_s12_a_signal_to_an_engine(cluster_of, tmp_path):
+    """SIGINT interrupts what runs and does nothing between tasks."""
+    rc = cluster_of(2)
+    engine = rc.ids[0]
+    pid = rc[engine].apply_sync(os.getpid)
+    os.kill(pid, signal.SIGINT)
+    assert rc[engine].apply_sync(os.getpid) == pid
+    ar = rc[engine].apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    os.kill(pid, signal.SIGINT)
+    with pytest.raises(ipp.error.RemoteError) as failure:
+        ar.get(30)
+    assert failure.value.ename == "KeyboardInterrupt"
+    assert rc[engine].apply_sync(os.getpid) == pid
+
+
+def test_m5_cancel_interrupts_and_abort_unqueues(cluster_of, tmp_path):
+    from concurrent.futures import CancelledError
+
+    rc = cluster_of(2)
+    view = rc[rc.ids[0]]
+    view.push({"kept": 42}, block=True)
+    running = view.apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    queued = view.apply_async(abs, -1)
+    queued.abort()
+    with pytest.raises(ipp.error.TaskAborted):
+        queued.get(10)
+    assert running.cancel()
+    with pytest.raises(CancelledError):
+        running.get(10)
+    assert view.pull("kept", block=True) == 42
