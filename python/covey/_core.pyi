@@ -1,7 +1,13 @@
 """The C half of covey: one I/O thread per link, no payload copied, the GIL never taken there.
 
 `Buffer` objects support the buffer protocol (writable) and own what they show.
-Engines and statuses are numbers as in src/wire/header.h; ids are (session, seq).
+Engines and statuses are numbers as in src/wire/header.h; ids are (session, seq). Wherever a method of Client takes a
+seq, an int means this client's own session and a tuple (session, seq) names an id of another one (after expect()).
+
+Memory of a submit or result: buffers of together at most 64 MiB are copied before the call returns, so the caller may
+change them at once and they can be sent again after a lost connection (within `resend_bytes`, oldest dropped first).
+Larger ones are referenced until they have left this process entirely (see flushed()) and then exist no more here: such a
+task ends as RESULT_LOST if the controller turns out not to have it after a reconnect.
 """
 from collections.abc import Sequence
 from typing import Any
@@ -32,14 +38,15 @@ class Client:
         """Connects (GIL released), returns `welcome`; LinkError says per endpoint what was wrong. Reconnects by itself afterwards."""
     def submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None, buffers: Sequence[Any]) -> int:
         """Queues a TASK; returns the seq of its first item. route keys as in src/wire/route.h (after/follow: lists of (session, lo, hi)).
-        Buffers of up to 1 MiB together are copied now; larger ones are referenced until the result (or until copied for keeping)."""
+        Buffers: any C- or Fortran-contiguous objects with the buffer protocol. LinkError once the link has been given up."""
     def query(self, body: bytes) -> int:
         """Queues a QUERY; its REPLY is fetched like a result under the returned seq (status 0: ok; buffers as in protocol.md)."""
     def expect(self, session: int, seq: int, count: int) -> None:
         """Announces interest in ids of another session (their results arrive as if submitted here)."""
     def send(self, type: int, *, session: int = 0, seq: int = 0, count: int = 0, engine: int = ..., flags: int = 0, status: int = 0,
-             aux: int = 0, buffers: Sequence[Any] = ()) -> None:
-        """Queues any other message (CANCEL, SIGNAL, COMM)."""
+             aux: int = 0, buffers: Sequence[Any] = ()) -> int:
+        """Queues any other message (CANCEL, SIGNAL, COMM). session 0: this client's. SIGNAL with seq 0 gets a seq of its own,
+        whose REPLY is fetched like a query's; the seq used is returned."""
     def forget(self, seq: int, count: int) -> None:
         """The result of these ids is not wanted any more: dropped when it comes; kept payloads are released."""
     def done(self, seq: int) -> bool: ...
@@ -47,24 +54,30 @@ class Client:
     def wait(self, seqs: Sequence[int], timeout: float | None, n: int | None = None) -> bool:
         """Waits (GIL released, signals handled every 100 ms at the latest and at once on the main thread) until n (all) of the ids are done.
         Ids that are unknown count as done. True if so many are, False on timeout."""
-    def take(self, seq: int) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
-        """Removes and returns (status, attempt, engine, incarnation, submitted_ns, started_ns, completed_ns, received_ns, buffers), None if not done."""
+    def take(self, seq: int) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...], int, int] | None:
+        """Removes and returns (status, attempt, engine, incarnation, submitted_ns, started_ns, completed_ns, received_ns, buffers,
+        first_seq, count), None if not done or unknown. The buffers are those of the RESULT that covered [first_seq, first_seq +
+        count): this id is its item seq - first_seq (all ids of one RESULT share its memory). status RESULT_LOST (9) with
+        JSON buffer {"ename", "evalue", ...} also says why the link was given up; then QUERYs end so, too."""
     def watch(self, seqs: Sequence[int]) -> None:
         """When one of these gets done, poll() says so too (for callbacks and foreign waiters)."""
     def poll(self) -> list[tuple[int, int, int, int, int, int, int, tuple[Buffer, ...]]]:
         """What came beside results, oldest first, and empties the queue: (type, status, flags, session, seq, engine, time_ns, buffers) for
         OUTPUT, COMM, EVENT; (RESULT, status, 0, session, seq, engine, 0, ()) for watched ids; (BYE, ...) when the link is given up;
-        EVENTs {"event": "link_lost"|"link_back", "why"} are made here."""
+        EVENTs {"event": "link_lost"|"link_back", "why"} are made here; link_back also has "welcome", the
+        JSON of the new WELCOME ({"engines", "controller"}). COMM and EVENT: JSON first, then binary buffers."""
     def wait_event(self, timeout: float | None) -> bool:
-        """Waits (GIL released) until poll() has something, or a wake()."""
+        """Waits (GIL released) until poll() has something or somebody calls wake(): True. False after timeout seconds."""
     def wake(self) -> None: ...
     def fileno(self) -> int:
         """A descriptor that is readable while poll() has something."""
     def flushed(self, seq: int) -> bool:
-        """The user's memory of this submit is no longer read."""
+        """The user's memory of this submit is no longer read. True at once for all that was copied at submit."""
     def link_state(self) -> tuple[str, str, float]:
         """("up"|"away"|"closed", why, since seconds of time.time())."""
-    def close(self, linger: float = 1.0) -> None: ...
+    def close(self, linger: float = 1.0) -> None:
+        """Sends what is queued (for at most linger seconds), closes the link, ends the I/O thread. What is pending then ends as
+        RESULT_LOST; results that have come can still be taken. Twice is fine."""
 
 class Engine:
     """An engine's link; owned by the main thread of an engine process."""
