@@ -24,22 +24,27 @@
 
 struct sched;
 
+struct sched_id {
+    uint64_t session, seq;
+};
+
 struct sched_options {
     const char *policy;     /* "leastload" (default; others come with the policy table) */
     uint32_t hwm;           /* tasks an engine may hold; 0: adaptive (16 and more for no-ops, 1 from 1 ms on) */
     uint64_t away_grace_ns; /* an away engine is dead after this (default 5 min) */
     uint64_t client_grace_ns; /* a gone client's unstarted tasks stay this long (0: for ever) */
     uint64_t seed;
+    /* How a task that is terminal, and so forgotten here, ended: asked when a SUBMIT depends on an id
+     * that is not live. Returns false for an id that was never heard of (InvalidDependency). engine:
+     * where it ran, or SCHED_ENGINE_NONE. A read of the caller's records; NULL: none are kept. */
+    bool (*outcome)(void *arg, struct sched_id id, uint8_t *ret_status, uint32_t *ret_engine);
+    void *outcome_arg;
 };
 
 /* Payloads are opaque to the scheduler. It keeps one reference per record and drops it by these. */
 struct sched_payload_ops {
     void (*ref)(void *payload);
     void (*unref)(void *payload);
-};
-
-struct sched_id {
-    uint64_t session, seq;
 };
 
 enum sched_event_type {
@@ -50,6 +55,9 @@ enum sched_event_type {
     SCHED_ENGINE_JOIN, /* a new engine, or a restarted one under its old number with a new incarnation */
     SCHED_ENGINE_AWAY, /* its link is cut */
     SCHED_ENGINE_BACK, /* the same incarnation is connected again and says what it holds */
+    SCHED_ENGINE_SYNCED, /* after each ENGINE_BACK: every RESULT that it had to send again has been handled (the
+                          * controller sends PING after WELCOME and this at the PONG). What was sent, is not held and
+                          * gave no result by now never arrived: only now is it sent or queued again */
     SCHED_ENGINE_DEAD, /* told by its host, or asked to shut down and gone */
     SCHED_ENGINE_DRAIN,/* no new balanced tasks; what it holds unstarted is taken back */
     SCHED_CLIENT_GONE,
@@ -95,7 +103,7 @@ struct sched_event {
         } submit;
         struct {
             uint8_t status;   /* enum result_status */
-            uint64_t run_ns;  /* how long user code took, for the adaptive prefetch; 0 unknown */
+            uint64_t run_ns;  /* how long user code took, all `count` items together, for the adaptive prefetch; 0 unknown */
             void *payload;    /* passed through to DELIVER, borrowed */
         } result;
         struct { /* ENGINE_BACK */
@@ -122,12 +130,14 @@ struct sched_event {
 
 enum sched_action_type {
     SCHED_SEND = 1,  /* to engine: id, count, attempt, kind, flags, payload */
-    SCHED_TAKE,      /* ask engine to give back [id, +count) of attempt if unstarted */
+    SCHED_TAKE,      /* ask engine to give back [id, +count) of attempt if unstarted (also how a sent task is aborted:
+                      * TAKE never interrupts); the engine always answers GIVE_BACK, count 0 for nothing */
     SCHED_INTERRUPT, /* ask engine to drop or interrupt [id, +count) of attempt */
     SCHED_KILL,      /* have the host kill the engine */
     SCHED_DELIVER,   /* the terminal word on [id, +count): status, payload, engine, cause */
-    SCHED_UNKNOWN,   /* CLIENT_BACK: [id, +count) was never heard of: the client must send it again */
-    SCHED_AGAIN,     /* CLIENT_BACK: [id, +count) is terminal already: hand over the stored result */
+    SCHED_UNKNOWN,   /* not emitted: only the caller's records can tell unknown from terminal, see SCHED_AGAIN */
+    SCHED_AGAIN,     /* CLIENT_BACK: [id, +count) is not live here: the caller hands over the stored results, and names
+                      * to the client those that its records don't have, which the client then submits again */
     SCHED_ENGINE_GONE, /* an away engine's grace is over: treat it as dead from now on */
 };
 
@@ -139,6 +149,10 @@ struct sched_action {
     uint32_t engine, incarnation;
     uint8_t kind, status; /* status: enum result_status */
     uint16_t flags;
+    uint32_t offset; /* SEND: id is item number `offset` of the submitted payload (a part of a range is sent again after a
+                      * split; the payload is always the whole one) */
+    uint32_t killed[3]; /* DELIVER with RESULT_ENGINE_DIED: the engines that died running it, nkilled of them */
+    uint8_t nkilled;
     void *payload; /* SEND: the task's; DELIVER: the result's (NULL when sched decided: the text says why) */
     void *cause;   /* DELIVER with RESULT_ENGINE_DIED: ENGINE_DEAD's */
     void *note;    /* the submit's */
@@ -153,8 +167,11 @@ struct sched_actions {
 
 int sched_new(struct sched **ret, const struct sched_options *o, const struct sched_payload_ops *p, struct err *e) CV_CHECK;
 void sched_free(struct sched *s);
-/* now: monotonic ns. Appends to actions (the caller clears it before). CV_EINVAL with a text for a SUBMIT that can't be
- * accepted (id in use, no targets): nothing was changed. CV_ENOMEM leaves the state as it was. */
+/* now: monotonic ns. Appends to actions (the caller clears it before). CV_EINVAL with a text for an event that can't be
+ * accepted (SUBMIT without items or targets): nothing was changed. A SUBMIT of a range of which any item is live is a
+ * client's resend and is ignored: ids are never used twice, and a range is accepted whole or not at all. The caller
+ * drops resends of what its records have as ended. CV_ENOMEM leaves the state as it was for a SUBMIT; after any other
+ * event it means that actions were lost, and the caller must end. */
 int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev, struct sched_actions *actions, struct err *e) CV_CHECK;
 void sched_actions_release(struct sched_actions *a);
 /* When TICK is due next (monotonic ns), UINT64_MAX for never. */
