@@ -1,0 +1,780 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How Python values travel: objects to lists of buffers and back.
+
+What is packed becomes a list of bytes-like objects: one pickle stream (protocol 5) and behind it the
+large buffers that the stream names (numpy arrays, bytes, memoryviews from 8 KiB up, at no copy).
+
+What travels how:
+
+=============================== ===========================================================
+a function of a module          by name: the engine imports it
+a function of ``__main__``      by value: code, defaults, closure; on the engine its globals are
+(notebook, script), a lambda,   the engine's namespace, so ``v['a'] = 5; v.apply(lambda: a)`` is 5
+anything ``@interactive``
+a class of ``__main__``         by value, unless the receiver's ``__main__`` defines that name itself
+arrays, bytes, memoryview       as they lie in memory; received arrays are always writable
+all else                        by pickle, or by cloudpickle where pickle can't
+=============================== ===========================================================
+
+Nothing live is ever cached: every task unpickles its own function, defaults, closure and arguments.
+The caches here hold code objects and their bytes only. All functions may be called from any thread.
+"""
+from __future__ import annotations
+
+import io
+import json
+import marshal
+import pickle
+import sys
+import threading
+import types
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+__all__ = [
+    "Packed", "PrePickled", "Reference", "pack_apply", "unpack_apply", "pack_value", "unpack_value", "pack_map",
+    "unpack_map", "pack_values", "unpack_values", "pack_error", "resolve_references", "use_pickle",
+    "use_cloudpickle", "use_dill", "interactive", "can", "uncan", "can_map", "uncan_map", "serialize_object",
+    "deserialize_object", "pack_apply_message", "unpack_apply_message",
+]
+
+PROTOCOL = 5
+OUT_OF_BAND = 8 << 10       # buffers from this size on travel beside the stream
+CAPTURE_WARNING = 1 << 20   # a function that carries more than this is worth a word
+EXCEPTION_MAX = 64 << 10    # a pickled exception larger than this stays at home
+PYTHON = (sys.version_info.major << 8) | sys.version_info.minor
+
+_MAIN = ("__main__", "__mp_main__")
+_CODE_CACHE = 4096
+
+
+class Packed(list):
+    """The buffers of one packed object.
+
+    ``by_value`` tells that a function's code is in it, so the receiver needs the same Python x.y.
+    """
+
+    __slots__ = ("by_value",)
+    by_value: bool
+
+
+class PrePickled:
+    """A value that is pickled once, now, and sent as those bytes each time it is used.
+
+    >>> big = PrePickled({"weights": [1, 2, 3]})
+    >>> view.apply(f, big)                          # f gets the dict
+    """
+
+    def __init__(self, obj: Any):
+        self.buffers = [bytes(b) for b in pack_value(obj)]
+
+    def __reduce__(self) -> tuple:
+        return _unpack_prepickled, tuple(self.buffers)
+
+
+def _unpack_prepickled(*buffers: bytes) -> Any:
+    return _loads([buffers[0], *map(bytearray, buffers[1:])], _context.ns)
+
+
+class Reference:
+    """Names a value in the engine's namespace: ``Reference("x")`` as an argument is the engine's own x.
+
+    expr : str
+        any expression; it is evaluated on the engine. Allowed as the function, as an argument and
+        inside lists, tuples and dicts.
+
+    >>> v["a"] = 5
+    >>> v.apply_sync(lambda x: x + 1, Reference("a"))
+    [6, 6]
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, expr: str):
+        if not isinstance(expr, str):
+            raise TypeError(f"Reference takes the text of an expression, not {type(expr).__name__}")
+        self.name = expr
+
+    def __repr__(self) -> str:
+        return f"<Reference: {self.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reference) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash((Reference, self.name))
+
+    def __reduce__(self) -> tuple:
+        return _reference, (self.name,)
+
+
+def _reference(name: str) -> Any:
+    """A reference becomes its value where a namespace is given (on engines) and itself elsewhere."""
+    ns = _context.ns
+    return Reference(name) if ns is None else eval(name, ns)
+
+
+def resolve_references(args: Sequence[Any], kwargs: Mapping[str, Any], ns: dict) -> tuple[list, dict]:
+    """Replaces references among arguments that did not come through `unpack_apply` (which resolves its own)."""
+    def one(x: Any) -> Any:
+        return eval(x.name, ns) if isinstance(x, Reference) else x
+    return [one(a) for a in args], {k: one(v) for k, v in kwargs.items()}
+
+
+def interactive(f: Callable) -> Callable:
+    """Makes a module's function behave as if typed at the prompt: by value, with the engine's globals.
+
+    >>> @ipp.interactive
+    ... def f(x):
+    ...     return a * x          # the engine's `a`
+    """
+    if isinstance(f, types.FunctionType):
+        main = sys.modules["__main__"].__dict__
+        g = types.FunctionType(f.__code__, main, f.__name__, f.__defaults__, f.__closure__)
+        g.__kwdefaults__ = f.__kwdefaults__
+        g.__annotations__ = f.__annotations__
+        g.__dict__.update(f.__dict__)
+        g.__doc__ = f.__doc__
+        f = g
+    f.__module__ = "__main__"
+    return f
+
+
+# ---------------------------------------------------------------- code objects
+
+_code_bytes: dict[int, tuple[types.CodeType, bytes]] = {}  # by id; the strong reference keeps the id true
+_code_objects: dict[bytes, types.CodeType] = {}
+
+
+def _dump_code(code: types.CodeType) -> bytes:
+    hit = _code_bytes.get(id(code))
+    if hit is not None:
+        return hit[1]
+    blob = marshal.dumps(code, 2)  # version 4 depends on reference counts: not the same bytes twice
+    if len(_code_bytes) >= _CODE_CACHE:
+        _code_bytes.clear()
+    _code_bytes[id(code)] = (code, blob)
+    return blob
+
+
+def _load_code(blob: bytes) -> types.CodeType:
+    code = _code_objects.get(blob)
+    if code is None:
+        code = marshal.loads(blob)
+        if len(_code_objects) >= _CODE_CACHE:
+            _code_objects.clear()
+        _code_objects[blob] = code
+    return code
+
+
+def _global_names(code: types.CodeType, into: set[str]) -> set[str]:
+    into.update(code.co_names)
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            _global_names(c, into)
+    return into
+
+
+# ---------------------------------------------------------------- the receiver's constructors
+
+
+class _Context(threading.local):
+    ns: dict | None = None  # the namespace that functions by value get
+
+
+_context = _Context()
+_received: "weakref.WeakSet[type]" = weakref.WeakSet()  # classes that came by value
+
+
+def _function(python: int, blob: bytes, name: str, ncells: int = 0, module: str | None = None,
+              globs: dict | None = None) -> types.FunctionType:
+    """A function by value; its cells are empty until `_fill_function`."""
+    if python != PYTHON:
+        raise TypeError(
+            f"the function {name!r} travelled as Python {python >> 8}.{python & 255} code and this is Python "
+            f"{PYTHON >> 8}.{PYTHON & 255}; put it in a module that both can import, or send a string of code")
+    if module is None:
+        g = _context.ns
+        if g is None:
+            g = sys.modules["__main__"].__dict__
+    elif globs is None:
+        __import__(module)
+        g = sys.modules[module].__dict__
+    elif module in sys.modules:
+        g = sys.modules[module].__dict__
+    else:
+        g = globs
+        g.setdefault("__name__", module)
+        g.setdefault("__builtins__", __builtins__)
+    cells = tuple([types.CellType() for _ in range(ncells)]) if ncells else None
+    f = types.FunctionType(_load_code(blob), g, name, None, cells)
+    f.__module__ = module or "__main__"
+    return f
+
+
+def _fill_function(f: types.FunctionType, state: tuple) -> None:
+    defaults, kwdefaults, cells, annotations, doc, attrs, qualname, globs = state
+    f.__defaults__ = defaults
+    f.__kwdefaults__ = kwdefaults
+    for cell, value in zip(f.__closure__ or (), cells):
+        if value is not _Empty:
+            cell.cell_contents = value
+    if annotations:
+        f.__annotations__ = annotations
+    f.__doc__ = doc
+    if attrs:
+        f.__dict__.update(attrs)
+    f.__qualname__ = qualname
+    if globs:
+        for name, value in globs.items():
+            f.__globals__.setdefault(name, value)
+
+
+class _Empty:
+    """Stands for the content of a cell that has none."""
+
+
+def _lookup_main(qualname: str) -> Any:
+    ns = _context.ns
+    obj: Any = (sys.modules["__main__"].__dict__ if ns is None else ns).get(qualname.split(".")[0])
+    for part in qualname.split(".")[1:]:
+        obj = getattr(obj, part, None)
+    return obj
+
+
+def _main_class(qualname: str, make: Callable, args: tuple) -> type:
+    """A class of the sender's `__main__`: the receiver's own of that name, else one made from what was sent."""
+    have = _lookup_main(qualname)
+    if isinstance(have, type) and have not in _received:
+        return have
+    cls = make(*args)
+    _received.add(cls)
+    return cls
+
+
+def _fill_main_class(cls: type, state: tuple) -> None:
+    if cls in _received:
+        state[1](cls, state[0])
+
+
+def _memoryview(buf: Any, fmt: str, shape: tuple) -> memoryview:
+    m = memoryview(buf).cast("B")
+    return m if fmt == "B" and len(shape) == 1 else m.cast(fmt, shape)
+
+
+# ---------------------------------------------------------------- the pickler
+
+
+class _NeedCloud(Exception):
+    """A class must travel by value: start again with the pickler that knows how."""
+
+
+class _Large:
+    """Bytes that should travel beside the stream (pickle itself would copy them into it)."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray):
+        self.data = data
+
+    def __reduce__(self) -> tuple:
+        return type(self.data), (pickle.PickleBuffer(self.data),)
+
+
+def _large(x: Any) -> Any:
+    t = type(x)
+    if (t is bytes or t is bytearray) and len(x) >= OUT_OF_BAND:
+        return _Large(x)
+    return x
+
+
+def _large_within(x: Any) -> Any:
+    """Like `_large`, one level deep: for pushed dicts and lists of pulled values."""
+    t = type(x)
+    if t is bytes or t is bytearray:
+        return _large(x)
+    if t is dict and len(x) <= 64:
+        return {k: _large(v) for k, v in x.items()}
+    if (t is list or t is tuple) and len(x) <= 64:
+        return t([_large(v) for v in x])
+    return x
+
+
+def _reduce_memoryview(m: memoryview) -> tuple:
+    data: Any = m if m.c_contiguous else m.tobytes()
+    return _memoryview, (pickle.PickleBuffer(data), m.format, m.shape)
+
+
+class _Borrowed:
+    """Shows a read-only array's memory as writable, so that the receiver's copy is. Nothing writes here."""
+
+    def __init__(self, array: Any):
+        self.array = array
+        self.__array_interface__ = dict(array.__array_interface__,
+                                        data=(array.__array_interface__["data"][0], False))
+
+
+def _reduce_array(a: Any) -> Any:
+    if a.dtype.hasobject:
+        return NotImplemented
+    if a.nbytes < OUT_OF_BAND:
+        return NotImplemented if a.flags.writeable else a.copy().__reduce_ex__(PROTOCOL)
+    if not (a.flags.c_contiguous or a.flags.f_contiguous):
+        return a.copy(order="C").__reduce_ex__(PROTOCOL)
+    if not a.flags.writeable:
+        numpy = sys.modules["numpy"]
+        a = numpy.asarray(_Borrowed(a)).view(a.dtype)
+        return a.__reduce_ex__(PROTOCOL)
+    return NotImplemented
+
+
+def _installed(module: types.ModuleType | None) -> bool:
+    """Engines can import this module as well: it belongs to Python or to an installed package."""
+    file = getattr(module, "__file__", None)
+    return module is not None and (
+        file is None or "site-packages" in file or "dist-packages" in file
+        or file.startswith((sys.base_prefix, sys.prefix)))
+
+
+def _warn_capture(f: types.FunctionType, name: str, value: Any) -> None:
+    size = getattr(value, "nbytes", None)
+    if not isinstance(size, int):
+        size = sys.getsizeof(value, 0)
+    if size > CAPTURE_WARNING:
+        warnings.warn(
+            f"the function {f.__qualname__!r} carries {name!r} ({size / 2**20:.0f} MiB) with each task; "
+            f"push it once (view.push({{{name!r}: …}})) and pass Reference({name!r})", stacklevel=2)
+
+
+def _reduce_function(f: types.FunctionType) -> tuple:
+    code = f.__code__
+    module: str | None = f.__module__
+    globs = None
+    if module is None or module in _MAIN:
+        module = None
+    elif not _installed(sys.modules.get(module)):
+        globs = {n: f.__globals__[n] for n in _global_names(code, set()) if n in f.__globals__}
+    closure = f.__closure__
+    cells: tuple = ()
+    if closure:
+        values = []
+        for name, cell in zip(code.co_freevars, closure):
+            try:
+                values.append(cell.cell_contents)
+            except ValueError:
+                values.append(_Empty)
+            else:
+                _warn_capture(f, name, values[-1])
+        cells = tuple(values)
+    args: tuple = (PYTHON, _dump_code(code), f.__name__)
+    if closure or module:
+        args += (len(cells), module)
+        if globs is not None:
+            args += ({},)
+    if (closure is None and f.__defaults__ is None and f.__kwdefaults__ is None and not globs
+            and not f.__dict__ and not f.__annotations__ and f.__qualname__ == f.__name__
+            and f.__doc__ is _code_doc(code)):
+        return _function, args
+    if f.__defaults__:
+        names = code.co_varnames[:code.co_argcount][-len(f.__defaults__):]
+        for name, value in zip(names, f.__defaults__):
+            _warn_capture(f, name, value)
+    state = (f.__defaults__, f.__kwdefaults__, cells, f.__annotations__, f.__doc__, f.__dict__ or None,
+             f.__qualname__, globs)
+    return _function, args, state, None, None, _fill_function
+
+
+def _code_doc(code: types.CodeType) -> str | None:
+    first = code.co_consts[0] if code.co_consts else None
+    return first if isinstance(first, str) else None
+
+
+def _by_name(f: types.FunctionType) -> bool:
+    """The receiver can import this function."""
+    module = f.__module__
+    if module is None or module in _MAIN:
+        return False
+    obj: Any = sys.modules.get(module)
+    qualname = f.__qualname__
+    if "." not in qualname:
+        return getattr(obj, qualname, None) is f
+    for part in qualname.split("."):
+        obj = getattr(obj, part, None)
+    return obj is f
+
+
+class _Pickler(pickle.Pickler):
+    by_value = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        t = type(obj)
+        if t is types.FunctionType:
+            if _by_name(obj):
+                return NotImplemented
+            self.by_value = True
+            return _reduce_function(obj)
+        if t is memoryview:
+            return _reduce_memoryview(obj)
+        if t.__name__ == "ndarray" and t.__module__ == "numpy":
+            return _reduce_array(obj)
+        if isinstance(obj, type) and obj.__module__ in _MAIN:
+            raise _NeedCloud
+        return NotImplemented
+
+
+def _cloud_pickler() -> type:
+    """The pickler for what plain pickle can't: cloudpickle's with the same rules for functions first."""
+    global _CloudPickler
+    if _CloudPickler is None:
+        import cloudpickle
+
+        class CloudPickler(cloudpickle.Pickler):
+            by_value = False
+
+            def reducer_override(self, obj: Any) -> Any:
+                t = type(obj)
+                if t is types.FunctionType:
+                    if _by_name(obj):
+                        return NotImplemented
+                    self.by_value = True
+                    return _reduce_function(obj)
+                if t is memoryview:
+                    return _reduce_memoryview(obj)
+                if t.__name__ == "ndarray" and t.__module__ == "numpy":
+                    return _reduce_array(obj)
+                r = super().reducer_override(obj)
+                if isinstance(obj, type) and isinstance(r, tuple):
+                    self.by_value = True
+                    if obj.__module__ in _MAIN and len(r) == 6:
+                        make, args, state, _, _, fill = r
+                        return _main_class, (obj.__qualname__, make, args), (state, fill), None, None, _fill_main_class
+                return r
+
+        _CloudPickler = CloudPickler
+    return _CloudPickler
+
+
+_CloudPickler: type | None = None
+
+
+def _dump(kind: type, obj: Any) -> Packed:
+    packed = Packed()
+    packed.append(None)
+
+    def beside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        packed.append(raw)
+        return False
+
+    out = io.BytesIO()
+    pickler = kind(out, PROTOCOL, buffer_callback=beside)
+    pickler.dump(obj)
+    packed[0] = out.getvalue()
+    packed.by_value = pickler.by_value
+    return packed
+
+
+def _dump_default(obj: Any) -> Packed:
+    try:
+        return _dump(_Pickler, obj)
+    except Exception:  # any: __reduce__ is user code
+        return _dump(_cloud_pickler(), obj)
+
+
+def _dump_cloudpickle(obj: Any) -> Packed:
+    import cloudpickle
+
+    class Plain(cloudpickle.Pickler):
+        by_value = True
+    return _dump(Plain, obj)
+
+
+def _dump_dill(obj: Any) -> Packed:
+    import dill  # type: ignore[import-not-found]
+
+    packed = Packed([dill.dumps(obj, protocol=PROTOCOL)])
+    packed.by_value = True
+    return packed
+
+
+_dumper: Callable[[Any], Packed] = _dump_default
+
+
+def use_pickle() -> None:
+    """Back to covey's own way (pickle, code by value, cloudpickle where needed). See `use_cloudpickle`."""
+    global _dumper
+    _dumper = _dump_default
+
+
+def use_cloudpickle() -> None:
+    """Packs all with cloudpickle: functions carry the globals that they use.
+
+    Switches this process alone; `DirectView.use_cloudpickle` does it on engines too.
+    """
+    global _dumper
+    import cloudpickle  # noqa: F401  (fail here, not at the first task)
+    _dumper = _dump_cloudpickle
+
+
+def use_dill() -> None:
+    """Packs all with dill (``pip install dill``). Switches this process alone."""
+    global _dumper
+    import dill  # type: ignore[import-not-found]  # noqa: F401
+    _dumper = _dump_dill
+
+
+def _fails(obj: Any) -> bool:
+    try:
+        _dumper(obj)
+    except Exception:
+        return True
+    return False
+
+
+def _find_culprit(obj: Any, path: str, depth: int = 0) -> str:
+    """The path of the smallest part of `obj` that can't be packed."""
+    if depth < 12:
+        parts: Iterable[tuple[str, Any]] = ()
+        if isinstance(obj, dict):
+            parts = [(f"{path}[{k!r}]", v) for k, v in obj.items()]
+        elif isinstance(obj, (list, tuple)):
+            parts = [(f"{path}[{i}]", v) for i, v in enumerate(obj)]
+        elif isinstance(obj, types.FunctionType):
+            cells = [(n, c) for n, c in zip(obj.__code__.co_freevars, obj.__closure__ or ())]
+            parts = [(f"{path}'s variable {n!r}", c.cell_contents) for n, c in cells if _filled(c)]
+            names = obj.__code__.co_varnames[:obj.__code__.co_argcount]
+            parts += [(f"{path}'s default {n!r}", v) for n, v in zip(reversed(names), reversed(obj.__defaults__ or ()))]
+        elif isinstance(getattr(obj, "__dict__", None), dict) and not isinstance(obj, (type, types.ModuleType)):
+            parts = [(f"{path}.{k}", v) for k, v in vars(obj).items()]
+        for name, part in parts:
+            if _fails(part):
+                return _find_culprit(part, name, depth + 1)
+    return path
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(error: Exception, parts: Iterable[tuple[str, Any]]) -> Exception:
+    path = next((_find_culprit(obj, name) for name, obj in parts if _fails(obj)), None)
+    if path is None:
+        return error
+    kind = type(error) if type(error) in (TypeError, AttributeError, pickle.PicklingError) else pickle.PicklingError
+    return kind(f"can't send {path}: {error}")
+
+
+def _loads(buffers: Sequence[Any], ns: dict | None) -> Any:
+    context = _context
+    before = context.ns
+    context.ns = ns
+    try:
+        if len(buffers) == 1:
+            return pickle.loads(buffers[0])
+        return pickle.loads(buffers[0], buffers=buffers[1:])
+    finally:
+        context.ns = before
+
+
+# ---------------------------------------------------------------- calls and values
+
+
+def pack_apply(f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Packed:
+    """Packs a call. Raises TypeError or PicklingError that names the part that can't travel (``args[1]['lock']``)."""
+    args = tuple([_large(a) for a in args])
+    kwargs = {k: _large(v) for k, v in kwargs.items()} if kwargs else {}
+    try:
+        return _dumper((f, args, kwargs))
+    except Exception as e:
+        parts = [("the function", f), *((f"args[{i}]", a) for i, a in enumerate(args)),
+                 *((f"kwargs[{k!r}]", v) for k, v in kwargs.items())]
+        raise _refuse(e, parts) from e
+
+
+def unpack_apply(buffers: Sequence[Any], ns: dict) -> tuple[Any, tuple, dict]:
+    """(f, args, kwargs) of a packed call; functions by value get `ns` as globals, references their values in it."""
+    return _loads(buffers, ns)
+
+
+def pack_value(obj: Any) -> Packed:
+    """Packs one value."""
+    try:
+        return _dumper(_large_within(obj))
+    except Exception as e:
+        raise _refuse(e, [("the value", obj)]) from e
+
+
+def unpack_value(buffers: Sequence[Any], ns: dict | None = None) -> Any:
+    """The value of `pack_value`. Without `ns` functions by value get this process's ``__main__``."""
+    return _loads(buffers, ns)
+
+
+_SIMPLE = frozenset({int, float, bool, complex, str, type(None)})
+
+
+def _pack_items(streams: Iterable[Sequence[Any]], first: list) -> Packed:
+    """One stream that names the items' streams, then all their buffers; `first` goes in front."""
+    index: list[Any] = []
+    rest: list[Any] = []
+    by_value = False
+    for s in streams:
+        by_value = by_value or getattr(s, "by_value", False)
+        if len(s) == 1:
+            index.append(s[0])
+        else:
+            index.append((s[0], len(s) - 1))
+            rest += s[1:]
+    packed = Packed([*first, pickle.dumps(tuple([_plain(e) for e in index]), PROTOCOL), *rest])
+    packed.by_value = by_value
+    return packed
+
+
+def _plain(entry: Any) -> Any:
+    if type(entry) is bytes:
+        return entry
+    if type(entry) is tuple:
+        return bytes(entry[0]), entry[1]
+    return bytes(entry)
+
+
+def _item_buffers(buffers: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    at = 1
+    for entry in pickle.loads(buffers[0]):
+        if type(entry) is tuple:
+            stream, n = entry
+            yield [stream, *buffers[at:at + n]]
+            at += n
+        else:
+            yield (entry,)
+
+
+def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
+    """Packs one function and a range of calls: `items` are the tuples of their positional arguments."""
+    try:
+        function = _dumper(f)
+    except Exception as e:
+        raise _refuse(e, [("the function", f)]) from e
+    if len(function) > 1:  # its buffers would have no place: inline them
+        function = Packed([_inline(function)])
+        function.by_value = True
+    simple, dumps = _SIMPLE, pickle.dumps
+
+    def streams() -> Iterator[Sequence[Any]]:
+        for i, args in enumerate(items):
+            if all([type(a) in simple for a in args]):
+                yield (dumps(args, PROTOCOL),)
+                continue
+            try:
+                yield _dumper(tuple([_large(a) for a in args]))
+            except Exception as e:
+                raise _refuse(e, ((f"item {i}, argument {k}", a) for k, a in enumerate(args))) from e
+
+    packed = _pack_items(streams(), [function[0]])
+    packed.by_value = packed.by_value or function.by_value
+    return packed
+
+
+def _inline(packed: Packed) -> bytes:
+    """One stream with the buffers inside."""
+    return pickle.dumps(_Inlined([bytes(b) for b in packed]), PROTOCOL)
+
+
+class _Inlined:
+    def __init__(self, buffers: list[bytes]):
+        self.buffers = buffers
+
+    def __reduce__(self) -> tuple:
+        return _unpack_prepickled, tuple(self.buffers)
+
+
+def unpack_map(buffers: Sequence[Any], ns: dict) -> Iterator[tuple[Any, tuple]]:
+    """(f, args) of each item in turn, unpickled as it is asked for, the function anew each time."""
+    function = buffers[:1]
+    for item in _item_buffers(buffers[1:]):
+        yield _loads(function, ns), _loads(item, ns)
+
+
+def pack_values(values: Iterable[Sequence[Any]]) -> Packed:
+    """The RESULT of a range: joins what `pack_value` gave for each of its items, in order."""
+    return _pack_items(values, [])
+
+
+def unpack_values(buffers: Sequence[Any], ns: dict | None = None) -> list:
+    """The values of `pack_values`, in order."""
+    return [_loads(item, ns) for item in _item_buffers(buffers)]
+
+
+def split_values(buffers: Sequence[Any]) -> list[Sequence[Any]]:
+    """The packed values of `pack_values`, each for `unpack_value`."""
+    return list(_item_buffers(buffers))
+
+
+def pack_error(exc: BaseException, engine_info: Mapping[str, Any], tb_lines: Sequence[str]) -> list[bytes]:
+    """An exception for `error.unpack_error`: JSON for people, then the exception itself if it can travel.
+
+    engine_info : {"engine_uuid", "engine_id", "method"}
+    tb_lines : the formatted traceback
+    """
+    try:
+        evalue = str(exc)
+    except Exception as e:
+        evalue = f"<no text: str() raised {type(e).__name__}>"
+    body = {"ename": type(exc).__name__, "evalue": evalue, "traceback": [str(t) for t in tb_lines],
+            "engine_info": dict(engine_info)}
+    buffers = [json.dumps(body, default=str).encode("utf-8", "backslashreplace")]
+    try:
+        stream = _dumper(exc)
+        if len(stream) == 1 and len(stream[0]) <= EXCEPTION_MAX:
+            buffers.append(stream[0])
+    except Exception:
+        pass  # people still get name, text and traceback
+    return buffers
+
+
+# ---------------------------------------------------------------- names that programs know from stock
+
+
+def can(obj: Any) -> Packed:
+    """Packs an object; `uncan` gives it back."""
+    return pack_value(obj)
+
+
+def uncan(packed: Any, g: dict | None = None) -> Any:
+    """The object of `can`; functions by value get `g` as globals. What was not packed is returned as it is."""
+    return unpack_value(packed, g) if isinstance(packed, Packed) else packed
+
+
+can_map: dict[Any, Any] = {}
+uncan_map: dict[Any, Any] = {}
+
+
+def serialize_object(obj: Any, *_: Any, **__: Any) -> list:
+    """Buffers of an object: ``serialize_object(np.ones(9999))`` gives two."""
+    return pack_value(obj)
+
+
+def deserialize_object(buffers: Sequence[Any], g: dict | None = None) -> tuple[Any, list]:
+    """(object, buffers that are left) of `serialize_object`."""
+    return unpack_value([buffers[0], *map(_writable, buffers[1:])], g), []
+
+
+def _writable(buffer: Any) -> Any:
+    return bytearray(buffer) if memoryview(buffer).readonly else buffer
+
+
+def pack_apply_message(f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *_: Any, **__: Any) -> list:
+    """Another name of `pack_apply`."""
+    return pack_apply(f, args, kwargs)
+
+
+def unpack_apply_message(buffers: Sequence[Any], g: dict | None = None, copy: bool = True) -> tuple[Any, tuple, dict]:
+    """Another name of `unpack_apply`."""
+    return unpack_apply(buffers, {} if g is None else g)
