@@ -96,8 +96,10 @@ class Engine:
         """User code of this item starts now: status page, interrupt window open. False if it was cancelled meanwhile (then a RESULT was sent: skip it)."""
     def end(self) -> None:
         """User code has ended: interrupt window closed, capture pipes drained to OUTPUT. (Pickling comes after this.)"""
-    def result(self, status: int, buffers: Sequence[Any], count: int = 1) -> None:
-        """Sends the RESULT of [the seq of the last begin() - (count - 1) ... ]: count items that end with the last one begun; clears the status page."""
+    def result(self, status: int, buffers: Sequence[Any], count: int = 1, skip: int = 0) -> None:
+        """Sends the RESULT of [the seq of the last begin() - (count - 1) ... ]: count items that end with the last one begun; clears the status page.
+        skip=1: the range ends one item before the one begun last (a map's item failed: what was finished before it goes first); the page stays.
+        A begin() that returned False does not count as begun here."""
     def output(self, kind: int, buffers: Sequence[Any]) -> None:
         """OUTPUT of the current (or last: flagged LATE) task, after draining the capture pipes. Any thread."""
     def comm(self, session: int, seq: int, buffers: Sequence[Any]) -> None: ...
