@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See index.h. */
+#include "store/index.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void index_release(struct index *x)
+{
+    free(x->v);
+    memset(x, 0, sizeof(*x));
+}
+
+size_t index_seek(const struct index *x, uint64_t seq)
+{
+    size_t lo = 0, hi = x->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (x->v[mid].hi <= seq)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct store_record *index_find(const struct index *x, uint64_t seq)
+{
+    size_t i = index_seek(x, seq);
+
+    return i < x->n && x->v[i].lo <= seq ? x->v[i].record : NULL;
+}
+
+static void squeeze(struct index *x)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < x->n; i++)
+        if (x->v[i].record)
+            x->v[n++] = x->v[i];
+    x->n = n;
+    x->holes = 0;
+}
+
+int index_insert(struct index *x, struct store_record *r)
+{
+    if (x->holes > 32 && x->holes > x->n / 2)
+        squeeze(x);
+    size_t at = index_seek(x, r->lo);
+    for (size_t i = at; i < x->n && x->v[i].lo < r->hi; i++)
+        if (x->v[i].record)
+            return CV_EEXIST;
+    if (at < x->n && x->v[at].lo < r->hi) { /* holes lie there: an expired id comes again */
+        squeeze(x);
+        at = index_seek(x, r->lo);
+    }
+    if (x->n == x->cap) {
+        size_t cap = x->cap ? x->cap * 2 : 8;
+        struct index_slot *v = realloc(x->v, cap * sizeof(*v));
+        if (!v)
+            return CV_ENOMEM;
+        x->v = v;
+        x->cap = cap;
+    }
+    memmove(x->v + at + 1, x->v + at, (x->n - at) * sizeof(*x->v));
+    x->v[at] = (struct index_slot){r->lo, r->hi, r};
+    x->n++;
+    return CV_OK;
+}
+
+static struct index_slot *slot_of(struct index *x, uint64_t lo)
+{
+    size_t i = index_seek(x, lo);
+
+    assert(i < x->n && x->v[i].lo == lo);
+    return &x->v[i];
+}
+
+void index_remove(struct index *x, const struct store_record *r)
+{
+    struct index_slot *s = slot_of(x, r->lo);
+
+    assert(s->record == r);
+    s->record = NULL;
+    if (s == &x->v[x->n - 1])
+        x->n--;
+    else
+        x->holes++;
+}
+
+void index_update(struct index *x, uint64_t old_lo, struct store_record *r)
+{
+    struct index_slot *s = slot_of(x, old_lo);
+
+    s->lo = r->lo;
+    s->hi = r->hi;
+}
