@@ -6,6 +6,7 @@
 #define COVEY_WIRE_PAYLOAD_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
 

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Payloads (payload.h). References are counted atomically: any thread may take and drop them; the
+ * thread that drops the last one frees. Lengths come from headers that passed header_decode(). */
+#include "wire/payload.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ALIGN 16u
+#define MAP_MIN (256u << 10)
+#define HUGE_MIN (2u << 20)
+
+static uint64_t aligned(uint64_t n)
+{
+    return (n + ALIGN - 1) & ~(uint64_t)(ALIGN - 1);
+}
+
+/* Space for the struct, the slices and `bytes` behind them. */
+static struct payload *allocate(uint32_t nbufs, uint64_t bytes, uint8_t **ret_data)
+{
+    uint64_t head = aligned(sizeof(struct payload) + (uint64_t)nbufs * sizeof(struct slice));
+    if (bytes > SIZE_MAX - head)
+        return NULL;
+    struct payload *p = malloc(head + bytes);
+    if (!p)
+        return NULL;
+    *p = (struct payload){.nbufs = nbufs};
+    atomic_init(&p->refs, 1);
+    *ret_data = (uint8_t *)p + head;
+    return p;
+}
+
+/* Sum of what stays inline (buffers below `map_min`), false on overflow. */
+static bool inline_bytes(uint32_t nbufs, const uint64_t *lens, uint64_t map_min, uint64_t *ret)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < nbufs; i++) {
+        if (lens[i] >= map_min)
+            continue;
+        if (lens[i] > UINT64_MAX - ALIGN || aligned(lens[i]) > UINT64_MAX - sum)
+            return false;
+        sum += aligned(lens[i]);
+    }
+    *ret = sum;
+    return true;
+}
+
+int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
+{
+    uint64_t bytes;
+    uint8_t *data;
+    if (!inline_bytes(nbufs, lens, UINT64_MAX, &bytes))
+        return CV_ENOMEM;
+    struct payload *p = allocate(nbufs, bytes, &data);
+    if (!p)
+        return CV_ENOMEM;
+    for (uint32_t i = 0; i < nbufs; i++) {
+        p->bufs[i] = (struct slice){data, lens[i]};
+        data += aligned(lens[i]);
+        p->total += lens[i];
+    }
+    *ret = p;
+    return CV_OK;
+}
+
+static void release_maps(struct payload *p)
+{
+    for (uint32_t i = 0; i < p->nbufs; i++)
+        if (p->bufs[i].len >= MAP_MIN && p->bufs[i].data)
+            munmap(p->bufs[i].data, p->bufs[i].len);
+}
+
+static uint8_t *map_buffer(uint64_t len)
+{
+    void *m = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED)
+        return NULL;
+    if (len >= HUGE_MIN)
+        madvise(m, len, MADV_HUGEPAGE);
+    return m;
+}
+
+int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
+{
+    uint64_t bytes;
+    uint8_t *data;
+    if (!inline_bytes(nbufs, lens, MAP_MIN, &bytes))
+        return CV_ENOMEM;
+    struct payload *p = allocate(nbufs, bytes, &data);
+    if (!p)
+        return CV_ENOMEM;
+    p->release = release_maps;
+    for (uint32_t i = 0; i < nbufs; i++)
+        p->bufs[i] = (struct slice){NULL, lens[i]};
+    for (uint32_t i = 0; i < nbufs; i++) {
+        p->total += lens[i];
+        if (lens[i] < MAP_MIN) {
+            p->bufs[i].data = data;
+            data += aligned(lens[i]);
+        } else if (!(p->bufs[i].data = map_buffer(lens[i]))) {
+            payload_unref(p);
+            return CV_ENOMEM;
+        }
+    }
+    *ret = p;
+    return CV_OK;
+}
+
+int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
+                        void (*release)(struct payload *p), void *owner)
+{
+    uint8_t *data;
+    struct payload *p = allocate(nbufs, 0, &data);
+    if (!p)
+        return CV_ENOMEM;
+    for (uint32_t i = 0; i < nbufs; i++) {
+        p->bufs[i] = bufs[i];
+        p->total += bufs[i].len;
+    }
+    p->release = release;
+    p->owner = owner;
+    *ret = p;
+    return CV_OK;
+}
+
+int payload_new_copy(struct payload **ret, const void *data, size_t n)
+{
+    uint64_t len = n;
+    struct payload *p;
+    int rc = payload_new_inline(&p, 1, &len);
+    if (rc)
+        return rc;
+    if (n)
+        memcpy(p->bufs[0].data, data, n);
+    *ret = p;
+    return CV_OK;
+}
+
+struct payload *payload_ref(struct payload *p)
+{
+    if (p)
+        atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+    return p;
+}
+
+void payload_unref(struct payload *p)
+{
+    if (!p)
+        return;
+    unsigned before = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
+    assert(before > 0);
+    if (before > 1)
+        return;
+    if (p->release)
+        p->release(p);
+    free(p);
+}
