@@ -10,18 +10,21 @@
 
 struct connector;
 
-/* Makes the transport of a connected TCP descriptor: the TLS factory, or plain for tests. Takes fd. */
+/* Makes the transport of a connected TCP descriptor: the TLS factory, or plain for tests. Takes fd.
+ */
 struct transport_factory {
     int (*make)(void *arg, int fd_take, struct transport **ret, struct err *e);
     void *arg;
 };
 
-/* link: a ready link (its handshake is done) with no callbacks yet: the callee calls link_set_callbacks()
- * before returning. On failure link is NULL and why names each endpoint and what was wrong there. Called once. */
+/* link: a ready link (its handshake is done) with no callbacks yet: the callee calls
+ * link_set_callbacks() before returning. On failure link is NULL and why names each endpoint and
+ * what was wrong there. Called once. */
 typedef void (*connect_cb)(void *arg, struct link *link_take, int code, const char *why);
 
 int connector_new(struct connector **ret, struct loop *l, const char *const *endpoints, uint32_t n,
-                  const struct transport_factory *tcp, uint64_t timeout_ns, connect_cb cb, void *arg, struct err *e) CV_CHECK;
+                  const struct transport_factory *tcp, uint64_t timeout_ns, connect_cb cb,
+                  void *arg, struct err *e) CV_CHECK;
 void connector_free(struct connector *c); /* cancels without a callback; NULL is fine */
 void link_set_callbacks(struct link *l, const struct link_callbacks *cb, void *arg);
 

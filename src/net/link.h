@@ -25,44 +25,56 @@
 struct link;
 
 struct link_callbacks {
-    /* The transport's handshake is done (at once for plain streams, from the next turn on). May be NULL. */
+    /* The transport's handshake is done (at once for plain streams, from the next turn on). May be
+     * NULL. */
     void (*on_ready)(struct link *l, void *arg);
     /* A message; ownership moves to the callee. */
     void (*on_msg)(struct link *l, struct msg *m_take, void *arg);
     /* The link is dead (EOF, error, protocol breach, silence): called once, never from inside a
-     * call into the link. code is a cv_code, why one sentence. The callee must link_free() it, now or later. */
+     * call into the link. code is a cv_code, why one sentence. The callee must link_free() it, now
+     * or later. */
     void (*on_closed)(struct link *l, int code, const char *why, void *arg);
 };
 
 #define LINK_CREDIT_DEFAULT (256ull << 20)
 
 enum link_send_flag {
-    LINK_AFTER_BULK = 1, /* leaves only after all large messages queued before it have left entirely */
+    LINK_AFTER_BULK =
+        1, /* leaves only after all large messages queued before it have left entirely */
 };
 
 /* Takes t. Starts the handshake from the next turn on. */
-int link_new(struct link **ret, struct loop *loop, struct transport *t_take, const struct link_callbacks *cb, void *arg) CV_CHECK;
+int link_new(struct link **ret, struct loop *loop, struct transport *t_take,
+             const struct link_callbacks *cb, void *arg) CV_CHECK;
 void link_free(struct link *l); /* closes at once, no callback; NULL is fine */
-/* Sends what is queued (at most for timeout_ns), then closes; on_closed follows with CV_ECLOSED. */
+/* Sends what is queued (at most for timeout_ns), then closes; on_closed follows with CV_ECLOSED.
+ * Messages that arrive meanwhile are dropped. */
 void link_close_after_flush(struct link *l, uint64_t timeout_ns);
 
-/* Queues a message; h's lengths are set from route and payload. References payload (the caller keeps its own). */
+/* Queues a message; h's lengths are set from route and payload. References payload (the caller
+ * keeps its own). */
 int link_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
               struct payload *payload, int flags) CV_CHECK;
 /* Writes now instead of at the end of the turn (for latency, where little is queued). */
 void link_flush(struct link *l);
 
-void link_set_limits(struct link *l, const struct wire_limits *limits); /* default: pre-auth limits */
-void link_set_credit(struct link *l, uint64_t bytes); /* what the peer lets us send (WELCOME); LINK_CREDIT_DEFAULT at start */
+void link_set_limits(struct link *l,
+                     const struct wire_limits *limits); /* default: pre-auth limits */
+void link_set_credit(
+    struct link *l,
+    uint64_t bytes); /* what the peer lets us send (WELCOME); LINK_CREDIT_DEFAULT at start */
+/* What we let the peer send (our own WELCOME); LINK_CREDIT_DEFAULT at start. More is a breach. */
+void link_set_window(struct link *l, uint64_t bytes);
 void link_set_manual_credit(struct link *l, bool manual);
-void link_credit(struct link *l, uint64_t bytes);     /* returns credit to the peer */
-/* PING after `idle_ns` without a byte received; on_closed(CV_ETIMEOUT) after dead_ns. 0, 0: never (Unix sockets). */
+void link_credit(struct link *l, uint64_t bytes); /* returns credit to the peer */
+/* PING after `idle_ns` without a byte received; on_closed(CV_ETIMEOUT) after dead_ns. 0, 0: never
+ * (Unix sockets). */
 void link_set_liveness(struct link *l, uint64_t idle_ns, uint64_t dead_ns);
 
 const char *link_identity(const struct link *l); /* see transport_ops.identity */
 bool link_is_unix(const struct link *l);
-uint64_t link_queued_bytes(const struct link *l);     /* bytes queued, inline and bulk */
-uint64_t link_last_received(const struct link *l);    /* monotonic ns */
+uint64_t link_queued_bytes(const struct link *l);  /* bytes queued, inline and bulk */
+uint64_t link_last_received(const struct link *l); /* monotonic ns */
 int link_fd(const struct link *l);
 
 #endif

@@ -15,13 +15,14 @@ struct timer;
 struct watch;
 
 int loop_new(struct loop **ret) CV_CHECK;
-void loop_free(struct loop *l);  /* all timers, watches and links must be gone */
-int loop_run(struct loop *l);    /* until loop_stop(); CV_OK */
+void loop_free(struct loop *l); /* all timers, watches and links must be gone */
+int loop_run(struct loop *l);   /* until loop_stop(); CV_OK */
 void loop_stop(struct loop *l);
 uv_loop_t *loop_uv(struct loop *l);
 uint64_t loop_now(struct loop *l); /* monotonic ns at the start of this turn (cached) */
 
-/* Called on the loop's thread once or more after loop_wake(), from any thread, async-signal-safe. */
+/* Called on the loop's thread once or more after loop_wake(), from any thread, async-signal-safe.
+ */
 void loop_on_wake(struct loop *l, void (*cb)(void *arg), void *arg);
 void loop_wake(struct loop *l);
 /* Called at the end of each turn, before the loop sleeps: batch work goes here. At most 4 hooks. */
@@ -33,11 +34,13 @@ void timer_stop(struct timer *t);
 void timer_free(struct timer *t); /* NULL is fine */
 
 /* Readiness of any descriptor (not owned). events: UV_READABLE | UV_WRITABLE. */
-int watch_new(struct watch **ret, struct loop *l, int fd, int events, void (*cb)(void *arg, int events), void *arg) CV_CHECK;
+int watch_new(struct watch **ret, struct loop *l, int fd, int events,
+              void (*cb)(void *arg, int events), void *arg) CV_CHECK;
 void watch_set(struct watch *w, int events);
 void watch_free(struct watch *w); /* NULL is fine */
 
 /* SIGNUM delivered on the loop's thread. Freed with watch_free(). */
-int signal_new(struct watch **ret, struct loop *l, int signum, void (*cb)(void *arg, int signum), void *arg) CV_CHECK;
+int signal_new(struct watch **ret, struct loop *l, int signum, void (*cb)(void *arg, int signum),
+               void *arg) CV_CHECK;
 
 #endif

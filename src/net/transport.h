@@ -22,11 +22,16 @@ struct transport_ops {
     int (*handshake)(struct transport *t, int *ret_want, struct err *e);
     /* Bytes read (> 0), CV_EOF, CV_EAGAIN, or CV_ESYS / CV_EPROTO with a text. */
     ssize_t (*read)(struct transport *t, void *buf, size_t n, struct err *e);
-    /* Bytes written (> 0, may be fewer), CV_EAGAIN, or CV_ESYS / CV_ECLOSED with a text. Never raises SIGPIPE. */
+    /* Bytes written (> 0, may be fewer), CV_EAGAIN, or CV_ESYS / CV_ECLOSED with a text. Never
+     * raises SIGPIPE. */
     ssize_t (*writev)(struct transport *t, const struct iovec *iov, int n, struct err *e);
+    /* Hands on what writev() accepted and still buffers: CV_OK when nothing is left, else as
+     * writev(). NULL when it never buffers. */
+    int (*flush)(struct transport *t, struct err *e);
     /* Bytes are buffered inside, so poll() would not tell. */
     bool (*pending)(const struct transport *t);
-    /* The authenticated role: "client" or "engine" (TLS identity), NULL where the uid check decided. */
+    /* The authenticated role: "client" or "engine" (TLS identity), NULL where the uid check
+     * decided. */
     const char *(*identity)(const struct transport *t);
     void (*free)(struct transport *t); /* closes the descriptor */
 };

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The insides of a link, shared by link.c (life cycle), link_send.c (queue and write), link_recv.c
+ * (read and parse) and bulk.c (large messages, both ways, and credit).
+ *
+ * A link is entered (link_enter) before anything that may call back, and left (link_leave) after;
+ * link_free() in between closes at once but keeps the memory until the outermost leave. Code that
+ * has called back looks at link_alive() before it touches the connection again. */
+#ifndef COVEY_NET_LINK_PRIV_H
+#define COVEY_NET_LINK_PRIV_H
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/list.h"
+#include "net/link.h"
+#include "net/loop_priv.h"
+
+#define LINK_TURN_MAX (256u << 10) /* bytes of one link in a turn, each way */
+#define LINK_COPY_MAX 2048u        /* payloads up to this are copied into the send queue */
+#define LINK_CHUNK_TCP (64u << 10) /* data of a CHUNK that may have to cross a slow network */
+#define LINK_ACTIVE_MAX 64u        /* large messages that we send at a time */
+#define LINK_TRANSFERS_MAX 4096u   /* large messages that a peer may have unfinished */
+#define LINK_IOV_MAX 512
+#define LINK_FRAMES_MAX 32
+
+enum link_state {
+    LINK_HANDSHAKE, /* until the transport is ready */
+    LINK_READY,
+    LINK_LINGER, /* all is sent and shut down; waits for the peer's EOF */
+    LINK_DEAD,   /* on_closed is due or was called */
+    LINK_FREED   /* link_free() was called from a callback */
+};
+
+/* Part of the send queue: bytes, then (if payload) the buffers of one payload. */
+struct seg {
+    struct seg *next;
+    struct payload *payload;
+    uint32_t len, cap;
+    uint8_t data[];
+};
+
+/* A message that can't go to the send queue yet: a large one, or one that waits for large ones. */
+struct held {
+    struct list node;
+    struct payload *payload; /* may be NULL if not large */
+    uint64_t serial;         /* large: its own; else of the last large one before it */
+    uint64_t number;         /* large: of the transfer, once active */
+    uint64_t off;            /* large: next byte to send, in buffer buf */
+    uint32_t buf;
+    bool after; /* large: starts only when all before it have left */
+    uint32_t head_len;
+    uint8_t head[]; /* header, route, table */
+};
+
+/* One CHUNK on its way out. */
+struct frame {
+    uint8_t head[WIRE_HEADER_SIZE];
+    struct held *h;
+    uint32_t buf, len; /* of the payload: buffer, bytes */
+    uint64_t off;
+    uint32_t sent; /* bytes of header and data */
+};
+
+/* A large message that is being received. */
+struct transfer {
+    struct msg *m;
+    uint64_t number, off;
+    uint32_t buf;
+    uint64_t early; /* credit given back before delivery */
+};
+
+struct link {
+    struct loop *loop;
+    struct transport *t;
+    struct link_callbacks cb;
+    void *arg;
+    struct watch *watch;
+    struct loop_job turn_job;  /* next turn: handshake, more to read or write, on_closed */
+    struct loop_job flush_job; /* turn end: write */
+    enum link_state state;
+    int depth;
+    bool is_unix, closing, reported, read_again, write_again, blocked;
+    int handshake_want;
+
+    /* sending */
+    struct seg *head, *tail;
+    uint64_t head_off; /* bytes of head that have left */
+    uint32_t seg_cap;  /* of the next segment */
+    uint32_t chunk_max, nactive;
+    struct list waiting; /* held: large, not begun */
+    struct list active;  /* held: large, sent round-robin */
+    struct list ending;  /* held: large, all frames planned */
+    struct list late;    /* held: small, wait for large ones */
+    uint64_t serial;     /* of the last large message */
+    uint64_t numbers;    /* transfers begun */
+    struct frame *cur;   /* a CHUNK that has left in part, or NULL */
+    uint64_t queued;
+    uint64_t window_out; /* what the peer granted */
+    int64_t credit_out;  /* what is left of it */
+    uint64_t tx_turn, tx_spent;
+    char *tx_error; /* writing failed; reading goes on to the end */
+    int tx_code;
+
+    /* receiving */
+    struct wire_limits limits;
+    struct buf left; /* an incomplete message */
+    uint64_t need;   /* its whole length, if more than half of the read buffer */
+    struct hash transfers;
+    struct transfer *rx; /* of the CHUNK whose data comes next, or NULL */
+    uint32_t rx_left;    /* bytes of that data */
+    uint64_t numbers_in;
+    uint64_t window_in;  /* what we granted */
+    uint64_t owed;       /* CHUNK bytes received and not given back */
+    uint64_t unfinished; /* of these, of transfers that are not complete */
+    uint64_t credit_due; /* to be given back at the end of this turn */
+    uint64_t early_debt; /* given back before delivery, for the owner to give back again */
+    bool manual, bulk_last;
+    uint64_t rx_turn, rx_spent, last_received;
+
+    /* time */
+    struct timer *liveness, *closer;
+    uint64_t idle_ns, dead_ns, pinged, close_at;
+
+    int code; /* why it died */
+    char *why;
+};
+
+static inline bool link_alive(const struct link *l)
+{
+    return l->state < LINK_DEAD;
+}
+
+/* link.c */
+void link_enter(struct link *l);
+void link_leave(struct link *l);
+void link_fail(struct link *l, int code, const char *fmt, ...) CV_PRINTF(3, 4);
+void link_watch(struct link *l); /* asks poll for what the link waits for */
+void link_sent_all(struct link *l);
+
+/* link_send.c */
+uint8_t *link_room(struct link *l, uint32_t n); /* n bytes at the end of the send queue, or NULL */
+int link_queue_own(struct link *l, uint8_t type, uint64_t time, uint64_t aux) CV_CHECK;
+int link_queue_held(struct link *l,
+                    struct held *h) CV_CHECK; /* its head and payload; frees nothing */
+void link_write(struct link *l);
+void link_schedule_flush(struct link *l);
+void link_send_release(struct link *l);
+
+/* link_recv.c */
+void link_read(struct link *l);
+void link_deliver(struct link *l, struct msg *m_take);
+void link_recv_release(struct link *l);
+
+/* bulk.c */
+int bulk_begin(struct link *l) CV_CHECK; /* makes waiting messages active */
+bool bulk_ready(const struct link *l);
+bool bulk_plan(struct link *l, struct frame *f, uint64_t max); /* the next CHUNK, if one may go */
+void bulk_undo(struct link *l, const struct frame *f);
+int bulk_sent(struct link *l, const struct frame *f) CV_CHECK;
+uint64_t bulk_oldest(const struct link *l); /* serial of the oldest unfinished, or UINT64_MAX */
+void bulk_announced(struct link *l, struct msg *m_take);
+void bulk_chunk(struct link *l, const struct header *h); /* a CHUNK's header */
+uint8_t *bulk_space(struct link *l);                     /* where the next rx_left bytes go */
+void bulk_received(struct link *l, uint32_t n);
+int bulk_credit_flush(struct link *l) CV_CHECK;
+void bulk_release(struct link *l);
+
+static inline struct slice *frame_data(const struct frame *f)
+{
+    return &f->h->payload->bufs[f->buf];
+}
+
+#endif
