@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Clients, as far as the scheduler needs them: which ids they used, and what becomes of their tasks
+ * while they are gone. Called by the scheduler's one thread. */
+#include <stdlib.h>
+
+#include "sched/dispatch.h"
+#include "sched/event.h"
+
+struct client *client_get(struct sched *s, uint64_t session)
+{
+    struct client *c = hash_get(&s->clients, 0, session);
+    if (c)
+        return c;
+    c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->session = session;
+    if (hash_put(&s->clients, 0, session, c, NULL) < 0) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void client_forget(struct sched *s, struct client *c)
+{
+    heap_del(&s->client_timers, &c->grace);
+    hash_del(&s->clients, 0, c->session);
+    free(c);
+}
+
+void client_gone(struct sched *s, const struct sched_event *ev)
+{
+    struct client *c = hash_get(&s->clients, 0, ev->id.session);
+    if (!c || c->gone)
+        return;
+    c->gone = true;
+    if (s->o.client_grace_ns &&
+        heap_push(&s->client_timers, &c->grace, s->now + s->o.client_grace_ns) < 0)
+        s->oom = true;
+}
+
+static void again(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi)
+{
+    while (lo < hi) {
+        uint32_t n = hi - lo < UINT32_MAX ? (uint32_t)(hi - lo) : UINT32_MAX;
+        struct sched_action *a = sched_push(s);
+        if (!a)
+            return;
+        *a = (struct sched_action){
+            .type = SCHED_AGAIN, .id = {session, lo}, .count = n, .engine = SCHED_ENGINE_NONE};
+        lo += n;
+    }
+}
+
+/* [lo, hi) of session without the items that are live. */
+static void again_range(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi)
+{
+    struct task_walk w = task_walk(s, (struct sched_id){session, lo}, hi - lo);
+    struct task *t;
+    uint64_t from = lo; /* not live from here on, as far as looked at */
+    while ((t = task_walk_next(s, &w)))
+        for (uint64_t seq = w.lo; seq < w.hi; seq++)
+            if (!task_item_done(t, seq)) {
+                again(s, session, from, seq);
+                from = seq + 1;
+            }
+    again(s, session, from, hi);
+}
+
+void client_back(struct sched *s, const struct sched_event *ev)
+{
+    struct client *c = hash_get(&s->clients, 0, ev->id.session);
+    if (c) {
+        c->gone = false;
+        heap_del(&s->client_timers, &c->grace);
+    }
+    for (uint32_t i = 0; i < ev->client.nwaiting; i++) {
+        const struct sched_range *r = &ev->client.waiting[i];
+        if (r->lo < r->hi)
+            again_range(s, r->session, r->lo, r->hi);
+    }
+}
+
+void client_tick(struct sched *s)
+{
+    struct heap_node *n;
+    while ((n = heap_top(&s->client_timers)) && n->key <= s->now) {
+        struct client *c = container_of(n, struct client, grace);
+        struct task_word w = task_word(SCHED_S_ABORTED, "its client was gone for too long");
+        heap_del(&s->client_timers, n);
+        struct task_walk walk = task_walk(s, (struct sched_id){c->session, 0}, UINT64_MAX);
+        struct task *t;
+        while ((t = task_walk_next(s, &walk)))
+            if (!task_on_engine(t))
+                task_end_all(s, t, &w);
+        if (c->live == 0)
+            client_forget(s, c);
+    }
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Dependencies. Each live item that a task waits for has an entry in s->watches with a list of
+ * edges; the edges of a task lie in one block that the task owns. When an item ends its edges are
+ * counted and taken off; a task whose answer is known goes to s->resolved and is moved at the end
+ * of the event. Called by the scheduler's one thread. Failure: deps_new() undoes what it did. */
+#include "sched/dependency.h"
+
+#include <stdlib.h>
+
+#include "sched/dispatch.h"
+#include "sched/state.h"
+
+#define DEP_ALL 1
+#define DEP_SUCCESS 2
+#define DEP_FAILURE 4
+
+struct watch {
+    struct list edges;
+    uint64_t session, seq;
+};
+
+struct edge {
+    struct list node; /* in watch->edges while the item lives */
+    struct watch *watch;
+    struct task_deps *deps;
+    uint8_t kind; /* 0 after, 1 follow */
+};
+
+struct task_deps {
+    struct list node; /* in s->resolved */
+    struct task *task;
+    struct dep_side {
+        uint64_t total, good, bad;
+        uint8_t flags;
+    } side[2];
+    uint32_t *where; /* follow: engines that good ones ran on */
+    uint64_t nwhere;
+    uint64_t nedges;
+    struct edge edges[];
+};
+
+static bool counts_as_good(uint8_t flags, uint8_t status)
+{
+    return flags & (status == SCHED_S_OK ? DEP_SUCCESS : DEP_FAILURE);
+}
+
+static enum deps_verdict side_verdict(const struct dep_side *d)
+{
+    bool all = d->flags & DEP_ALL;
+    if (d->total == 0 || (all ? d->good == d->total : d->good > 0))
+        return DEPS_MET;
+    return (all ? d->bad > 0 : d->bad == d->total) ? DEPS_UNREACHABLE : DEPS_OPEN;
+}
+
+static enum deps_verdict deps_verdict(const struct task_deps *d)
+{
+    enum deps_verdict a = side_verdict(&d->side[0]), f = side_verdict(&d->side[1]);
+    if (a == DEPS_UNREACHABLE || f == DEPS_UNREACHABLE)
+        return DEPS_UNREACHABLE;
+    return a == DEPS_MET && f == DEPS_MET ? DEPS_MET : DEPS_OPEN;
+}
+
+static void note_end(struct task_deps *d, uint8_t kind, uint8_t status, uint32_t engine)
+{
+    struct dep_side *side = &d->side[kind];
+    if (!counts_as_good(side->flags, status)) {
+        side->bad++;
+        return;
+    }
+    side->good++;
+    if (kind == 1)
+        d->where[d->nwhere++] = engine;
+}
+
+static void edge_drop(struct sched *s, struct edge *e)
+{
+    if (!e->watch)
+        return;
+    list_del(&e->node);
+    if (list_empty(&e->watch->edges)) {
+        hash_del(&s->watches, e->watch->session, e->watch->seq);
+        free(e->watch);
+    }
+    e->watch = NULL;
+}
+
+void deps_free(struct sched *s, struct task *t)
+{
+    struct task_deps *d = t->deps;
+    if (!d)
+        return;
+    for (uint64_t i = 0; i < d->nedges; i++)
+        edge_drop(s, &d->edges[i]);
+    list_del(&d->node);
+    free(d->where);
+    free(d);
+    t->deps = NULL;
+}
+
+static int edge_add(struct sched *s, struct task_deps *d, uint8_t kind, struct sched_id id)
+{
+    struct watch *w = hash_get(&s->watches, id.session, id.seq);
+    if (!w) {
+        w = malloc(sizeof *w);
+        if (!w)
+            return CV_ENOMEM;
+        *w = (struct watch){.session = id.session, .seq = id.seq};
+        list_init(&w->edges);
+        if (hash_put(&s->watches, id.session, id.seq, w, NULL) < 0) {
+            free(w);
+            return CV_ENOMEM;
+        }
+    }
+    struct edge *e = &d->edges[d->nedges++];
+    *e = (struct edge){.watch = w, .deps = d, .kind = kind};
+    list_add_tail(&w->edges, &e->node);
+    task_find(s, id)->flags |= TASK_WATCHED;
+    return CV_OK;
+}
+
+static int side_add(struct sched *s, struct task_deps *d, uint8_t kind, const struct sched_range *v,
+                    uint32_t n, bool *invalid)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (uint64_t seq = v[i].lo; seq < v[i].hi; seq++) {
+            struct sched_id id = {v[i].session, seq};
+            uint8_t status;
+            uint32_t engine = SCHED_ENGINE_NONE;
+            if (task_live(s, id)) {
+                int r = edge_add(s, d, kind, id);
+                if (r < 0)
+                    return r;
+            } else if (s->o.outcome && s->o.outcome(s->o.outcome_arg, id, &status, &engine)) {
+                note_end(d, kind, status, engine);
+            } else {
+                *invalid = true;
+                return CV_OK;
+            }
+        }
+    return CV_OK;
+}
+
+static uint64_t ranges_total(const struct sched_range *v, uint32_t n)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < n; i++)
+        total += v[i].hi > v[i].lo ? v[i].hi - v[i].lo : 0;
+    return total;
+}
+
+static uint8_t flags_or_default(uint8_t flags)
+{
+    return flags & (DEP_SUCCESS | DEP_FAILURE) ? flags : (uint8_t)(flags | DEP_SUCCESS);
+}
+
+int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
+             enum deps_verdict *verdict)
+{
+    uint64_t na = ranges_total(ev->submit.after, ev->submit.nafter),
+             nf = ranges_total(ev->submit.follow, ev->submit.nfollow);
+    *verdict = DEPS_MET;
+    if (na + nf == 0)
+        return CV_OK;
+    struct task_deps *d =
+        na + nf < UINT32_MAX ? calloc(1, sizeof *d + (na + nf) * sizeof d->edges[0]) : NULL;
+    if (!d)
+        return CV_ENOMEM;
+    t->deps = d;
+    d->task = t;
+    list_init(&d->node);
+    d->side[0] = (struct dep_side){.total = na, .flags = flags_or_default(ev->submit.after_flags)};
+    d->side[1] = (struct dep_side){.total = nf, .flags = flags_or_default(ev->submit.follow_flags)};
+    d->where = malloc((nf ? nf : 1) * sizeof *d->where);
+    if (!d->where)
+        return CV_ENOMEM;
+    bool invalid = false;
+    int r = side_add(s, d, 0, ev->submit.after, ev->submit.nafter, &invalid);
+    if (r == CV_OK && !invalid)
+        r = side_add(s, d, 1, ev->submit.follow, ev->submit.nfollow, &invalid);
+    *verdict = invalid ? DEPS_INVALID : deps_verdict(d);
+    return r;
+}
+
+void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uint8_t status,
+                uint32_t engine)
+{
+    for (uint64_t seq = lo; seq < hi; seq++) {
+        struct watch *w = hash_del(&s->watches, session, seq);
+        if (!w)
+            continue;
+        list_each_safe(l, tmp, &w->edges)
+        {
+            struct edge *e = list_entry(l, struct edge, node);
+            list_del(&e->node);
+            e->watch = NULL;
+            note_end(e->deps, e->kind, status, engine);
+            if (deps_verdict(e->deps) != DEPS_OPEN && list_empty(&e->deps->node))
+                list_add_tail(&s->resolved, &e->deps->node);
+        }
+        free(w);
+    }
+}
+
+/* The engines that follow allows, in d->where: where all ran, if that is one engine; or where any
+ * ran. */
+static uint32_t follow_engines(struct task_deps *d, const struct task_set *base)
+{
+    uint32_t n = 0;
+    for (uint64_t i = 0; i < d->nwhere; i++) {
+        if ((d->side[1].flags & DEP_ALL) && d->where[i] != d->where[0])
+            return 0;
+        if (d->where[i] != SCHED_ENGINE_NONE && set_has(base, d->where[i]))
+            d->where[n++] = d->where[i];
+        else if (d->side[1].flags & DEP_ALL)
+            return 0;
+    }
+    return n;
+}
+
+/* Narrows t's engines by what follow asks for. */
+static int deps_narrow(struct sched *s, struct task *t)
+{
+    struct task_deps *d = t->deps;
+    if (d->side[1].total == 0)
+        return CV_OK;
+    struct task_set *set = set_get(s, false, d->where, follow_engines(d, t->base));
+    if (!set)
+        return CV_ENOMEM;
+    set_unref(s, t->base);
+    set_unref(s, t->set);
+    t->base = set;
+    t->set = set_ref(set);
+    return CV_OK;
+}
+
+bool deps_met(struct sched *s, struct task *t)
+{
+    if (t->deps && deps_narrow(s, t) < 0)
+        s->oom = true;
+    return set_alive(s, t->base);
+}
+
+void deps_settle(struct sched *s)
+{
+    struct list *l;
+    while ((l = list_first(&s->resolved))) {
+        struct task_deps *d = list_entry(l, struct task_deps, node);
+        struct task *t = d->task;
+        bool possible = false;
+        const char *why = "a task that it depends on did not end as it asks for";
+        if (deps_verdict(d) == DEPS_MET) {
+            why = "no engine is left that its targets and dependencies allow";
+            possible = deps_met(s, t);
+        }
+        deps_free(s, t);
+        if (possible) {
+            task_move(s, t, SCHED_T_QUEUED, NULL, TASK_TAIL);
+        } else {
+            struct task_word w = task_word(SCHED_S_IMPOSSIBLE, why);
+            task_end_all(s, t, &w);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What a waiting task waits for: `after` (when) and `follow` (when and where). */
+#ifndef COVEY_SCHED_DEPENDENCY_H
+#define COVEY_SCHED_DEPENDENCY_H
+
+#include "sched/sched.h"
+#include "sched/task.h"
+
+enum deps_verdict { DEPS_OPEN, DEPS_MET, DEPS_UNREACHABLE, DEPS_INVALID };
+
+/* Notes what t, not yet in the index, waits for. *verdict: whether it must wait at all. */
+int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
+             enum deps_verdict *verdict) CV_CHECK;
+void deps_free(struct sched *s, struct task *t);
+/* Items [lo, hi) of session ended: those that waited for them get their answer in s->resolved. */
+void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uint8_t status,
+                uint32_t engine);
+/* Takes the tasks of s->resolved off the waiting list: to a queue, or to their end. */
+void deps_settle(struct sched *s);
+
+/* All are met: narrows t's engines by what follow asks for. False: none of them is left. */
+bool deps_met(struct sched *s, struct task *t);
+
+#endif

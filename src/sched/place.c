@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Where a task may still go: engines that it failed on, engines that are left, the way back from an
+ * engine to a queue. Called by the scheduler's one thread. Failure: out of memory sets s->oom. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/dispatch.h"
+#include "sched/event.h"
+
+struct task_walk task_walk(const struct sched *s, struct sched_id id, uint64_t count)
+{
+    const struct client *c = hash_get(&s->clients, 0, id.session);
+    uint64_t end = c ? c->next : 0;
+    if (id.seq < end && count < end - id.seq)
+        end = id.seq + count;
+    return (struct task_walk){.session = id.session, .seq = id.seq, .end = end};
+}
+
+struct task *task_walk_next(const struct sched *s, struct task_walk *w)
+{
+    while (w->seq < w->end) {
+        struct task *t = task_find(s, (struct sched_id){w->session, w->seq});
+        w->lo = w->seq;
+        w->hi = !t ? w->seq + 1 : task_end(t) < w->end ? task_end(t) : w->end;
+        w->seq = w->hi;
+        if (t)
+            return t;
+    }
+    return NULL;
+}
+
+bool task_is_at(const struct task *t, const struct sched_event *ev)
+{
+    return task_on_engine(t) && t->engine->number == ev->engine &&
+           t->engine->incarnation == ev->incarnation && t->attempt == ev->attempt;
+}
+
+/* Puts set (whose reference it takes) in place of t's. A queued task changes queues. */
+static void task_set_put(struct sched *s, struct task *t, struct task_set *set)
+{
+    struct task_set *was = t->set;
+    if (t->state == SCHED_T_QUEUED)
+        task_requeue_in(s, t, set);
+    else
+        t->set = set;
+    set_unref(s, was);
+}
+
+/* t's targets without the engines to be kept off. NULL with *ok false: out of memory. */
+static struct task_set *set_without(struct sched *s, struct task *t, bool hard_only, bool *ok)
+{
+    const struct task_extra *x = t->extra;
+    uint32_t max = (x ? x->nblack : 0) + (t->base ? t->base->n : 0), n = 0;
+    uint32_t *v = malloc((max ? max : 1) * sizeof *v);
+    *ok = false;
+    if (!v)
+        return NULL;
+    for (uint32_t i = 0; x && !t->base && i < x->nblack; i++)
+        if (x->black[i].hard || !hard_only)
+            v[n++] = x->black[i].engine;
+    for (uint32_t i = 0; t->base && i < t->base->n; i++) {
+        bool black = false;
+        for (uint32_t j = 0; x && j < x->nblack; j++)
+            black |= x->black[j].engine == t->base->engines[i] && (x->black[j].hard || !hard_only);
+        if (!black)
+            v[n++] = t->base->engines[i];
+    }
+    struct task_set *set = NULL;
+    if (t->base || n) {
+        set = set_get(s, !t->base, v, n);
+        *ok = set != NULL;
+    } else {
+        *ok = true;
+    }
+    free(v);
+    return set;
+}
+
+/* Sets t->set to the engines that it may try now. False: none is left. */
+static bool task_narrow(struct sched *s, struct task *t)
+{
+    for (int hard_only = 0; hard_only < 2; hard_only++) {
+        bool ok;
+        struct task_set *set = set_without(s, t, hard_only, &ok);
+        if (!ok) {
+            s->oom = true;
+            return false;
+        }
+        if (set_alive(s, set)) {
+            task_set_put(s, t, set);
+            return true;
+        }
+        set_unref(s, set);
+    }
+    return false;
+}
+
+static struct task_extra *task_extra_grow(struct task *t)
+{
+    struct task_extra *x = t->extra;
+    if (x && x->nblack < x->capblack)
+        return x;
+    uint32_t cap = x ? x->capblack * 2 + 2 : 2;
+    struct task_extra *y = realloc(x, sizeof *y + cap * sizeof y->black[0]);
+    if (!y)
+        return NULL;
+    if (!x)
+        *y = (struct task_extra){0};
+    y->capblack = cap;
+    return t->extra = y;
+}
+
+void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard)
+{
+    struct task_extra *x = task_extra_grow(t);
+    if (!x) {
+        s->oom = true;
+        return;
+    }
+    x->black[x->nblack++] = (struct task_black){engine, hard};
+}
+
+void task_return(struct sched *s, struct task *t, const struct task_word *lost)
+{
+    struct task_word w = task_word(SCHED_S_IMPOSSIBLE, "no engine is left that may run it");
+    if (t->flags & TASK_CANCEL)
+        w = task_word(SCHED_S_CANCELLED, "cancelled before it had started");
+    else if (t->flags & TASK_ABORT)
+        w = task_word(SCHED_S_ABORTED, "aborted before it had started");
+    else if (t->mode != SCHED_BALANCED || (t->extra ? task_narrow(s, t) : set_alive(s, t->set))) {
+        task_requeue(s, t);
+        return;
+    } else if (lost)
+        w = *lost;
+    task_end_all(s, t, &w);
+}
+
+static void queue_recheck(struct sched *s, struct task_set *set)
+{
+    if (set_alive(s, set))
+        return;
+    struct task *t;
+    set_ref(set);
+    while ((t = queue_first(&set->queue))) {
+        if (t->extra && task_narrow(s, t))
+            continue;
+        struct task_word w =
+            task_word(SCHED_S_IMPOSSIBLE, "the last engine that might have run it is gone");
+        task_end_all(s, t, &w);
+    }
+    set_unref(s, set);
+}
+
+void queues_recheck(struct sched *s, struct engine *left)
+{
+    list_each_safe(l, tmp, &left->sets) queue_recheck(s, list_entry(l, struct set_link, node)->set);
+    list_each_safe(l, tmp, &s->open) queue_recheck(s, list_entry(l, struct task_set, open_node));
+    struct list *l;
+    while ((l = list_first(&left->sets)))
+        list_del(l);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The scheduler's two ends: making and freeing it, and sched_handle(), which hands an event to its
+ * handler and then sends what can be sent. One thread; owns all records. Failure: sched.h says what
+ * remains after CV_ENOMEM. */
+#include "sched/sched.h"
+
+#include <stdlib.h>
+
+#include "sched/dispatch.h"
+#include "sched/event.h"
+#include "sched/policy.h"
+
+#define AWAY_GRACE_NS (300 * 1000000000ull)
+
+int sched_new(struct sched **ret, const struct sched_options *o, const struct sched_payload_ops *p,
+              struct err *e)
+{
+    const struct policy_ops *policy = policy_find(o->policy ? o->policy : "leastload");
+    if (!policy)
+        return err_set(e, CV_EINVAL,
+                       "no scheduling policy is called '%s'; there are leastload, lru, weighted, "
+                       "twobin, plainrandom, pure",
+                       o->policy);
+    struct sched *s = calloc(1, sizeof *s);
+    if (!s)
+        return CV_ENOMEM;
+    s->o = *o;
+    s->o.policy = policy->name;
+    if (!s->o.away_grace_ns)
+        s->o.away_grace_ns = AWAY_GRACE_NS;
+    s->payload_ops = *p;
+    s->policy = policy;
+    s->rng = o->seed ? o->seed : 0x9E3779B97F4A7C15u;
+    s->steal_at = UINT64_MAX;
+    struct list *lists[] = {&s->slabs, &s->waiting, &s->resolved,   &s->ended, &s->filled,
+                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
+    queue_init(&s->any, NULL);
+    levels_init(&s->ready);
+    levels_init(&s->victims);
+    *ret = s;
+    return CV_OK;
+}
+
+static void ended_free(struct sched *s)
+{
+    struct list *l;
+    while ((l = list_first(&s->ended))) {
+        list_del(l);
+        task_free(s, list_entry(l, struct task, node));
+    }
+}
+
+/* Ends every live record without a word, so that what they hold is released. */
+static void records_free(struct sched *s)
+{
+    struct client *c;
+    for (size_t i = 0; (c = hash_next(&s->clients, &i));) {
+        struct task_walk w = task_walk(s, (struct sched_id){c->session, 0}, UINT64_MAX);
+        struct task *t;
+        while (c->live && (t = task_walk_next(s, &w)))
+            task_move(s, t, SCHED_T_LOST, NULL, TASK_TAIL);
+    }
+    ended_free(s);
+}
+
+void sched_free(struct sched *s)
+{
+    if (!s)
+        return;
+    records_free(s);
+    void *v;
+    for (size_t i = 0; (v = hash_next(&s->engines, &i));)
+        engine_free(v);
+    for (size_t i = 0; (v = hash_next(&s->clients, &i));)
+        free(v);
+    hash_release(&s->index);
+    hash_release(&s->clients);
+    hash_release(&s->engines);
+    hash_release(&s->watches);
+    hash_release(&s->sets);
+    heap_release(&s->task_timers);
+    heap_release(&s->engine_timers);
+    heap_release(&s->client_timers);
+    heap_release(&s->lru);
+    queue_release(&s->any);
+    task_pool_release(s);
+    free(s->pick);
+    free(s);
+}
+
+static int event_handle(struct sched *s, const struct sched_event *ev, struct err *e)
+{
+    switch (ev->type) {
+    case SCHED_SUBMIT:
+        return submit_handle(s, ev, e);
+    case SCHED_STARTED:
+        started_handle(s, ev);
+        return CV_OK;
+    case SCHED_RESULT:
+        result_handle(s, ev);
+        return CV_OK;
+    case SCHED_GIVE_BACK:
+        give_back_handle(s, ev);
+        return CV_OK;
+    case SCHED_ENGINE_JOIN:
+        return engine_join(s, ev, e);
+    case SCHED_ENGINE_AWAY:
+        engine_away(s, ev);
+        return CV_OK;
+    case SCHED_ENGINE_BACK:
+        return engine_back(s, ev, e);
+    case SCHED_ENGINE_SYNCED:
+        engine_synced(s, ev);
+        return CV_OK;
+    case SCHED_ENGINE_DEAD:
+        engine_dead(s, ev);
+        return CV_OK;
+    case SCHED_ENGINE_DRAIN:
+        engine_drain(s, ev);
+        return CV_OK;
+    case SCHED_CLIENT_GONE:
+        client_gone(s, ev);
+        return CV_OK;
+    case SCHED_CLIENT_BACK:
+        client_back(s, ev);
+        return CV_OK;
+    case SCHED_CANCEL:
+        cancel_handle(s, ev);
+        return CV_OK;
+    case SCHED_TICK:
+        return CV_OK;
+    }
+    return err_set(e, CV_EINVAL, "an event of unknown type %d", (int)ev->type);
+}
+
+int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
+                 struct sched_actions *actions, struct err *e)
+{
+    s->out = actions;
+    if (now > s->now)
+        s->now = now;
+    ended_free(s);
+    engine_tick(s);
+    task_tick(s);
+    client_tick(s);
+    int r = event_handle(s, ev, e);
+    dispatch(s);
+    s->out = NULL;
+    if (s->oom) {
+        s->oom = false;
+        return err_set(e, CV_ENOMEM, "out of memory in the scheduler");
+    }
+    return r;
+}
+
+void sched_actions_release(struct sched_actions *a)
+{
+    free(a->v);
+    *a = (struct sched_actions){0};
+}
+
+uint64_t sched_deadline(const struct sched *s)
+{
+    const struct heap *heaps[] = {&s->task_timers, &s->engine_timers, &s->client_timers};
+    uint64_t at = s->steal_at;
+    for (size_t i = 0; i < sizeof heaps / sizeof *heaps; i++) {
+        const struct heap_node *n = heap_top(heaps[i]);
+        if (n && n->key < at)
+            at = n->key;
+    }
+    return at;
+}

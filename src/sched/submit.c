@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * SUBMIT: from the event to records. Called by the scheduler's one thread. It is accepted whole or
+ * not at all: all memory is taken before anything is changed. */
+#include <stdlib.h>
+
+#include "sched/dependency.h"
+#include "sched/dispatch.h"
+#include "sched/event.h"
+#include "sched/policy.h"
+
+#define SEQ_MAX (1ull << 57)
+
+static int submit_check(const struct sched_event *ev, struct err *e)
+{
+    if (ev->count == 0)
+        return err_set(e, CV_EINVAL, "a task without items");
+    if (ev->id.seq >= SEQ_MAX || ev->count > SEQ_MAX - ev->id.seq)
+        return err_set(e, CV_EINVAL, "a task number above 2^57");
+    if (ev->submit.mode != SCHED_BALANCED && ev->submit.mode != SCHED_DIRECT &&
+        ev->submit.mode != SCHED_BROADCAST)
+        return err_set(e, CV_EINVAL, "a task of unknown mode %d", (int)ev->submit.mode);
+    if (ev->submit.mode == SCHED_DIRECT && ev->submit.ntargets != 1)
+        return err_set(e, CV_EINVAL, "a direct task needs one target, not %u", ev->submit.ntargets);
+    if (ev->submit.mode == SCHED_BROADCAST && ev->submit.ntargets != ev->count)
+        return err_set(e, CV_EINVAL, "a broadcast of %u items needs as many targets, not %u",
+                       ev->count, ev->submit.ntargets);
+    if (ev->submit.mode == SCHED_BALANCED && ev->submit.targets && ev->submit.ntargets == 0)
+        return err_set(e, CV_EINVAL, "an empty list of targets");
+    if (ev->submit.mode != SCHED_BALANCED && ev->submit.nafter + ev->submit.nfollow)
+        return err_set(e, CV_EINVAL, "only load-balanced tasks have dependencies");
+    return CV_OK;
+}
+
+/* A client's resend: ids are used once, and a range was accepted whole. */
+static bool submit_known(struct sched *s, const struct client *c, const struct sched_event *ev)
+{
+    if (ev->id.seq >= c->next)
+        return false;
+    struct task_walk w = task_walk(s, ev->id, ev->count);
+    struct task *t;
+    while ((t = task_walk_next(s, &w)))
+        if (task_left_in(t, w.lo, w.hi))
+            return true;
+    return false;
+}
+
+static struct task *record_new(struct sched *s, struct client *c, const struct sched_event *ev,
+                               uint32_t item, uint32_t count)
+{
+    struct task *t = task_alloc(s);
+    if (!t)
+        return NULL;
+    t->client = c;
+    t->id = (struct sched_id){ev->id.session, ev->id.seq + item};
+    t->count = t->left = count;
+    t->offset = item;
+    if (count > 64) {
+        t->done.words = calloc((count + 63) / 64, sizeof *t->done.words);
+        if (!t->done.words) {
+            t->count = 0; /* nothing to free there */
+            task_free(s, t);
+            return NULL;
+        }
+    }
+    t->mode = (uint8_t)ev->submit.mode;
+    t->kind = ev->submit.kind;
+    t->wire_flags = ev->submit.flags;
+    t->retries = t->mode == SCHED_BALANCED ? ev->submit.retries : 0;
+    t->flags = t->retries ? 0 : TASK_ONCE;
+    t->priority = ev->submit.priority;
+    t->note = ev->submit.note;
+    t->payload = ev->submit.payload;
+    if (t->payload)
+        s->payload_ops.ref(t->payload);
+    if (ev->submit.timeout >= 0 && ev->submit.timeout < 1e9)
+        t->deadline = s->now + (uint64_t)(ev->submit.timeout * 1e9);
+    return t;
+}
+
+/* Undoes what submit_records() did. */
+static void records_drop(struct sched *s, struct list *made)
+{
+    struct list *l;
+    while ((l = list_first(made))) {
+        struct task *t = list_entry(l, struct task, node);
+        list_del(l);
+        task_index_del(s, t);
+        task_free(s, t);
+    }
+}
+
+static int submit_records(struct sched *s, struct client *c, const struct sched_event *ev,
+                          struct list *made)
+{
+    bool each = ev->submit.mode == SCHED_BROADCAST;
+    uint32_t n = each ? ev->count : 1;
+    if (heap_reserve(&s->task_timers, (uint32_t)s->records + n) < 0)
+        return CV_ENOMEM;
+    for (uint32_t i = 0; i < n; i++) {
+        struct task *t = record_new(s, c, ev, i, each ? 1 : ev->count);
+        if (!t)
+            return CV_ENOMEM;
+        if (task_index_add(s, t) < 0) {
+            task_free(s, t);
+            return CV_ENOMEM;
+        }
+        list_add_tail(made, &t->node);
+    }
+    return CV_OK;
+}
+
+static void submit_direct(struct sched *s, struct task *t, uint32_t target)
+{
+    struct engine *e = hash_get(&s->engines, 0, target);
+    if (e && e->state != SCHED_DEAD) {
+        task_move(s, t, SCHED_T_QUEUED, e, TASK_TAIL);
+        return;
+    }
+    struct task_word w = task_word(e ? SCHED_S_ENGINE_DIED : SCHED_S_REFUSED,
+                                   e ? "its engine is dead" : "there is no such engine");
+    w.engine = target;
+    w.incarnation = e ? e->incarnation : 0;
+    task_end_all(s, t, &w);
+}
+
+static void submit_balanced(struct sched *s, struct task *t, enum deps_verdict verdict)
+{
+    struct task_word w =
+        task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
+    bool met = verdict == DEPS_MET && deps_met(s, t);
+    if (verdict == DEPS_OPEN) {
+        task_move(s, t, SCHED_T_WAITING, NULL, TASK_TAIL);
+        return;
+    }
+    deps_free(s, t);
+    if (met) {
+        task_move(s, t, SCHED_T_QUEUED, NULL, TASK_TAIL);
+        return;
+    }
+    if (verdict == DEPS_MET)
+        w.why = "none of the engines that its targets and dependencies allow is there";
+    if (verdict == DEPS_INVALID)
+        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
+    task_end_all(s, t, &w);
+}
+
+int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
+{
+    int r = submit_check(ev, e);
+    if (r < 0)
+        return r;
+    struct client *c = client_get(s, ev->id.session);
+    if (!c)
+        return CV_ENOMEM;
+    if (submit_known(s, c, ev))
+        return CV_OK;
+    struct list made, *l;
+    list_init(&made);
+    enum deps_verdict verdict = DEPS_MET;
+    r = submit_records(s, c, ev, &made);
+    if (r == CV_OK && ev->submit.mode == SCHED_BALANCED) {
+        struct task *t = list_entry(made.next, struct task, node);
+        if (ev->submit.targets) {
+            t->base = set_get(s, false, ev->submit.targets, ev->submit.ntargets);
+            t->set = set_ref(t->base);
+            if (!t->base)
+                r = CV_ENOMEM;
+        }
+        if (r == CV_OK)
+            r = queue_reserve(t->set ? &t->set->queue : &s->any, t->priority);
+        if (r == CV_OK) {
+            task_index_del(s, t); /* a task that depends on itself depends on nothing that exists */
+            r = deps_new(s, t, ev, &verdict);
+            int back = task_index_add(s, t); /* takes the places just left: can't fail */
+            if (r == CV_OK)
+                r = back;
+        }
+    }
+    if (r < 0) {
+        records_drop(s, &made);
+        return r;
+    }
+    if (c->next < ev->id.seq + ev->count)
+        c->next = ev->id.seq + ev->count;
+    while ((l = list_first(&made))) {
+        struct task *t = list_entry(l, struct task, node);
+        list_del(l);
+        c->live++;
+        s->records++;
+        if (t->mode == SCHED_BALANCED)
+            submit_balanced(s, t, verdict);
+        else
+            submit_direct(s, t, ev->submit.targets[t->mode == SCHED_BROADCAST ? t->offset : 0]);
+    }
+    return CV_OK;
+}
