@@ -1,0 +1,256 @@
+"""The engine: takes tasks off its link and runs them, one after the other, on the main thread.
+
+    next → begin → run user code → end → pack → result
+
+`begin` and `end` bound what belongs to the task: the status page says what runs, an interrupt
+raises KeyboardInterrupt only there, and what is printed belongs to it. Nothing a task does ends
+the loop: SystemExit and KeyboardInterrupt are results like any error. Two things end it: BYE
+(asked to leave; exit code 0) and SIGTERM (exit code 1). The process then ends by Python's normal
+way, so users' atexit functions run.
+
+Between tasks the thread sleeps in C, or, while something asynchronous is pending (a task made by
+a cell, a server, a widget), turns the shell's event loop. During a call (`apply`, `map`) no loop
+runs, so `asyncio.run` works there.
+"""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from covey import serialize
+from covey._display import EXECUTE_INPUT, dump_json, receive_comm
+
+if TYPE_CHECKING:
+    from covey._shell import ZMQInteractiveShell
+
+MSG_TASK = 3
+MSG_COMM = 8
+MSG_BYE = 24
+F_SILENT = 1 << 3
+APPLY, EXECUTE, MAP = 0, 1, 2
+OK, ERROR, ABORTED, UNMET = 0, 1, 2, 8
+
+BATCH_ITEMS = 64
+BATCH_NS = 5_000_000
+
+EXIT_ASKED, EXIT_TERMINATED, EXIT_NOT_REGISTERED = 0, 1, 255
+
+
+class Engine:
+    """One engine: its link (`covey._core.Engine`, or in tests an object like it) and its shell."""
+
+    def __init__(self, link: Any, shell: ZMQInteractiveShell) -> None:
+        self.link = link
+        self.shell = shell
+        self.leaving: int | None = None
+        self._queued: deque[tuple[Any, ...]] = deque()
+
+    # The loop.
+
+    def install_signals(self) -> None:
+        """SIGINT interrupts the task it is meant for; SIGTERM makes the engine leave."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.siginterrupt(signal.SIGINT, True)
+
+    def _on_interrupt(self, signum: int, frame: Any) -> None:
+        if self.link.interrupted():
+            raise KeyboardInterrupt
+
+    def _on_terminate(self, signum: int, frame: Any) -> None:
+        self.leaving = EXIT_TERMINATED
+        raise SystemExit(EXIT_TERMINATED)
+
+    def run(self) -> int:
+        """Runs tasks until asked to leave; returns the exit code."""
+        handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map}
+        kernel = self.shell.kernel
+        try:
+            while self.leaving is None:
+                item = self._next()
+                if item is None:
+                    continue
+                kind_of_message, kind, flags, session, seq, count, attempt, _, buffers = item
+                if kind_of_message == MSG_TASK:
+                    kernel.current_task = (session, seq)
+                    handlers[kind](flags, session, seq, count, attempt, buffers)
+                    item = buffers = None  # received memory goes back now, not when the next task comes
+                elif kind_of_message == MSG_COMM:
+                    self._comm(buffers)
+                elif kind_of_message == MSG_BYE:
+                    self.leaving = EXIT_ASKED
+        except SystemExit:
+            if self.leaving is None:
+                raise
+        return self.leaving if self.leaving is not None else EXIT_ASKED
+
+    def _next(self) -> tuple[Any, ...] | None:
+        if self._queued:
+            return self._queued.popleft()
+        if not self.shell.loop_has_work():
+            return self.link.next(None)
+        loop = self.shell.event_loop()
+        loop.add_reader(self.link.fileno(), loop.stop)
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # of a background task: not ours to obey
+            if self.leaving is not None:
+                raise
+        finally:
+            loop.remove_reader(self.link.fileno())
+        return self.link.next(0)
+
+    # Kinds of task.
+
+    def _apply(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+        link, shell = self.link, self.shell
+        try:
+            if not link.begin(session, seq, attempt):
+                return
+            value = self._call(lambda: serialize.unpack_apply(buffers, shell.user_ns)) if shell.has_callbacks() \
+                else _invoke(*serialize.unpack_apply(buffers, shell.user_ns))
+            link.end()
+        except BaseException as error:
+            link.end()
+            self._check_leaving()
+            self._fail(error, "apply")
+            return
+        try:
+            packed = serialize.pack_value(value)
+        except Exception as error:
+            self._fail(error, "apply")
+            return
+        link.result(OK, packed)
+
+    def _call(self, unpack: Any) -> Any:
+        """A call inside the shell's events: somebody listens (inline figures, autoreload)."""
+        self.shell.before_call()
+        try:
+            return _invoke(*unpack())
+        finally:
+            self.shell.after_call()
+
+    def _execute(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+        link, shell = self.link, self.shell
+        silent = bool(flags & F_SILENT)
+        error: BaseException | None = None
+        lines: list[str] = []
+        number = shell.execution_count
+        try:
+            if not link.begin(session, seq, attempt):
+                return
+            source = str(buffers[0], "utf-8")
+            if not silent:
+                link.output(EXECUTE_INPUT, [dump_json({"code": source, "execution_count": number})])
+            result, lines = shell.run(source, silent)
+            error = result.error_before_exec or result.error_in_exec
+            link.end()
+        except BaseException as e:
+            link.end()
+            error, lines = e, []
+        self._check_leaving()
+        if error is None:
+            reply = {"status": "ok", "execution_count": number, "user_expressions": {}, "payload": []}
+            link.result(OK, [json.dumps(reply).encode()])
+            return
+        self._fail(error, "execute", lines)
+        if not silent:
+            self._abort_queued(session)
+
+    def _map(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+        link, shell, ns = self.link, self.shell, self.shell.user_ns
+        function = buffers[:1]
+        items = serialize.split_values(buffers[1:])
+        batch: list[Any] = []
+        since = 0  # when the oldest item of the batch began
+        for i in range(count):
+            if not batch:
+                since = time.monotonic_ns()
+            try:
+                if not link.begin(session, seq + i, attempt):
+                    self._flush(batch)
+                    continue
+                def unpack(item: Any = items[i]) -> Any:
+                    return serialize.unpack_value(function, ns), serialize.unpack_value(item, ns), {}
+                value = self._call(unpack) if shell.has_callbacks() else _invoke(*unpack())
+                link.end()
+            except BaseException as error:
+                link.end()
+                self._check_leaving()
+                self._flush(batch, skip=1)
+                self._fail(error, "apply")
+                continue
+            try:
+                batch.append(serialize.pack_value(value))
+            except Exception as error:
+                self._flush(batch, skip=1)
+                self._fail(error, "apply")
+            if len(batch) >= BATCH_ITEMS or time.monotonic_ns() - since > BATCH_NS:
+                self._flush(batch)
+        self._flush(batch)
+
+    def _comm(self, buffers: Sequence[Any]) -> None:
+        try:
+            receive_comm(self.shell.kernel.comm_manager, buffers)
+        except Exception:
+            self.shell.showtraceback()
+
+    # How a task ends.
+
+    def _check_leaving(self) -> None:
+        if self.leaving is not None:
+            raise SystemExit(self.leaving)
+
+    def _flush(self, batch: list[Any], skip: int = 0) -> None:
+        """Sends the results of a map's finished items; `skip`: the item begun last is not among them."""
+        if batch:
+            self.link.result(OK, serialize.pack_values(batch), len(batch), skip)
+            batch.clear()
+
+    def _fail(self, error: BaseException, method: str, lines: Sequence[str] | None = None) -> None:
+        """Sends an exception as the result of the item begun last."""
+        _cut_own_frames(error)
+        status = UNMET if type(error).__name__ == "UnmetDependency" else ERROR
+        if not lines:
+            lines = self.shell.traceback_of(error)
+        kernel = self.shell.kernel
+        info = {"engine_uuid": kernel.engine_uuid, "engine_id": kernel.engine_id, "method": method}
+        self.link.result(status, serialize.pack_error(error, info, lines))
+
+    def _abort_queued(self, session: int) -> None:
+        """A cell failed: cells of the same client that are here already do not run."""
+        while (item := self.link.next(0)) is not None:
+            self._queued.append(item)
+            if item[0] == MSG_BYE:
+                break
+        keep: deque[tuple[Any, ...]] = deque()
+        for item in self._queued:
+            kind_of_message, kind, _, owner, seq, _, attempt, engine, _ = item
+            if kind_of_message == MSG_TASK and kind == EXECUTE and owner == session:
+                if self.link.begin(owner, seq, attempt):
+                    self.link.end()
+                    body = {"ename": "TaskAborted", "evalue": "an earlier cell failed on this engine",
+                            "engine": self.shell.kernel.engine_id, "cause": None}
+                    self.link.result(ABORTED, [json.dumps(body).encode()])
+            else:
+                keep.append(item)
+        self._queued = keep
+
+
+def _invoke(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    return f(*args, **kwargs)
+
+
+def _cut_own_frames(error: BaseException) -> None:
+    """Drops our frames from the top of a traceback: it starts in the user's code."""
+    here = os.path.dirname(__file__)
+    tb = error.__traceback__
+    while tb is not None and os.path.dirname(tb.tb_frame.f_code.co_filename) == here:
+        tb = tb.tb_next
+    if tb is not None:
+        error.__traceback__ = tb

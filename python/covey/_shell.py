@@ -1,0 +1,313 @@
+"""The shell in which an engine runs code: an IPython shell that looks like a notebook kernel's.
+
+Libraries decide by looks whether they may draw: rich asks for the class name
+`ZMQInteractiveShell`, tqdm for 'IPKernelApp' in the config, matplotlib's inline backend hangs on
+the shell's events, others take `get_ipython().kernel`. This shell has all of them, but no
+kernel behind it: cells and calls come through `covey.engine`, output leaves through
+`covey._display`.
+
+It is built before the fork (in the zygote), so nothing here may start a thread, open a socket
+or a file, or import anything heavy. What depends on the engine (number, profile, config,
+startup files) is done by `EngineShell.adopt` and `run_startup` afterwards.
+"""
+from __future__ import annotations
+
+import asyncio
+import builtins
+import glob
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from IPython.core.error import StdinNotImplementedError
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+from traitlets import Any as AnyTrait
+from traitlets import Type
+from traitlets.config import Config
+
+from covey._display import EngineDisplayHook, EngineDisplayPublisher, Outlet, install_comms, install_streams
+
+INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+class EngineKernel:
+    """What `get_ipython().kernel` gives on an engine: who the engine is, and its comms.
+
+    engine_id: its number (None before it is connected). engine_uuid: text, new with every process.
+    comm_manager: of the `comm` package, or None where that is not installed.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.engine_id: int | None = None
+        self.engine_uuid = ""
+        self.comm_manager: Any = None
+        self.log = logging.getLogger("covey.engine")
+        self.current_task: tuple[int, int] = (0, 0)
+
+    @property
+    def ident(self) -> str:
+        return self.engine_uuid
+
+    @property
+    def user_ns(self) -> dict[str, Any]:
+        return self.shell.user_ns
+
+    def get_parent(self, channel: str | None = None) -> dict[str, Any]:
+        """The task that runs, in the form of a kernel's parent message."""
+        session, seq = self.current_task
+        return {"header": {"msg_id": f"{session:016x}_{seq}", "session": f"{session:016x}"}}
+
+
+class ZMQInteractiveShell(InteractiveShell):
+    """IPython on an engine. The name is the one that libraries test for."""
+
+    displayhook_class = Type(EngineDisplayHook)
+    display_pub_class = Type(EngineDisplayPublisher)
+    kernel = AnyTrait()
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._held: tuple[BaseException | None, list[str]] | None = None
+        self._in_cell = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(**kwargs)
+        self.loop_runner = self.run_in_loop
+        self.loop_runner_map = {**type(self).loop_runner_map, "asyncio": (self.run_in_loop, True)}
+        self._usual_callbacks = {name: len(calls) for name, calls in self.events.callbacks.items()}
+
+    # What a kernel does otherwise than a terminal.
+
+    def init_profile_dir(self, profile_dir: Any) -> None:
+        """Nothing is created here: the profile is known after the fork only."""
+        self.profile_dir = profile_dir
+
+    def init_environment(self) -> None:
+        os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
+        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        os.environ.setdefault("PAGER", "cat")
+        os.environ.setdefault("GIT_PAGER", "cat")
+
+    def init_virtualenv(self) -> None:
+        pass
+
+    def ask_exit(self) -> None:
+        """`exit` in a cell does not end the engine (`rc.shutdown` does)."""
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Engines run no GUI loop; None, 'inline' and 'asyncio' need none."""
+        if gui not in (None, "", "inline", "agg", "asyncio", "nbagg", "webagg", "widget", "ipympl"):
+            raise NotImplementedError(f"an engine runs no {gui!r} event loop; use %matplotlib inline")
+        self.active_eventloop = gui
+
+    # Tracebacks: the last one of a cell travels with its result, the others are printed.
+
+    def _showtraceback(self, etype: Any, evalue: BaseException | None, stb: Sequence[str]) -> None:
+        if self._in_cell:
+            self._print_held()
+            self._held = (evalue, list(stb))
+        else:
+            print(self.InteractiveTB.stb2text(list(stb)), file=sys.stderr)
+
+    def _print_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            print(self.InteractiveTB.stb2text(held[1]), file=sys.stderr)
+
+    def traceback_of(self, error: BaseException) -> list[str]:
+        """The formatted traceback of an exception that user code raised (as IPython shows it)."""
+        try:
+            render = getattr(error, "_render_traceback_", None)
+            if render is not None:
+                return list(render())
+            return list(self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__))
+        except Exception:
+            import traceback
+
+            return "".join(traceback.format_exception(error)).splitlines()
+
+    # Cells.
+
+    def run(self, source: str, silent: bool) -> tuple[ExecutionResult, list[str]]:
+        """Runs a cell; returns IPython's result and the error's traceback lines ([] without one).
+
+        The engine's event loop is the running loop of the cell, so `asyncio.create_task` works in
+        it, and top-level `await` waits in it.
+        """
+        loop = self.event_loop()
+        asyncio.set_event_loop(loop)
+        asyncio._set_running_loop(loop)
+        self._in_cell = True
+        try:
+            result = self.run_cell(source, store_history=not silent, silent=silent)
+        finally:
+            self._in_cell = False
+            asyncio._set_running_loop(None)
+        error = result.error_before_exec or result.error_in_exec
+        lines: list[str] = []
+        if self._held is not None and self._held[0] is error and error is not None:
+            lines, self._held = self._held[1], None
+        elif error is not None:
+            lines = self.traceback_of(error)
+        self._print_held()
+        return result, lines
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """The engine's loop, made at the first cell (or when something asynchronous needs it)."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.new_event_loop()
+        return self._loop
+
+    def loop_has_work(self) -> bool:
+        """Whether tasks, timers, or watched descriptors wait in the loop, so it must turn between tasks."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return False
+        if loop._ready or loop._scheduled or asyncio.all_tasks(loop):  # type: ignore[attr-defined]
+            return True
+        return len(loop._selector.get_map()) > 1  # type: ignore[attr-defined]  # one is the loop's own wake-up
+
+    def run_in_loop(self, coro: Any) -> Any:
+        """Runs a cell's coroutine as a task of the engine's loop (IPython's `loop_runner`)."""
+        loop = self.event_loop()
+        asyncio._set_running_loop(None)
+        task = loop.create_task(coro)
+        interrupt: BaseException | None = None
+        try:
+            while not task.done():
+                try:
+                    loop.run_until_complete(task)
+                except (KeyboardInterrupt, SystemExit) as e:
+                    if task.done():
+                        raise
+                    interrupt = e
+                    task.cancel()
+                except asyncio.CancelledError:
+                    break
+        finally:
+            asyncio._set_running_loop(loop)
+        if interrupt is not None:
+            result = None if task.cancelled() or task.exception() else task.result()
+            if isinstance(result, ExecutionResult) and isinstance(result.error_in_exec, asyncio.CancelledError):
+                result.error_in_exec = interrupt
+                return result
+            raise interrupt
+        return task.result()
+
+    # Calls (apply) pass the shell by; their hooks run only where somebody registered one.
+
+    def has_callbacks(self) -> bool:
+        """Whether user code or a library (inline figures, autoreload) listens to the shell's events."""
+        usual = self._usual_callbacks
+        return any(len(calls) > usual.get(name, 0) for name, calls in self.events.callbacks.items())
+
+    def before_call(self) -> None:
+        self.events.trigger("pre_execute")
+        self.events.trigger("pre_run_cell", _call_info())
+
+    def after_call(self) -> None:
+        self.events.trigger("post_execute")
+        self.events.trigger("post_run_cell", ExecutionResult(_call_info()))
+
+    # Startup, after the fork.
+
+    def adopt_config(self, config: dict[str, Any]) -> None:
+        """Applies config that is known only now: {"Class": {"trait": value}}."""
+        if config:
+            extra = Config({name: Config(traits) for name, traits in config.items() if isinstance(traits, dict)})
+            extra.HistoryManager.enabled = False
+            for configurable in [self, *self.configurables]:
+                if configurable is not None:
+                    configurable.update_config(extra)
+
+    def adopt_profile(self, path: str) -> None:
+        """Makes `path` the shell's profile; a folder that can't be used is left alone."""
+        if path and os.path.isdir(path):
+            from IPython.core.profiledir import ProfileDir
+
+            try:
+                self.profile_dir = ProfileDir(location=path)
+            except OSError as e:
+                self.kernel.log.warning("profile %s: %s", path, e)
+
+    def run_startup(self, profile_dir: str, startup: dict[str, Any], config: dict[str, Any]) -> None:
+        """Extensions, PYTHONSTARTUP, the profile's startup files, exec_files, exec_lines, -s, -c, in this order.
+
+        What fails prints its traceback to stderr, and the engine goes on.
+        """
+        for name in [*_option(config, "extensions"), *startup.get("extensions", [])]:
+            self._guard(lambda name=name: self.extension_manager.load_extension(name))
+        files = [os.environ["PYTHONSTARTUP"]] if os.environ.get("PYTHONSTARTUP") else []
+        for pattern in ("*.py", "*.ipy"):
+            files += sorted(glob.glob(os.path.join(profile_dir, "startup", pattern))) if profile_dir else []
+        files += [*_option(config, "exec_files"), *startup.get("exec_files", [])]
+        for path in files:
+            self._run_file(path)
+        for line in startup.get("exec_lines") or _option(config, "exec_lines"):
+            self._guard(lambda line=line: self.run_cell(line, store_history=False))
+        if startup.get("script"):
+            self._run_file(startup["script"])
+        if startup.get("command"):
+            self._guard(lambda: self.run_cell(startup["command"], store_history=False))
+
+    def _run_file(self, path: str) -> None:
+        path = os.path.abspath(os.path.expanduser(path))
+        if not os.path.isfile(path):
+            print(f"startup file {path} does not exist", file=sys.stderr)
+            return
+        had_file = "__file__" in self.user_ns
+        self.user_ns["__file__"] = path
+        try:
+            if path.endswith(".ipy"):
+                self._guard(lambda: self.safe_execfile_ipy(path, shell_futures=True))
+            else:
+                self._guard(lambda: self.safe_execfile(path, self.user_ns, shell_futures=True, exit_ignore=True))
+        finally:
+            if not had_file:
+                self.user_ns.pop("__file__", None)
+
+    def _guard(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except Exception:
+            self.showtraceback()
+
+
+def _option(config: dict[str, Any], name: str) -> list[str]:
+    """A list trait of the shell application; the kernel's own section wins, as in Jupyter."""
+    for section in ("IPEngine", "IPKernelApp", "InteractiveShellApp"):
+        value = config.get(section, {}).get(name)
+        if value:
+            return list(value)
+    return []
+
+
+def _call_info() -> ExecutionInfo:
+    return ExecutionInfo("", False, True, False, None)
+
+
+def _no_input(prompt: object = "", stream: object = None) -> str:
+    raise StdinNotImplementedError("input() was called on an engine, where nobody can answer: pass values as arguments")
+
+
+def make_shell(outlet: Outlet) -> ZMQInteractiveShell:
+    """Builds the engine's shell, its streams and its `__main__`, once per process.
+
+    `__main__` becomes the user's namespace: a module without `__file__` and `__spec__`, so that
+    multiprocessing in a task does not try to run the engine again.
+    """
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    config.IPKernelApp = Config()
+    config.IPKernelApp.name = "covey"
+    shell: ZMQInteractiveShell = ZMQInteractiveShell.instance(config=config)
+    shell.displayhook.outlet = outlet
+    shell.display_pub.outlet = outlet
+    kernel = EngineKernel(shell)
+    shell.kernel = kernel
+    install_streams(outlet)
+    kernel.comm_manager = install_comms(outlet, lambda: kernel.current_task)
+    builtins.input = _no_input  # type: ignore[assignment]
+    return shell

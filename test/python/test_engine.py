@@ -1,0 +1,223 @@
+"""The engine's loop and shell, over a link that is a list (no C parts)."""
+import json
+import pickle
+
+import pytest
+
+from covey import serialize
+from fake_engine import APPLY, MAP, cell, outputs, results, run, task, text
+
+STDOUT, STDERR, DISPLAY, UPDATE, CLEAR, RESULT, INPUT = 1, 2, 3, 4, 5, 6, 7
+
+
+def call(f, *args, seq=1, **kwargs):
+    return task(APPLY, serialize.pack_apply(f, args, kwargs), seq)
+
+
+def lift(f):
+    """Gives a function of this test module the look of one typed in a notebook."""
+    f.__module__ = "__main__"
+    return f
+
+
+def value(result):
+    assert result[1] == 0, result[2]
+    return serialize.unpack_value(result[2])
+
+
+def error(result):
+    assert result[1] == 1, result
+    return json.loads(result[2][0])
+
+
+def test_apply_uses_the_namespace_of_the_engine():
+    log = run([cell("a = 5", silent=True), call(lift(lambda x: a * x), 2, seq=2), call(lift(lambda: no_such_name), seq=3)])
+    ok, product, failed = results(log)
+    assert value(product) == 10
+    e = error(failed)
+    assert (e["ename"], e["engine_info"]["method"]) == ("NameError", "apply")
+    assert "no_such_name" in e["evalue"] and "covey/_engine.py" not in "".join(e["traceback"])
+    assert isinstance(pickle.loads(failed[2][1]), NameError)
+    assert log[-1] == ("code", 0)
+
+
+def test_begin_and_end_enclose_user_code():
+    log = run([call(print, "x")])
+    names = [e[0] for e in log]
+    assert names[0] == "begin" and names.index("end") < names.index("result")
+    assert all(names.index("begin") < i < names.index("end") for i, n in enumerate(names) if n == "output")
+
+
+def test_nothing_a_task_raises_ends_the_engine():
+    def raiser(name):
+        raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt()}[name]
+
+    log = run([call(lift(raiser), "exit"), call(lift(raiser), "interrupt", seq=2), cell("raise SystemExit(4)", 3), 
+               cell("exit", 4, session=8), cell("7", 5, session=9)])
+    first, second, third, fourth, last = results(log)
+    assert error(first)["ename"] == "SystemExit" and error(second)["ename"] == "KeyboardInterrupt"
+    assert error(third)["ename"] == "SystemExit" and fourth[1] == 0 and last[1] == 0
+
+
+def test_a_value_that_cannot_travel_is_an_error():
+    def make():
+        import threading
+        return {"lock": threading.Lock()}
+
+    failed, ok = results(run([call(lift(make)), call(abs, -1, seq=2)]))
+    assert "lock" in error(failed)["evalue"] and value(ok) == 1
+
+
+def test_execute_shows_what_a_notebook_shows():
+    log = run([cell("print('one'); 40 + 2"), cell("1/0", 2), cell("3", 3, silent=True, session=8)])
+    shown = json.loads(outputs(log, RESULT)[0][0])
+    assert shown == {"data": {"text/plain": "42"}, "metadata": {}, "execution_count": 1}
+    assert text(log, STDOUT) == "one\n" and len(outputs(log, RESULT)) == 1
+    assert json.loads(outputs(log, INPUT)[0][0]) == {"code": "print('one'); 40 + 2", "execution_count": 1}
+    first, failed, silent = results(log)
+    assert json.loads(first[2][0])["execution_count"] == 1
+    assert error(failed)["ename"] == "ZeroDivisionError" and len(error(failed)["traceback"]) > 1
+    assert error(failed)["engine_info"]["method"] == "execute"
+    assert "ZeroDivision" not in text(log, STDERR) + text(log, STDOUT)  # it travels with the result, once
+    assert json.loads(silent[2][0])["status"] == "ok"
+
+
+def test_a_failed_cell_aborts_queued_cells_of_its_client():
+    log = run([cell("1/0"), cell("a = 1", 2), cell("b = 1", 3, session=8), call(abs, -2, seq=4), cell("'b' in dir(), 'a' in dir()", 5, session=8)])
+    statuses = [r[1] for r in results(log)]
+    assert statuses == [1, 2, 0, 0, 0]
+    assert json.loads(outputs(log, RESULT)[0][0])["data"]["text/plain"] == "(True, False)"
+    log = run([cell("1/0", silent=True), cell("a = 1", 2), call(lift(lambda: missing), seq=3), cell("a", 4)])
+    assert [r[1] for r in results(log)] == [1, 0, 1, 0]
+
+
+def test_displays_updates_and_images():
+    log = run([cell("from IPython.display import display, clear_output, Image\n"
+                    "h = display('a', display_id='x'); h.update('b'); clear_output(wait=True)\n"
+                    "display(Image(b'\\x89PNG\\r\\n\\x1a\\n', format='png'))")])
+    assert json.loads(outputs(log, UPDATE)[0][0])["transient"] == {"display_id": "x"}
+    assert json.loads(outputs(log, CLEAR)[0][0]) == {"wait": True}
+    first, image = (json.loads(b[0]) for b in outputs(log, DISPLAY))
+    assert first["data"] == {"text/plain": "'a'"} and image["data"]["image/png"] == "iVBORw0KGgo="
+
+
+def test_streams_behave_like_files():
+    source = ("import sys, io\n"
+              "n = sys.stdout.write('ab'); sys.stdout.writelines(['c', 'd']); sys.stdout.flush()\n"
+              "sys.stdout.buffer.write(b'\\xff'); sys.stdout.close(); print('\\ud800')\n"
+              "assert (n, sys.stdout.isatty(), sys.stdout.fileno(), sys.stdout.encoding) == (2, False, 1, 'utf-8')\n"
+              "assert isinstance(sys.stdout, io.TextIOBase) and sys.stderr.fileno() == 2\n"
+              "try: sys.stdout.write(b'x')\n"
+              "except TypeError: print('bytes refused', file=sys.stderr)")
+    log = run([cell(source)])
+    assert results(log)[0][1] == 0, results(log)
+    assert b"".join(b"".join(b) for b in outputs(log, STDOUT)) == b"abcd\xff\\ud800\n"
+    assert text(log, STDERR) == "bytes refused\n"
+
+
+def test_input_says_that_nobody_can_answer():
+    assert error(results(run([cell("input('name? ')")]))[0])["ename"] == "StdinNotImplementedError"
+
+
+def test_asyncio_between_and_in_tasks():
+    """Background tasks go on between cells, top-level await uses the same loop, asyncio.run works in a call."""
+    def runs_a_loop():
+        import asyncio
+
+        async def f():
+            await asyncio.sleep(0)
+            return "ran"
+        return asyncio.run(f())
+
+    log = run([cell("import asyncio\nn = 0\nasync def tick():\n    global n\n    while True:\n        n += 1; await asyncio.sleep(0.01)\n"
+                    "t = asyncio.create_task(tick()); loop = asyncio.get_running_loop()"),
+               ("pause", 0.3), call(lift(runs_a_loop), seq=2), call(lift(lambda: n), seq=3), ("pause", 0.2),
+               cell("await asyncio.sleep(0.01); assert asyncio.get_running_loop() is loop; n", 4), cell("t.cancel()", 5)])
+    assert all(r[1] == 0 for r in results(log)), results(log)
+    between = value(results(log)[2])
+    assert between >= 5 and value(results(log)[1]) == "ran"
+    assert int(json.loads(outputs(log, RESULT)[0][0])["data"]["text/plain"]) > between
+
+
+def test_await_is_interrupted_and_the_loop_survives():
+    log = run([cell("import asyncio, os, signal\nasyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)\n"
+                    "await asyncio.sleep(20)"), cell("await asyncio.sleep(0); 5", 2, session=8)])
+    assert error(results(log)[0])["ename"] == "KeyboardInterrupt"
+    assert results(log)[1][1] == 0
+
+
+def test_a_signal_interrupts_a_call():
+    def kills_itself():
+        import os
+        import signal
+        import time
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+
+    failed, ok = results(run([call(lift(kills_itself)), call(abs, -1, seq=2)]))
+    assert error(failed)["ename"] == "KeyboardInterrupt" and value(ok) == 1
+
+
+def test_sigterm_leaves_in_python_s_normal_way():
+    def terminated():
+        import os
+        import signal
+        import time
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+
+    log = run([call(lift(terminated)), call(abs, -1, seq=2)])
+    assert log[-1] == ("code", 1) and not results(log)
+
+
+def test_map_sends_ranges_and_single_errors():
+    def f(x, seen=[]):
+        seen.append(x)
+        return seen if x != 2 else 1 // 0
+
+    buffers = serialize.pack_map(lift(f), [(i,) for i in range(5)])
+    log = run([task(MAP, buffers, seq=10, count=5)])
+    assert [e[1] for e in log if e[0] == "begin"] == [10, 11, 12, 13, 14]
+    head, failed, tail = results(log)
+    assert (head[1], head[3], head[4]) == (0, 2, 1) and serialize.unpack_values(head[2]) == [[0], [1]]
+    assert (failed[1], failed[3], failed[4]) == (1, 1, 0) and error(failed)["ename"] == "ZeroDivisionError"
+    assert (tail[3], tail[4]) == (2, 0) and serialize.unpack_values(tail[2]) == [[3], [4]]
+
+
+def test_the_shell_looks_like_a_kernel_s():
+    source = ("import os, sys, __main__\nip = get_ipython()\n"
+              "[type(ip).__name__, 'IPKernelApp' in ip.config, ip.kernel.engine_id, os.environ['MPLBACKEND'], len(sys.argv), sys.path[0],"
+              " hasattr(__main__, '__file__'), __main__.__spec__, In[1][:9], os.environ['PYDEVD_DISABLE_FILE_VALIDATION']]")
+    log = run([cell("1 + 1"), cell(source, 2), cell("Out[1], _2[0]", 3)])
+    seen = json.loads(outputs(log, RESULT)[1][0])["data"]["text/plain"]
+    assert eval(seen) == ["ZMQInteractiveShell", True, None, "module://matplotlib_inline.backend_inline", 1, "", False, None, "1 + 1", "1"]
+    assert json.loads(outputs(log, RESULT)[2][0])["data"]["text/plain"] == "(2, 'ZMQInteractiveShell')"
+
+
+def test_events_fire_around_cells_and_calls():
+    log = run([cell("for e in ('pre_execute', 'pre_run_cell', 'post_execute', 'post_run_cell'):\n"
+                    "    get_ipython().events.register(e, lambda *a, e=e: print(e))", silent=True),
+               call(lift(lambda: print("call")), seq=2), cell("print('cell')", 3)])
+    lines = text(log, STDOUT).split()
+    events = lambda what: ["pre_execute", "pre_run_cell", what, "post_execute", "post_run_cell"]
+    assert lines[-10:] == events("call") + events("cell")
+
+
+def test_a_forked_child_writes_to_the_descriptor():
+    log = run([cell("import os\npid = os.fork()\nif pid == 0:\n    print('child'); os._exit(0)\nelse:\n    _ = os.waitpid(pid, 0)")])
+    assert results(log)[0][1] == 0 and "child" not in text(log, STDOUT)
+
+
+def test_widgets_open_comms():
+    pytest.importorskip("comm")
+    log = run([cell("import comm\nc = comm.create_comm(target_name='t', data={'a': 1}, buffers=[b'xy'])\nc.close()")])
+    opened, closed = (e[1] for e in log if e[0] == "comm")
+    assert json.loads(opened[0])["content"] == {**json.loads(closed[0])["content"], "data": {"a": 1}, "target_name": "t", "target_module": None}
+    assert opened[1] == b"xy" and json.loads(closed[0])["msg_type"] == "comm_close"
+
+
+def test_the_warm_interpreter_has_no_numpy_and_one_thread():
+    log = run([cell("import sys, threading\n"
+                    "sorted({m.split('.')[0] for m in sys.modules} & {'numpy', 'sqlite3', 'zmq', 'tqdm', 'ipykernel', 'jedi'}), threading.active_count(),"
+                    " [m for m in sys.modules if m in ('covey.client', 'covey.view', 'covey.cluster')]")])
+    assert json.loads(outputs(log, RESULT)[0][0])["data"]["text/plain"] == "([], 1, [])"
