@@ -90,7 +90,8 @@ class Engine:
         stdout_fd, stderr_fd: read ends of the capture pipes (-1: none)."""
     def connect(self, timeout: float) -> dict[str, Any]: ...
     def next(self, timeout: float | None) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
-        """The next thing to do (GIL released while waiting; None on timeout or a signal): (type, kind, flags, session, seq, count, attempt, engine, buffers).
+        """The next thing to do (GIL released while waiting; None on timeout or a signal): (type, kind, flags, session, seq, count, attempt, first, buffers).
+        first: which item of the payload the id seq is (a part of a map comes with the whole payload: item i of the range is item first + i).
         TASK; COMM; BYE (asked to leave, or the controller is gone for good)."""
     def begin(self, session: int, seq: int, attempt: int) -> bool:
         """User code of this item starts now: status page, interrupt window open. False if it was cancelled meanwhile (then a RESULT was sent: skip it)."""
