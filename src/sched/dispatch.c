@@ -127,6 +127,7 @@ static void task_send(struct sched *s, struct task *t, struct engine *e)
     if (++t->attempt == 0)
         t->attempt = 1;
     task_move(s, t, SCHED_T_SENT, e, TASK_TAIL);
+    t->order = (int64_t)s->sends;
     act_runs(s, t, SCHED_SEND, t->id.seq, task_end(t), true);
 }
 

@@ -66,7 +66,7 @@ static bool task_ran(const struct task *t, const struct sched_event *ev, uint64_
 {
     *lo = t->id.seq;
     *hi = task_end(t);
-    if (!ev || !ev->dead.known)
+    if (!ev || !ev->dead.known || t->flags & TASK_UNSURE)
         return true;
     const struct sched_held *r = &ev->dead.running;
     if (r->count == 0 || r->id.session != t->id.session || r->attempt != t->attempt)
@@ -121,8 +121,9 @@ static void task_lose(struct sched *s, struct task *t, const struct sched_event 
             if (!s->oom)
                 return;
         }
-        w.why = ev && ev->dead.known ? "its engine died running it"
-                                     : "its engine was lost, and may have been running it";
+        w.why = ev && ev->dead.known && !(t->flags & TASK_UNSURE)
+                    ? "its engine died running it"
+                    : "its engine was lost, and may have been running it";
         task_charge(s, t, ev, &w);
     } else if (t->mode == SCHED_BALANCED) {
         w.why = "its engine died before it had started, and no other is left that may run it";
@@ -135,6 +136,41 @@ static void task_lose(struct sched *s, struct task *t, const struct sched_event 
     }
 }
 
+static struct task *oldest_sure(struct engine *e, const struct sched_event *ev)
+{
+    struct list *held[] = {&e->sent[0], &e->sent[1], &e->running};
+    struct task *oldest = NULL;
+    for (int i = 0; i < 3; i++)
+        list_each(l, held[i])
+        {
+            uint64_t lo, hi;
+            struct task *t = list_entry(l, struct task, node);
+            if ((!oldest || t->order < oldest->order) && !task_ran(t, ev, &lo, &hi))
+                oldest = t;
+        }
+    return oldest;
+}
+
+/* Marks as unsure what may have run beside the one that was running: the oldest items for which no
+ * result came, and what was unsure anyway. Without such items nothing is unsure. */
+static void mark_unreported(struct sched *s, struct engine *e, const struct sched_event *ev)
+{
+    uint32_t n = ev->dead.unreported;
+    struct list *held[] = {&e->sent[0], &e->sent[1], &e->running};
+    for (int i = 0; n == 0 && i < 3; i++)
+        list_each(l, held[i]) task_flag(s, list_entry(l, struct task, node), 0, TASK_UNSURE);
+    struct task *t;
+    while (n > 0 && (t = oldest_sure(e, ev))) {
+        uint64_t hi = t->id.seq;
+        for (; n > 0 && hi < task_end(t); hi++)
+            n -= !task_item_done(t, hi);
+        t = task_cut(s, t, t->id.seq, hi);
+        if (!t)
+            return;
+        task_flag(s, t, TASK_UNSURE, 0);
+    }
+}
+
 /* ev NULL: the grace time is over, nothing is known. */
 static void engine_lose(struct sched *s, struct engine *e, const struct sched_event *ev)
 {
@@ -143,6 +179,8 @@ static void engine_lose(struct sched *s, struct engine *e, const struct sched_ev
     w.incarnation = e->incarnation;
     w.cause = ev ? ev->dead.cause : NULL;
     engine_set_state(s, e, SCHED_DEAD);
+    if (ev && ev->dead.known)
+        mark_unreported(s, e, ev);
     /* Youngest first: each goes to the head of its queue. */
     struct list *held[] = {&e->sent[1], &e->sent[0], &e->running};
     for (int i = 0; i < 3; i++)

@@ -136,8 +136,12 @@ struct sched_event {
             bool known; /* the host could read the status page; else all that was sent counts as
                            started */
             struct sched_held running; /* count 0: it ran nothing */
-            bool free_of_charge;       /* planned: a drain, a walltime: no retry is charged */
-            void *cause;               /* passed through to DELIVER, borrowed */
+            uint32_t
+                unreported; /* known: items that it finished and whose RESULT never came (the status
+                             * page's tasks_done less the results received): the oldest so many it
+                             * held count as started, for their results died with it */
+            bool free_of_charge; /* planned: a drain, a walltime: no retry is charged */
+            void *cause;         /* passed through to DELIVER, borrowed */
         } dead;
         struct { /* CLIENT_BACK */
             const struct sched_range *waiting;
@@ -161,8 +165,8 @@ enum sched_action_type {
     SCHED_UNKNOWN,   /* not emitted: only the caller's records can tell unknown from terminal, see
                         SCHED_AGAIN */
     SCHED_AGAIN,     /* CLIENT_BACK: [id, +count) is not live here: the caller hands over the stored
-                      * results, and names     to the client those that its records don't have, which the
-                      * client then submits again */
+                      * results, and names     to the client those that its records don't have, which
+                      * the     client then submits again */
     SCHED_ENGINE_GONE, /* an away engine's grace is over: treat it as dead from now on */
 };
 

@@ -55,7 +55,7 @@ struct task {
     } done;
     struct heap_node timer;
     uint64_t deadline; /* unstarted until then; UINT64_MAX: none */
-    int64_t order;     /* among the balanced queues */
+    int64_t order;     /* queued, balanced: among the queues; sent: which SEND it was */
     uint32_t count, left, offset;
     uint32_t retries; /* left */
     int32_t priority;
