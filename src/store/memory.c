@@ -275,16 +275,41 @@ static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, ui
     }
 }
 
-static enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret)
+/* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: is it in expired? */
+static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired)
+{
+    uint64_t end = UINT64_MAX;
+
+    *ret_expired = false;
+    for (size_t i = index_seek(&x->index, seq); i < x->index.n; i++)
+        if (x->index.v[i].record) {
+            end = x->index.v[i].lo;
+            break;
+        }
+    for (size_t i = 0; i < x->expired.n; i++) {
+        struct range r = x->expired.v[i];
+        if (r.hi <= seq)
+            continue;
+        *ret_expired = r.lo <= seq;
+        uint64_t edge = *ret_expired ? r.hi : r.lo;
+        return edge < end ? edge : end;
+    }
+    return end;
+}
+
+static enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret,
+                                   uint64_t *ret_end)
 {
     struct session *x = hash_get(&memory_of(s)->sessions, 0, session);
     struct store_record *r = x ? index_find(&x->index, seq) : NULL;
+    bool expired = false;
+    uint64_t end = r ? r->hi : x ? gap_end(x, seq, &expired) : UINT64_MAX;
 
-    if (r) {
+    if (ret_end)
+        *ret_end = end;
+    if (r)
         *ret = r;
-        return STORE_FOUND;
-    }
-    return x && ranges_has(&x->expired, seq) ? STORE_EXPIRED : STORE_UNKNOWN;
+    return r ? STORE_FOUND : expired ? STORE_EXPIRED : STORE_UNKNOWN;
 }
 
 static void memory_each(struct store *s, store_cb cb, void *arg)

@@ -89,8 +89,9 @@ struct store_ops {
     int (*end)(struct store *s, uint64_t session, uint64_t seq, uint32_t count, const struct store_result *r) CV_CHECK;
     void (*output)(struct store *s, uint64_t session, uint64_t seq, enum store_stream which, const void *data, size_t n);
     void (*delivered)(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
-    /* ret is valid until the next call that changes something. */
-    enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret);
+    /* ret is valid until the next call that changes something. ret_end (may be NULL): the answer holds for [seq, *ret_end). */
+    enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret,
+                            uint64_t *ret_end);
     void (*each)(struct store *s, store_cb cb, void *arg); /* in the order of submission */
     /* Forgets the ended and delivered records that match; returns how many ids. */
     uint64_t (*purge)(struct store *s, store_cb match, void *arg);

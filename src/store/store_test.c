@@ -51,7 +51,7 @@ static void end(struct store *s, uint64_t seq, uint32_t count, struct blob *b, u
 static enum store_find find(struct store *s, uint64_t seq, const struct store_record **ret)
 {
     *ret = NULL;
-    return s->ops->find(s, 7, seq, ret);
+    return s->ops->find(s, 7, seq, ret, NULL);
 }
 
 static void splits(void **state)
@@ -123,6 +123,13 @@ static void counts_bound(void **state)
     assert_int_equal(find(s, 990, &r), STORE_EXPIRED);
     assert_int_equal(find(s, 991, &r), STORE_FOUND);
     assert_int_equal(find(s, 1001, &r), STORE_UNKNOWN);
+    uint64_t e;
+    assert_int_equal(s->ops->find(s, 7, 5, &r, &e), STORE_EXPIRED);
+    assert_int_equal(e, 991);
+    assert_int_equal(s->ops->find(s, 7, 0, &r, &e), STORE_UNKNOWN);
+    assert_int_equal(e, 1);
+    assert_int_equal(s->ops->find(s, 7, 2000, &r, &e), STORE_UNKNOWN);
+    assert_true(e == UINT64_MAX);
     store_free(s);
 }
 
