@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The start, the turns and the end of the controller. Everything that is due leaves at the end of
+ * a turn of the loop: acknowledgements, and the scheduler's next deadline is set. */
+#include "controller/controller.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "controller/act.h"
+#include "controller/conn.h"
+#include "controller/death.h"
+#include "controller/say.h"
+#include "controller/task.h"
+
+#define STOP_NS (700 * NS_PER_MS)
+
+static void ref_payload(void *p)
+{
+    payload_ref(p);
+}
+
+static void unref_payload(void *p)
+{
+    payload_unref(p);
+}
+
+static void on_tick(void *arg)
+{
+    struct controller *c = arg;
+    struct sched_event ev = {.type = SCHED_TICK};
+
+    c->tick_at = 0;
+    act_must(c, &ev);
+}
+
+static void on_turn_end(void *arg)
+{
+    struct controller *c = arg;
+
+    task_send_acks(c);
+    act_arm(c);
+    if (c->stopping && list_empty(&c->conns) && !c->admission.n)
+        loop_stop(c->loop);
+}
+
+static void on_stop_timer(void *arg)
+{
+    loop_stop(((struct controller *)arg)->loop);
+}
+
+static int make_parts(struct controller *c, struct err *e)
+{
+    const struct options *o = c->opt;
+    const struct sched_options so = {.policy = o->scheme, .hwm = o->hwm,
+                                     .away_grace_ns = (uint64_t)(o->away_grace * 1e9),
+                                     .client_grace_ns = (uint64_t)(o->client_grace * 1e9), .seed = clock_wall(),
+                                     .outcome = act_outcome, .outcome_arg = c};
+    const struct sched_payload_ops sp = {ref_payload, unref_payload};
+    const struct store_payload_ops tp = {ref_payload, unref_payload};
+    const struct store_limits limits = {o->size_limit, o->record_limit};
+
+    int r = loop_new(&c->loop);
+    if (r == CV_OK)
+        r = timer_new(&c->tick, c->loop, on_tick, c);
+    if (r == CV_OK)
+        r = timer_new(&c->admission_timer, c->loop, accept_check, c);
+    if (r == CV_OK)
+        r = timer_new(&c->stop_timer, c->loop, on_stop_timer, c);
+    if (r == CV_OK)
+        r = loop_on_turn_end(c->loop, on_turn_end, c);
+    if (r != CV_OK)
+        return err_set(e, r, "the event loop can't be made");
+    r = events_new(&c->events, c->loop, e);
+    if (r == CV_OK)
+        r = store_new(&c->store, o->store, &limits, &tp, e);
+    if (r == CV_OK)
+        r = sched_new(&c->sched, &so, &sp, e);
+    if (r == CV_EINVAL && strcmp(o->scheme, "leastload")) {
+        struct sched_options least = so;
+        least.policy = "leastload";
+        log_warn(c->log, "the scheme '%s' is not there yet: tasks go to the least loaded engine", o->scheme);
+        r = sched_new(&c->sched, &least, &sp, e);
+    }
+    return r;
+}
+
+static int listen_all(struct controller *c, struct err *e)
+{
+    const struct files *f = &c->files;
+    const struct connfile *k = f->content;
+    uint16_t port = c->opt->port ? c->opt->port : c->opt->reuse ? k[FILES_CLIENT].port : 0;
+
+    int r = tls_server_new(&c->tls, k[FILES_CLIENT].key, k[FILES_ENGINE].key, e);
+    if (r == CV_OK && f->unix_name)
+        r = listener_new_unix(&c->unix_listener, c->loop, f->unix_name, accept_connection, c, e);
+    if (r == CV_OK)
+        r = listener_new_tcp(&c->tcp_listener, c->loop, c->opt->ip, port, accept_connection, c, e);
+    return r;
+}
+
+static void say_where(struct controller *c)
+{
+    uint16_t port = listener_port(c->tcp_listener);
+    const char *unix_name = c->files.unix_name ? c->files.unix_name : "none";
+
+    log_info(c->log, "listening on %s port %u (TLS) and on the Unix socket %s", c->opt->ip, port, unix_name);
+    log_info(c->log, "connection files: %s, %s", c->files.path[FILES_CLIENT], c->files.path[FILES_ENGINE]);
+    events_line(c->events, json_pack("{s:s,s:i,s:i,s:s,s:s,s:s}", "event", "listening", "pid", (int)getpid(), "port",
+                                     (int)port, "unix", unix_name, "client_file", c->files.path[FILES_CLIENT],
+                                     "engine_file", c->files.path[FILES_ENGINE]));
+}
+
+int controller_start(struct controller *c, const struct options *opt, struct log *log, struct err *e)
+{
+    memset(c, 0, sizeof(*c));
+    c->opt = opt;
+    c->log = log;
+    c->machine = machine_id();
+    c->started = clock_wall();
+    list_init(&c->conns);
+    list_init(&c->ack_due);
+    admission_init(&c->admission);
+    registry_init(&c->registry);
+    int r = files_prepare(&c->files, opt, log, e);
+    if (r == CV_OK)
+        r = make_parts(c, e);
+    if (r == CV_OK)
+        r = listen_all(c, e);
+    if (r == CV_OK && !opt->reuse && access(c->files.path[FILES_CLIENT], F_OK) == 0)
+        log_warn(log, "%s was there already (another controller's, or left behind by one that was killed) and is replaced",
+                 c->files.path[FILES_CLIENT]);
+    if (r == CV_OK)
+        r = files_write(&c->files, opt, listener_port(c->tcp_listener), e);
+    if (r == CV_OK)
+        say_where(c);
+    return r;
+}
+
+void controller_stop(struct controller *c, const char *reason)
+{
+    if (c->stopping)
+        return;
+    c->stopping = true;
+    c->stop_reason = reason;
+    log_info(c->log, "stopping: %s", reason);
+    listener_free(c->unix_listener);
+    listener_free(c->tcp_listener);
+    c->unix_listener = c->tcp_listener = NULL;
+    list_each(l, &c->conns)
+        conn_bye(list_entry(l, struct conn, node), "the controller stops: %s", reason);
+    timer_start(c->stop_timer, STOP_NS, 0);
+    loop_wake(c->loop); /* a turn must end, also when nobody is connected */
+}
+
+static void free_conns(struct controller *c)
+{
+    for (struct list *l; (l = list_first(&c->conns));)
+        conn_free(list_entry(l, struct conn, node));
+    for (struct list *l; (l = list_first(&c->admission.places));)
+        conn_free(container_of(list_entry(l, struct place, node), struct conn, place));
+}
+
+static void cancel_deaths(struct controller *c)
+{
+    list_each(l, &c->registry.engines)
+        death_cancel(list_entry(l, struct engine, node));
+}
+
+void controller_release(struct controller *c)
+{
+    if (c->conns.next)
+        free_conns(c);
+    listener_free(c->unix_listener);
+    listener_free(c->tcp_listener);
+    if (c->stop_reason)
+        events_line(c->events, json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
+    events_free(c->events);
+    cancel_deaths(c);
+    if (c->sched)
+        sched_free(c->sched);
+    sched_actions_release(&c->actions);
+    store_free(c->store);
+    registry_release(&c->registry);
+    timer_free(c->tick);
+    timer_free(c->admission_timer);
+    timer_free(c->stop_timer);
+    tls_context_free(c->tls);
+    if (c->loop)
+        loop_free(c->loop);
+    files_release(&c->files);
+}

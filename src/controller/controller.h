@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The controller's one context, passed to all its parts, and what they call of each other. All of
+ * it lives on the loop's thread. */
+#ifndef COVEY_CONTROLLER_CONTROLLER_H
+#define COVEY_CONTROLLER_CONTROLLER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/list.h"
+#include "base/log.h"
+#include "controller/admission.h"
+#include "controller/events.h"
+#include "controller/files.h"
+#include "controller/options.h"
+#include "controller/registry.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "sched/sched.h"
+#include "store/store.h"
+#include "tls/tls.h"
+
+struct controller {
+    const struct options *opt;
+    struct log *log;
+    struct loop *loop;
+    struct files files;
+    struct listener *unix_listener, *tcp_listener;
+    struct tls_context *tls;
+    struct admission admission;
+    struct timer *admission_timer;
+    uint64_t garbage_logged;   /* when a refused stranger was logged last */
+    uint32_t garbage_quiet;    /* refused since then without a line */
+    struct list conns;         /* those that said HELLO, and those that are being closed */
+    struct registry registry;
+    struct sched *sched;
+    struct sched_actions actions;
+    struct timer *tick;        /* SCHED_TICK */
+    uint64_t tick_at;
+    struct store *store;
+    struct list ack_due;       /* engines that wait for an ACK at the end of the turn */
+    struct events *events;
+    uint64_t machine;
+    uint64_t started;          /* ns since 1970 */
+    bool python_differs;       /* engines of several Python versions were seen */
+    bool stopping;
+    struct timer *stop_timer;
+    const char *stop_reason;
+};
+
+/* What the loop runs for: makes everything, listens, writes the files. */
+int controller_start(struct controller *c, const struct options *opt, struct log *log, struct err *e) CV_CHECK;
+/* Says BYE to everybody; the loop ends when all links are closed, or after 0.7 s. */
+void controller_stop(struct controller *c, const char *reason);
+void controller_release(struct controller *c);
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See death.h. While a death is unclear the engine has a `struct death`: a timer, and a pidfd if
+ * its process is on this machine. */
+#include "controller/death.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "controller/act.h"
+#include "controller/events.h"
+#include "controller/say.h"
+
+#define WAIT_FOR_LINK_NS (500 * NS_PER_MS) /* a forked child may hold the link open */
+#define WAIT_FOR_HOST_NS (2 * NS_PER_S)
+
+struct death {
+    struct controller *c;
+    struct engine *e;
+    struct timer *timer;
+    struct watch *watch;
+    int pidfd;           /* -1: none */
+    json_t *cause;       /* what the host said */
+    bool gone;           /* the process is known to have ended */
+};
+
+uint64_t death_pid_start(uint32_t pid)
+{
+    char path[64], text[1024], state;
+    unsigned long long start = 0;
+
+    snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+    int fd = pid ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *p = strrchr(text, ')'); /* the name may hold anything */
+    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                     &state, &start) != 2 || state == 'Z' || state == 'X')
+        return 0;
+    return start;
+}
+
+int death_signal(struct controller *c, struct engine *e, int signum, struct err *err)
+{
+    if (!e->pid_start || death_pid_start(e->pid) != e->pid_start)
+        return err_set(err, CV_ENOENT, "engine %u's host is not connected", e->number);
+    return kill((pid_t)e->pid, signum) < 0 ? err_sys(err, "engine %u can't be signalled", e->number) : CV_OK;
+}
+
+void death_cancel(struct engine *e)
+{
+    struct death *d = e->death;
+
+    if (!d)
+        return;
+    e->death = NULL;
+    timer_free(d->timer);
+    watch_free(d->watch);
+    if (d->pidfd >= 0)
+        close(d->pidfd);
+    json_decref(d->cause);
+    free(d);
+}
+
+/* --- the end --- */
+
+/* CAUSE with what the controller knows better or in addition. Takes j (may be NULL). */
+static json_t *cause_complete(const struct engine *e, json_t *j, const char *text)
+{
+    json_t *full = json_pack("{s:I,s:s,s:I,s:n,s:n,s:b,s:n,s:i,s:b,s:i,s:s,s:s}", "id", (json_int_t)e->number, "host",
+                             e->host, "pid", (json_int_t)e->pid, "signal", "code", "oom", 0, "running",
+                             "running_attempt", 0, "restart", 0, "peak_rss", 0, "stderr", "", "text", text);
+
+    if (j && full)
+        json_object_update(full, j);
+    if (full)
+        json_object_set_new(full, "id", json_integer(e->number));
+    json_decref(j);
+    return full;
+}
+
+static void parse_running(const json_t *cause, struct sched_held *ret)
+{
+    const char *id = json_string_value(json_object_get(cause, "running"));
+
+    memset(ret, 0, sizeof(*ret));
+    if (id && msg_id_parse(id, &ret->id.session, &ret->id.seq) == CV_OK) {
+        ret->count = 1;
+        ret->attempt = (uint16_t)json_integer_value(json_object_get(cause, "running_attempt"));
+    }
+}
+
+/* Is dead from here on. cause_take: what the host said, or NULL; known: it is clear what it ran. */
+static void die(struct controller *c, struct engine *e, json_t *cause_take, bool known, const char *text)
+{
+    json_t *cause = cause_complete(e, cause_take, text);
+    struct sched_event ev = {.type = SCHED_ENGINE_DEAD, .engine = e->number, .incarnation = e->incarnation,
+                             .count = 0};
+    struct conn *own = e->conn && !e->relayed ? e->conn : NULL;
+    char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
+
+    death_cancel(e);
+    peer_engine_detach(e);
+    if (own)
+        conn_bye(own, "this engine has ended, says its host");
+    ev.dead.known = known;
+    if (known)
+        parse_running(cause, &ev.dead.running);
+    ev.dead.free_of_charge = e->leaving;
+    ev.dead.cause = dump;
+    const char *why = json_string_value(json_object_get(cause, "text"));
+    if (e->leaving)
+        log_info(c->log, "engine %u has left: %s", e->number, why ? why : text);
+    else
+        log_warn(c->log, "engine %u died: %s", e->number, why ? why : text);
+    act_must(c, &ev);
+    event_engine_died(c, e, dump ? dump : "{}");
+    registry_engine_dead(&c->registry, e, dump);
+    json_decref(cause);
+}
+
+/* Whatever is known by now has to do. */
+static void conclude(struct controller *c, struct engine *e)
+{
+    struct death *d = e->death;
+    json_t *cause = d && d->cause ? json_incref(d->cause) : NULL;
+    char text[300];
+
+    if (cause || e->leaving)
+        snprintf(text, sizeof(text), "engine %u (pid %u on %s) has ended", e->number, e->pid, e->host);
+    else
+        snprintf(text, sizeof(text), "engine %u (pid %u on %s) is gone, and so is its host, which could have said why",
+                 e->number, e->pid, e->host);
+    die(c, e, cause, cause ? json_object_get(cause, "running") != NULL : e->leaving, text);
+}
+
+static bool host_connected(const struct controller *c, const struct engine *e)
+{
+    const struct host *x = e->host_session ? registry_host(&c->registry, e->host_session) : NULL;
+
+    return x && x->conn && !x->conn->closing;
+}
+
+static void on_timer(void *arg)
+{
+    struct death *d = arg;
+
+    conclude(d->c, d->e);
+}
+
+static struct death *death_of(struct controller *c, struct engine *e)
+{
+    struct death *d = e->death;
+
+    if (d)
+        return d;
+    d = calloc(1, sizeof(*d));
+    if (!d || timer_new(&d->timer, c->loop, on_timer, d) != CV_OK) {
+        free(d);
+        return NULL;
+    }
+    d->c = c;
+    d->e = e;
+    d->pidfd = -1;
+    e->death = d;
+    return d;
+}
+
+static void process_gone(struct death *d)
+{
+    d->gone = true;
+    watch_free(d->watch);
+    d->watch = NULL;
+    if (host_connected(d->c, d->e))
+        timer_start(d->timer, WAIT_FOR_HOST_NS, 0);
+    else
+        conclude(d->c, d->e);
+}
+
+static void on_pidfd(void *arg, int events)
+{
+    process_gone(arg);
+}
+
+/* The process is on this machine: learn when it ends. */
+static void watch_process(struct controller *c, struct engine *e)
+{
+    struct death *d = death_of(c, e);
+
+    if (!d || d->watch)
+        return;
+    d->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)e->pid, 0);
+    if (d->pidfd < 0 ? errno == ESRCH : death_pid_start(e->pid) != e->pid_start)
+        process_gone(d);
+    else if (d->pidfd >= 0 && watch_new(&d->watch, c->loop, d->pidfd, UV_READABLE, on_pidfd, d) != CV_OK)
+        log_debug(c->log, "engine %u's process can't be watched", e->number);
+}
+
+/* --- what is heard --- */
+
+void death_link_lost(struct controller *c, struct engine *e)
+{
+    if (e->death && e->death->cause) {
+        conclude(c, e);
+    } else if (e->leaving) {
+        struct death *d = host_connected(c, e) ? death_of(c, e) : NULL;
+        if (d)
+            timer_start(d->timer, WAIT_FOR_HOST_NS, 0);
+        else
+            conclude(c, e);
+    } else if (e->pid_start) {
+        watch_process(c, e);
+    }
+}
+
+void death_host_lost(struct controller *c, uint64_t host_session)
+{
+    list_each_safe(l, tmp, &c->registry.engines)
+    {
+        struct engine *e = list_entry(l, struct engine, node);
+        if (e->host_session == host_session && e->death && (e->death->gone || e->leaving))
+            conclude(c, e);
+    }
+}
+
+void death_gave_up(struct controller *c, struct engine *e)
+{
+    char text[300];
+
+    if (!e || e->state == ENGINE_DEAD)
+        return;
+    snprintf(text, sizeof(text), "engine %u (pid %u on %s) was not heard of for %.0f s and is given up", e->number,
+             e->pid, e->host, (double)(clock_wall() - e->away_since) / 1e9);
+    log_warn(c->log, "%s", text);
+    death_cancel(e);
+    peer_engine_detach(e);
+    json_t *cause = cause_complete(e, NULL, text);
+    char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
+    json_decref(cause);
+    event_engine_died(c, e, dump ? dump : "{}");
+    registry_engine_dead(&c->registry, e, dump);
+}
+
+void death_succeeded(struct controller *c, struct engine *e)
+{
+    conclude(c, e);
+}
+
+/* An engine that never got a number: only those who watch the start want to know. */
+static void failed_start(struct controller *c, struct host *x, json_t *cause_take)
+{
+    const char *text = json_string_value(json_object_get(cause_take, "text"));
+    json_t *slot = json_object_get(cause_take, "slot");
+
+    log_error(c->log, "an engine on %s ended before it was ready: %s", x->name, text ? text : "no reason is known");
+    event_notice(c, "an engine on %s ended before it was ready: %s", x->name, text ? text : "no reason is known");
+    events_line(c->events, json_pack("{s:s,s:O?,s:s,s:O}", "event", "engine_failed", "slot", slot, "host", x->name,
+                                     "cause", cause_take));
+    json_decref(cause_take);
+}
+
+void death_exit(struct controller *c, struct host *x, const struct msg *m)
+{
+    json_t *cause = say_parse(m);
+    struct engine *e = registry_engine(&c->registry, m->h.engine);
+
+    if (!cause && !(cause = json_object()))
+        return;
+    if (m->h.engine == WIRE_ENGINE_NONE) {
+        failed_start(c, x, cause);
+        return;
+    }
+    if (!e || e->state == ENGINE_DEAD || e->incarnation != m->h.incarnation || e->host_session != x->session) {
+        json_decref(cause);
+        return;
+    }
+    struct death *d = death_of(c, e);
+    if (d) {
+        json_decref(d->cause);
+        d->cause = cause;
+    } else {
+        json_decref(cause);
+    }
+    if (d && e->conn && !e->relayed)
+        timer_start(d->timer, WAIT_FOR_LINK_NS, 0);
+    else
+        conclude(c, e);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See events.h. */
+#include "controller/events.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/buf.h"
+#include "controller/conn.h"
+#include "controller/say.h"
+
+#define BACKLOG_MAX (1u << 20)
+
+struct events {
+    struct loop *loop;
+    struct watch *watch; /* while something waits */
+    int fd;
+    struct buf out;
+};
+
+int events_new(struct events **ret, struct loop *l, struct err *e)
+{
+    const char *text = getenv("COVEY_EVENTS_FD");
+    char *end;
+
+    *ret = NULL;
+    if (!text || !*text)
+        return CV_OK;
+    long fd = strtol(text, &end, 10);
+    int flags = *end || fd < 0 || fd > 1 << 20 ? -1 : fcntl((int)fd, F_GETFL);
+    if (flags < 0)
+        return err_set(e, CV_EINVAL, "COVEY_EVENTS_FD=%s is not an open descriptor", text);
+    struct events *x = calloc(1, sizeof(*x));
+    if (!x)
+        return err_set(e, CV_ENOMEM, "out of memory");
+    x->loop = l;
+    x->fd = (int)fd;
+    if (x->fd > 2)
+        fcntl(x->fd, F_SETFD, FD_CLOEXEC);
+    fcntl(x->fd, F_SETFL, flags | O_NONBLOCK);
+    *ret = x;
+    return CV_OK;
+}
+
+static void on_writable(void *arg, int events);
+
+static void flush_lines(struct events *x)
+{
+    while (x->out.len) {
+        ssize_t n = write(x->fd, x->out.data, x->out.len);
+        if (n > 0) {
+            buf_consume(&x->out, (size_t)n);
+        } else if (n < 0 && errno == EAGAIN) {
+            break;
+        } else if (n < 0 && errno != EINTR) { /* nobody reads any more */
+            buf_clear(&x->out);
+        }
+    }
+    if (x->out.len && !x->watch && watch_new(&x->watch, x->loop, x->fd, UV_WRITABLE, on_writable, x) != CV_OK)
+        buf_clear(&x->out);
+    if (!x->out.len && x->watch) {
+        watch_free(x->watch);
+        x->watch = NULL;
+    }
+}
+
+static void on_writable(void *arg, int events)
+{
+    flush_lines(arg);
+}
+
+void events_free(struct events *x)
+{
+    if (!x)
+        return;
+    flush_lines(x);
+    watch_free(x->watch);
+    buf_release(&x->out);
+    free(x);
+}
+
+void events_line(struct events *x, json_t *j_take)
+{
+    char *text = x && j_take ? json_dumps(j_take, JSON_COMPACT) : NULL;
+
+    json_decref(j_take);
+    if (text && x->out.len + strlen(text) < BACKLOG_MAX) {
+        size_t before = x->out.len;
+        if (buf_addf(&x->out, "%s\n", text) != CV_OK)
+            x->out.len = before;
+        flush_lines(x);
+    }
+    free(text);
+}
+
+json_t *event_engine_json(const struct engine *e)
+{
+    static const char *const states[] = {"up", "away", "draining", "dead"};
+
+    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o}", "id", (json_int_t)e->number, "uuid", e->uuid, "incarnation",
+                     (json_int_t)e->incarnation, "host", e->host, "pid", (json_int_t)e->pid, "python", e->python,
+                     "state", states[e->state], "away_since", say_time(e->state == ENGINE_AWAY ? e->away_since : 0));
+}
+
+void event_clients(struct controller *c, uint32_t engine, json_t *j_take)
+{
+    struct header h = {.type = MSG_EVENT, .engine = engine};
+    struct payload *p = c->registry.nclients ? say_json(json_incref(j_take)) : NULL;
+
+    json_decref(j_take);
+    if (!p)
+        return;
+    list_each(l, &c->registry.clients)
+    {
+        struct client *x = list_entry(l, struct client, node);
+        if (x->conn && !x->conn->closing && link_send(x->conn->link, &h, NULL, 0, p, 0) != CV_OK)
+            log_warn(c->log, "a client misses an event: out of memory");
+    }
+    payload_unref(p);
+}
+
+void event_engine(struct controller *c, const char *name, const struct engine *e)
+{
+    event_clients(c, e->number, json_pack("{s:s,s:o}", "event", name, "engine", event_engine_json(e)));
+    events_line(c->events, json_pack("{s:s,s:I,s:s,s:s,s:I}", "event", "engine_joined", "id", (json_int_t)e->number,
+                                     "uuid", e->uuid, "host", e->host, "pid", (json_int_t)e->pid));
+}
+
+void event_engine_away(struct controller *c, const struct engine *e, const char *why)
+{
+    event_clients(c, e->number,
+                  json_pack("{s:s,s:I,s:s}", "event", "engine_away", "id", (json_int_t)e->number, "why", why));
+}
+
+void event_engine_back(struct controller *c, const struct engine *e)
+{
+    event_clients(c, e->number, json_pack("{s:s,s:I}", "event", "engine_back", "id", (json_int_t)e->number));
+}
+
+void event_engine_died(struct controller *c, const struct engine *e, const char *cause)
+{
+    json_t *j = json_loads(cause, 0, NULL);
+
+    event_clients(c, e->number,
+                  json_pack("{s:s,s:I,s:s,s:O?}", "event", "engine_died", "id", (json_int_t)e->number, "uuid", e->uuid,
+                            "cause", j));
+    events_line(c->events,
+                json_pack("{s:s,s:I,s:o?}", "event", "engine_died", "id", (json_int_t)e->number, "cause", j));
+}
+
+void event_notice(struct controller *c, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    event_clients(c, WIRE_ENGINE_NONE, json_pack("{s:s,s:s}", "event", "notice", "text", text));
+}

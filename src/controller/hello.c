@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * HELLO: who is it, may it come in, was it here before. Answers WELCOME, or WELCOME with a reason
+ * and the end of the connection. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "controller/act.h"
+#include "controller/death.h"
+#include "controller/events.h"
+#include "controller/query.h"
+#include "controller/say.h"
+#include "controller/task.h"
+
+struct visit {
+    struct controller *c;
+    struct conn *k;        /* the connection, of the relay for a relayed engine */
+    const struct msg *m;
+    struct hello h;
+    struct welcome w;
+};
+
+static int send_welcome(struct visit *v, struct payload *p)
+{
+    struct header h = {.type = MSG_WELCOME, .engine = v->w.number, .incarnation = v->w.incarnation, .aux = v->m->h.aux};
+    struct buf route = {0};
+    int r = welcome_encode(&v->w, &route);
+
+    if (r == CV_OK)
+        r = link_send(v->k->link, &h, route.data, (uint32_t)route.len, p, 0);
+    buf_release(&route);
+    return r;
+}
+
+/* --- may it come in? --- */
+
+static const char *role_name(uint8_t role)
+{
+    return role == ROLE_CLIENT ? "client" : role == ROLE_ENGINE ? "engine" : role == ROLE_HOST ? "host" : "nobody";
+}
+
+/* Why not, or NULL. */
+static char *reason_against(const struct visit *v)
+{
+    const struct hello *h = &v->h;
+    const char *identity = link_identity(v->k->link), *boot = v->c->files.content[FILES_CLIENT].boot_id;
+    bool relayed = v->k->role == ROLE_HOST;
+
+    if (h->role < ROLE_CLIENT || h->role > ROLE_HOST)
+        return str_printf("this controller knows clients, engines and hosts, but no peer of kind %u", h->role);
+    if (relayed && h->role != ROLE_ENGINE)
+        return str_printf("a host relays engines, not a %s", role_name(h->role));
+    if (identity && !strcmp(identity, "engine") && h->role == ROLE_CLIENT)
+        return str_printf("the engines' connection file does not make a client: use ipcontroller-client.json");
+    if (h->cluster_id && *h->cluster_id && strcmp(h->cluster_id, v->c->opt->cluster_id))
+        return str_printf("this is the controller of cluster '%s', not of '%s'", v->c->opt->cluster_id, h->cluster_id);
+    if (h->boot_id && *h->boot_id && strcmp(h->boot_id, boot))
+        return str_printf("the connection file is of an earlier controller; it has been restarted since");
+    return NULL;
+}
+
+static void refuse(struct visit *v)
+{
+    log_info(v->c->log, "a %s from %s is not let in: %s", role_name(v->h.role), v->k->from, v->w.refused);
+    int r = send_welcome(v, NULL);
+    if (v->k->role == ROLE_HOST) /* the relay's link stays */
+        return;
+    conn_admitted(v->k, v->h.role >= ROLE_CLIENT && v->h.role <= ROLE_HOST ? v->h.role : ROLE_CLIENT);
+    v->k->closing = true;
+    link_close_after_flush(v->k->link, r == CV_OK ? NS_PER_S : 0);
+}
+
+static void out_of_memory(struct visit *v)
+{
+    if (!v->k->role)
+        conn_admitted(v->k, ROLE_CLIENT);
+    conn_bye(v->k, "the controller is out of memory");
+}
+
+/* --- engines --- */
+
+/* The process, if it runs on this machine, so that its end can be learned without its host. */
+static void find_process(struct visit *v, struct engine *e)
+{
+    struct ucred u;
+    socklen_t n = sizeof(u);
+
+    e->pid_start = 0;
+    if (v->h.machine != v->c->machine)
+        return;
+    if (!e->relayed && link_is_unix(v->k->link) &&
+        getsockopt(link_fd(v->k->link), SOL_SOCKET, SO_PEERCRED, &u, &n) == 0 && u.pid > 0)
+        e->pid = (uint32_t)u.pid;
+    e->pid_start = death_pid_start(e->pid);
+}
+
+static void note_python(struct visit *v, const struct engine *e)
+{
+    list_each(l, &v->c->registry.engines)
+    {
+        struct engine *other = list_entry(l, struct engine, node);
+        if (strcmp(other->python, e->python)) {
+            if (!v->c->python_differs)
+                log_warn(v->c->log, "engines run Python %s and %s: functions by value go only to engines of their Python",
+                         other->python, e->python);
+            v->c->python_differs = true;
+        }
+    }
+    list_each(l, &v->c->registry.clients)
+    {
+        struct client *x = list_entry(l, struct client, node);
+        if (*x->python && strcmp(x->python, e->python)) {
+            event_notice(v->c, "engine %u runs Python %s, this client %s: it can't take functions by value from here",
+                         e->number, e->python, x->python);
+            break;
+        }
+    }
+}
+
+static void welcome_engine(struct visit *v, struct engine *e)
+{
+    peer_engine_attach(e, v->k);
+    find_process(v, e);
+    v->w.number = e->number;
+    v->w.incarnation = e->incarnation;
+    if (send_welcome(v, NULL) != CV_OK)
+        conn_bye(v->k, "the controller is out of memory");
+}
+
+static void join(struct visit *v, struct engine *e, const char *event)
+{
+    struct sched_event ev = {.type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
+
+    welcome_engine(v, e);
+    registry_engine_forget_held(e);
+    log_info(v->c->log, "engine %u %s: pid %u on %s, Python %s", e->number,
+             strcmp(event, "engine_joined") ? "is back, restarted" : "registered", e->pid, e->host, e->python);
+    note_python(v, e);
+    event_engine(v->c, event, e);
+    act_must(v->c, &ev);
+}
+
+static void come_back(struct visit *v, struct engine *e)
+{
+    struct conn *old = e->conn;
+    bool own = old && !e->relayed;
+
+    death_cancel(e);
+    if (e->state != ENGINE_AWAY) {
+        struct sched_event ev = {.type = SCHED_ENGINE_AWAY, .engine = e->number, .incarnation = e->incarnation};
+        act_must(v->c, &ev);
+    }
+    peer_engine_detach(e);
+    if (own && old != v->k)
+        conn_free(old);
+    if (registry_engine_update(e, &v->h) != CV_OK) {
+        out_of_memory(v);
+        return;
+    }
+    e->state = ENGINE_UP;
+    e->resend_left = v->m->h.seq;
+    welcome_engine(v, e);
+    log_info(v->c->log, "engine %u is connected again", e->number);
+    event_engine_back(v->c, e);
+    task_engine_back(v->c, e);
+}
+
+static void hello_engine(struct visit *v)
+{
+    struct registry *r = &v->c->registry;
+    struct engine *e = registry_engine_by_session(r, v->h.session);
+
+    if (e && e->state != ENGINE_DEAD) {
+        come_back(v, e);
+        return;
+    }
+    e = v->h.number == WIRE_ENGINE_NONE ? NULL : registry_engine(r, v->h.number);
+    if (e && e->state != ENGINE_DEAD && v->h.incarnation == e->incarnation + 1)
+        death_succeeded(v->c, e);
+    if (e && e->state == ENGINE_DEAD && v->h.incarnation) {
+        bool restarted = v->h.incarnation > e->incarnation;
+        if (registry_engine_renew(r, e, &v->h, restarted ? v->h.incarnation : e->incarnation + 1) == CV_OK)
+            join(v, e, restarted ? "engine_restarted" : "engine_joined");
+        else
+            out_of_memory(v);
+        return;
+    }
+    if (registry_engine_add(r, &v->h, &e) == CV_OK)
+        join(v, e, "engine_joined");
+    else
+        out_of_memory(v);
+}
+
+/* --- hosts --- */
+
+static void hello_host(struct visit *v)
+{
+    struct registry *r = &v->c->registry;
+    struct host *old = registry_host(r, v->h.session);
+
+    if (old) {
+        struct conn *k = old->conn;
+        peer_lost(k, "its host has connected again");
+        conn_free(k);
+    }
+    if (registry_host_add(r, &v->h, &v->k->host) != CV_OK) {
+        conn_bye(v->k, "the controller is out of memory");
+        return;
+    }
+    v->k->host->conn = v->k;
+    log_debug(v->c->log, "host %s (pid %u) with %u engines connected from %s", v->k->host->name, v->h.pid, v->h.slot,
+              v->k->from);
+    if (send_welcome(v, NULL) != CV_OK)
+        conn_bye(v->k, "the controller is out of memory");
+}
+
+/* --- clients --- */
+
+/* What a client that was here before waits for and sched does not have any more: found records are
+ * handed over (second pass), unknown ids go into WELCOME. */
+static int sort_again(struct visit *v, const struct sched_range *again, size_t n)
+{
+    struct store *s = v->c->store;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t end = 0;
+        for (uint64_t seq = again[i].lo; seq < again[i].hi; seq = end) {
+            const struct store_record *rec;
+            enum store_find f = s->ops->find(s, again[i].session, seq, &rec, &end);
+            if (end > again[i].hi)
+                end = again[i].hi;
+            if (f == STORE_EXPIRED || (f == STORE_FOUND && rec->state != STORE_PENDING))
+                continue;
+            struct id_range *u = realloc(v->w.unknown, (v->w.nunknown + 1) * sizeof(*u));
+            if (!u)
+                return CV_ENOMEM;
+            v->w.unknown = u;
+            u[v->w.nunknown++] = (struct id_range){again[i].session, seq, end};
+        }
+    }
+    return CV_OK;
+}
+
+static void hand_over(struct visit *v, const struct sched_range *again, size_t n)
+{
+    struct store *s = v->c->store;
+    uint64_t sent_hi = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t end = 0;
+        for (uint64_t seq = again[i].lo; seq < again[i].hi && v->k->client; seq = end) {
+            const struct store_record *rec;
+            enum store_find f = s->ops->find(s, again[i].session, seq, &rec, &end);
+            if (end > again[i].hi)
+                end = again[i].hi;
+            if (f == STORE_FOUND && rec->state != STORE_PENDING && seq >= sent_hi) {
+                act_hand_over(v->c, v->k->client, rec);
+                sent_hi = rec->result.seq + rec->result.count;
+            } else if (f == STORE_EXPIRED) {
+                act_end(v->c, (struct sched_id){again[i].session, seq}, (uint32_t)(end - seq), RESULT_LOST,
+                        WIRE_ENGINE_NONE, "ResultExpired", NULL, "the result was kept for a while and is gone by now");
+            }
+        }
+    }
+}
+
+/* sched's answer to CLIENT_BACK; *ret: malloc'ed. */
+static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
+{
+    struct sched_range *waiting = calloc(v->h.nwaiting + 1, sizeof(*waiting));
+    struct sched_event ev = {.type = SCHED_CLIENT_BACK, .id = {v->h.session, 0}};
+    struct sched_actions answer = {0};
+    size_t n = 0;
+
+    if (!waiting)
+        return CV_ENOMEM;
+    for (uint32_t i = 0; i < v->h.nwaiting; i++)
+        if (v->h.waiting[i].session == v->h.session && v->h.waiting[i].lo < v->h.waiting[i].hi)
+            waiting[n++] = (struct sched_range){v->h.session, v->h.waiting[i].lo, v->h.waiting[i].hi};
+    ev.client.waiting = waiting;
+    ev.client.nwaiting = (uint32_t)n;
+    int r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
+    *ret = calloc(answer.n + 1, sizeof(**ret));
+    *ret_n = 0;
+    for (size_t i = 0; i < answer.n && *ret; i++)
+        if (answer.v[i].type == SCHED_AGAIN || answer.v[i].type == SCHED_UNKNOWN)
+            (*ret)[(*ret_n)++] = (struct sched_range){answer.v[i].id.session, answer.v[i].id.seq,
+                                                      answer.v[i].id.seq + answer.v[i].count};
+    sched_actions_release(&answer);
+    free(waiting);
+    return r == CV_OK && *ret ? CV_OK : CV_ENOMEM;
+}
+
+static int python_note(struct visit *v)
+{
+    list_each(l, &v->c->registry.engines)
+    {
+        struct engine *e = list_entry(l, struct engine, node);
+        if (v->h.python && *e->python && strcmp(e->python, v->h.python)) {
+            v->w.python = str_printf("engine %u runs Python %s, this client %s: functions that are defined here can't "
+                                     "be sent there, all else can", e->number, e->python, v->h.python);
+            return v->w.python ? CV_OK : CV_ENOMEM;
+        }
+    }
+    return CV_OK;
+}
+
+static void hello_client(struct visit *v)
+{
+    struct client *old = registry_client(&v->c->registry, v->h.session);
+    struct sched_range *again = NULL;
+    size_t n = 0;
+
+    if (old) {
+        struct conn *k = old->conn;
+        peer_client_detach(v->c, old);
+        conn_free(k);
+    }
+    if (registry_client_add(&v->c->registry, &v->h, &v->k->client) != CV_OK)
+        goto fail;
+    v->k->client->conn = v->k;
+    if (ask_sched(v, &again, &n) != CV_OK || sort_again(v, again, n) != CV_OK || python_note(v) != CV_OK)
+        goto fail;
+    log_info(v->c->log, "client %016" PRIx64 " connected: pid %u on %s, from %s", v->h.session, v->h.pid,
+             v->h.host ? v->h.host : "?", v->k->from);
+    struct payload *p = say_json(query_welcome(v->c));
+    int r = p ? send_welcome(v, p) : CV_ENOMEM;
+    payload_unref(p);
+    if (r != CV_OK)
+        goto fail;
+    hand_over(v, again, n);
+    free(again);
+    return;
+fail:
+    free(again);
+    conn_bye(v->k, "the controller is out of memory");
+}
+
+/* --- */
+
+void hello_handle(struct conn *k, struct msg *m)
+{
+    struct visit v = {.c = k->c, .k = k, .m = m};
+    struct err e = {{0}};
+    int r = hello_decode(m->route, m->h.route_len, &v.h, &e);
+
+    v.w = (struct welcome){.number = WIRE_ENGINE_NONE, .credit = LINK_CREDIT_DEFAULT};
+    v.w.cluster_id = strdup(k->c->opt->cluster_id);
+    v.w.boot_id = strdup(k->c->files.content[FILES_CLIENT].boot_id);
+    v.w.refused = r == CV_OK ? reason_against(&v) : str_printf("that is no HELLO: %s", e.text);
+    if (!v.w.cluster_id || !v.w.boot_id) {
+        out_of_memory(&v);
+    } else if (v.w.refused) {
+        refuse(&v);
+    } else {
+        if (k->role != ROLE_HOST)
+            conn_admitted(k, v.h.role);
+        if (v.h.role == ROLE_ENGINE)
+            hello_engine(&v);
+        else if (v.h.role == ROLE_HOST)
+            hello_host(&v);
+        else
+            hello_client(&v);
+    }
+    welcome_release(&v.w);
+    hello_release(&v.h);
+    msg_free(m);
+}

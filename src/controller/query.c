@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See query.h. One table of names; an unknown one is answered with KeyError. Arguments are checked
+ * here, so that a handler sees what protocol.md says. */
+#include "controller/query.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "controller/act.h"
+#include "controller/events.h"
+#include "controller/say.h"
+
+struct question {
+    struct controller *c;
+    const struct origin *o;
+    const struct header *h;
+    const json_t *args;
+    struct link *link;
+};
+
+static void answer(const struct question *q, json_t *ok_take)
+{
+    say_reply(q->link, q->h, ok_take, NULL);
+}
+
+/* --- engines --- */
+
+static json_t *engines_json(struct controller *c)
+{
+    json_t *list = json_array();
+    uint32_t n;
+    struct engine **v = registry_engines_sorted(&c->registry, &n);
+
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(list, event_engine_json(v[i]));
+    free(v);
+    return list;
+}
+
+static uint64_t resident_bytes(void)
+{
+    struct buf b = {0};
+    unsigned long pages = 0;
+
+    if (file_read("/proc/self/statm", 4096, &b, NULL) == CV_OK && buf_cstr(&b) &&
+        sscanf((const char *)b.data, "%*u %lu", &pages) != 1)
+        pages = 0;
+    buf_release(&b);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static json_t *status_json(struct controller *c)
+{
+    const struct registry *r = &c->registry;
+    struct store_stats s;
+
+    c->store->ops->stats(c->store, &s);
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
+                     (json_int_t)r->nengines, "clients", (json_int_t)r->nclients, "hosts", (json_int_t)r->nhosts,
+                     "tasks", (json_int_t)sched_task_count(c->sched), "queued",
+                     (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(), "record_bytes",
+                     (json_int_t)s.bytes, "started", say_time(c->started), "cluster_id", c->opt->cluster_id, "version",
+                     COVEY_VERSION);
+}
+
+json_t *query_welcome(struct controller *c)
+{
+    return json_pack("{s:o,s:o}", "engines", engines_json(c), "controller", status_json(c));
+}
+
+static void ask_engines(const struct question *q)
+{
+    answer(q, engines_json(q->c));
+}
+
+static void ask_status(const struct question *q)
+{
+    answer(q, status_json(q->c));
+}
+
+/* The live engines of args.targets (null: all): malloc'ed. NULL with *ret_bad: no such engine. */
+static struct engine **targets_of(const struct question *q, uint32_t *ret_n, json_int_t *ret_bad)
+{
+    const json_t *t = json_object_get(q->args, "targets");
+    uint32_t n = 0;
+
+    *ret_bad = -1;
+    *ret_n = 0;
+    if (!json_is_array(t) && !json_is_integer(t))
+        return registry_engines_sorted(&q->c->registry, ret_n);
+    size_t want = json_is_array(t) ? json_array_size(t) : 1;
+    struct engine **v = malloc((want + 1) * sizeof(*v));
+    for (size_t i = 0; i < want && v; i++) {
+        json_int_t id = json_integer_value(json_is_array(t) ? json_array_get(t, i) : t);
+        struct engine *e = id >= 0 && id < WIRE_ENGINE_NONE ? registry_engine(&q->c->registry, (uint32_t)id) : NULL;
+        if (!e || e->state == ENGINE_DEAD) {
+            *ret_bad = id;
+            free(v);
+            return NULL;
+        }
+        v[n++] = e;
+    }
+    *ret_n = n;
+    return v;
+}
+
+static struct engine **targets_or_error(const struct question *q, uint32_t *ret_n)
+{
+    json_int_t bad;
+    struct engine **v = targets_of(q, ret_n, &bad);
+
+    if (!v && bad >= 0)
+        say_error(q->link, q->h, "EngineError", "there is no engine %lld", (long long)bad);
+    else if (!v)
+        v = malloc(sizeof(*v)); /* no engines */
+    return v;
+}
+
+/* --- queues --- */
+
+struct queue_lists {
+    json_t *queue, *tasks;
+    json_int_t nqueue, ntasks;
+};
+
+static void add_queued(void *arg, struct sched_id id, uint32_t count, enum sched_task_state st, enum sched_mode mode)
+{
+    struct queue_lists *q = arg;
+    char text[MSG_ID_SIZE];
+
+    if (mode == SCHED_BALANCED)
+        q->ntasks += count;
+    else
+        q->nqueue += count;
+    for (uint32_t i = 0; i < count && q->queue; i++) {
+        msg_id_format(text, id.session, id.seq + i);
+        json_array_append_new(mode == SCHED_BALANCED ? q->tasks : q->queue, json_string(text));
+    }
+}
+
+static bool add_completed(void *arg, const struct store_record *r)
+{
+    struct {
+        uint32_t engine;
+        json_t *list;
+    } *x = arg;
+    char text[MSG_ID_SIZE];
+
+    for (uint64_t s = r->lo; r->state != STORE_PENDING && r->result.engine == x->engine && s < r->hi; s++) {
+        msg_id_format(text, r->session, s);
+        json_array_append_new(x->list, json_string(text));
+    }
+    return true;
+}
+
+static json_t *queue_of(struct controller *c, const struct engine *e, bool verbose)
+{
+    struct queue_lists q = {.queue = verbose ? json_array() : NULL, .tasks = verbose ? json_array() : NULL};
+    struct sched_engine_info info = {0};
+
+    if (!sched_engine_info(c->sched, e->number, &info))
+        memset(&info, 0, sizeof(info));
+    if (!verbose)
+        return json_pack("{s:I,s:I,s:I}", "queue", (json_int_t)info.held_direct, "tasks",
+                         (json_int_t)info.held_balanced, "completed", (json_int_t)info.completed);
+    struct {
+        uint32_t engine;
+        json_t *list;
+    } done = {e->number, json_array()};
+    sched_each_task(c->sched, e->number, add_queued, &q);
+    c->store->ops->each(c->store, add_completed, &done);
+    return json_pack("{s:o,s:o,s:o}", "queue", q.queue, "tasks", q.tasks, "completed", done.list);
+}
+
+static void ask_queue_status(const struct question *q)
+{
+    bool verbose = json_is_true(json_object_get(q->args, "verbose"));
+    struct queue_lists un = {.queue = verbose ? json_array() : NULL};
+    json_t *ret = json_object();
+    uint32_t n;
+    struct engine **v = targets_or_error(q, &n);
+
+    un.tasks = un.queue;
+    for (uint32_t i = 0; i < n && v; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "%u", v[i]->number);
+        json_object_set_new(ret, key, queue_of(q->c, v[i], verbose));
+    }
+    if (verbose)
+        sched_each_task(q->c->sched, SCHED_ENGINE_NONE, add_queued, &un);
+    json_object_set_new(ret, "unassigned",
+                        verbose ? un.queue : json_integer((json_int_t)sched_unassigned(q->c->sched)));
+    if (v)
+        answer(q, ret);
+    else
+        json_decref(ret);
+    free(v);
+}
+
+/* --- tasks --- */
+
+/* args.id; false: answered with an error. */
+static bool id_arg(const struct question *q, struct sched_id *ret, const char **ret_text)
+{
+    *ret_text = json_string_value(json_object_get(q->args, "id"));
+    if (*ret_text && msg_id_parse(*ret_text, &ret->session, &ret->seq) == CV_OK)
+        return true;
+    say_error(q->link, q->h, "KeyError", "'%s' is not a message id", *ret_text ? *ret_text : "");
+    return false;
+}
+
+static void ask_result_status(const struct question *q)
+{
+    const json_t *ids = json_object_get(q->args, "ids");
+    json_t *pending = json_array(), *completed = json_array(), *unknown = json_array(), *id;
+    size_t i;
+
+    json_array_foreach((json_t *)ids, i, id)
+    {
+        const struct store_record *r;
+        uint64_t session, seq;
+        json_t *list = unknown;
+        const char *text = json_string_value(id);
+        if (text && msg_id_parse(text, &session, &seq) == CV_OK) {
+            enum store_find f = q->c->store->ops->find(q->c->store, session, seq, &r, NULL);
+            if (f == STORE_EXPIRED || (f == STORE_FOUND && r->state != STORE_PENDING))
+                list = completed;
+            else if (f == STORE_FOUND)
+                list = pending;
+        }
+        json_array_append(list, id);
+    }
+    answer(q, json_pack("{s:o,s:o,s:o}", "pending", pending, "completed", completed, "unknown", unknown));
+}
+
+static void ask_result(const struct question *q)
+{
+    const struct store_record *r;
+    struct sched_id id;
+    const char *text;
+
+    if (!id_arg(q, &id, &text))
+        return;
+    switch (q->c->store->ops->find(q->c->store, id.session, id.seq, &r, NULL)) {
+    case STORE_UNKNOWN:
+        say_error(q->link, q->h, "KeyError", "no task %s is known here", text);
+        break;
+    case STORE_EXPIRED:
+        say_error(q->link, q->h, "ResultExpired", "the result of %s was kept for a while and is gone by now", text);
+        break;
+    case STORE_FOUND:
+        if (r->state == STORE_PENDING)
+            answer(q, json_null());
+        else
+            say_reply(q->link, q->h, dbquery_record(q->c, r, id.seq), r->result.payload);
+        break;
+    }
+}
+
+static void ask_task(const struct question *q)
+{
+    const struct store_record *r;
+    struct sched_id id;
+    const char *text;
+    uint32_t engine = WIRE_ENGINE_NONE;
+
+    if (!id_arg(q, &id, &text))
+        return;
+    enum sched_task_state st = sched_task_state(q->c->sched, id, &engine);
+    enum store_find f = q->c->store->ops->find(q->c->store, id.session, id.seq, &r, NULL);
+    if (f != STORE_FOUND && st == SCHED_T_UNKNOWN) {
+        say_error(q->link, q->h, f == STORE_EXPIRED ? "ResultExpired" : "KeyError", "nothing is known of task %s", text);
+        return;
+    }
+    json_t *j = f == STORE_FOUND ? dbquery_record(q->c, r, id.seq) : json_object();
+    if (st != SCHED_T_UNKNOWN || f != STORE_FOUND || r->state == STORE_PENDING) {
+        json_object_set_new(j, "state", json_string(sched_state_name(st)));
+        json_object_set_new(j, "engine", engine == SCHED_ENGINE_NONE ? json_null() : json_integer(engine));
+    }
+    answer(q, j);
+}
+
+/* False: told that there are no records. */
+static bool have_records(const struct question *q)
+{
+    if (!q->c->store->ops->queryable)
+        say_error(q->link, q->h, "NoData", "this controller keeps no task records (it was started with --nodb)");
+    return q->c->store->ops->queryable;
+}
+
+static void ask_history(const struct question *q)
+{
+    if (have_records(q))
+        dbquery_history(q->c, q->o, q->h);
+}
+
+static void ask_db_query(const struct question *q)
+{
+    if (have_records(q))
+        dbquery_handle(q->c, q->o, q->h, q->args);
+}
+
+/* --- purge --- */
+
+struct purge {
+    const json_t *ids, *engines;
+};
+
+static bool purge_match(void *arg, const struct store_record *r)
+{
+    const struct purge *p = arg;
+    json_t *x;
+    size_t i;
+
+    if (json_is_string(p->ids)) /* "all" */
+        return true;
+    json_array_foreach((json_t *)p->engines, i, x)
+        if (json_integer_value(x) == (json_int_t)r->result.engine)
+            return true;
+    json_array_foreach((json_t *)p->ids, i, x)
+    {
+        uint64_t session, seq;
+        if (json_is_string(x) && msg_id_parse(json_string_value(x), &session, &seq) == CV_OK &&
+            session == r->session && seq >= r->lo && seq < r->hi)
+            return true;
+    }
+    return false;
+}
+
+static void ask_purge(const struct question *q)
+{
+    struct purge p = {json_object_get(q->args, "ids"), json_object_get(q->args, "engines")};
+    json_t *x;
+    size_t i;
+
+    json_array_foreach((json_t *)p.ids, i, x)
+    {
+        const struct store_record *r;
+        uint64_t session, seq;
+        const char *text = json_is_string(x) ? json_string_value(x) : "";
+        enum store_find f = msg_id_parse(text, &session, &seq) == CV_OK
+                                ? q->c->store->ops->find(q->c->store, session, seq, &r, NULL)
+                                : STORE_UNKNOWN;
+        if (f == STORE_UNKNOWN || (f == STORE_FOUND && r->state == STORE_PENDING)) {
+            say_error(q->link, q->h, f == STORE_FOUND ? "IndexError" : "KeyError",
+                      f == STORE_FOUND ? "task %s has not ended" : "no task %s is known here", text);
+            return;
+        }
+    }
+    uint64_t n = q->c->store->ops->purge(q->c->store, purge_match, &p);
+    answer(q, json_pack("{s:I}", "purged", (json_int_t)n));
+}
+
+/* --- signals and shutdown --- */
+
+static void ask_signal(const struct question *q)
+{
+    json_t *number = json_object_get(q->args, "signal");
+    struct err e = {{0}};
+    uint32_t n;
+    int r = CV_OK;
+
+    if (!json_is_integer(number) || json_integer_value(number) < 1 || json_integer_value(number) > 64) {
+        say_error(q->link, q->h, "ValueError", "a signal is a number from 1 to 64");
+        return;
+    }
+    struct engine **v = targets_or_error(q, &n);
+    if (!v)
+        return;
+    for (uint32_t i = 0; i < n && r == CV_OK; i++)
+        r = act_signal(q->c, v[i], (int)json_integer_value(number), &e);
+    if (r == CV_OK)
+        answer(q, json_null());
+    else
+        say_error(q->link, q->h, "EngineError", "%s", e.text);
+    free(v);
+}
+
+static void shut_down_engine(struct controller *c, struct engine *e, bool restart)
+{
+    struct host *x = registry_host(&c->registry, e->host_session);
+    struct header h = {.type = MSG_SPAWN, .flags = MSG_F_RESTART, .engine = e->number, .incarnation = e->incarnation};
+
+    e->leaving = true;
+    if (restart && x && x->conn && !x->conn->closing)
+        say(x->conn->link, &h, json_pack("{s:s}", "reason", "a client asked for a restart"));
+    else
+        conn_bye_engine(e, "a client asked for the shutdown");
+}
+
+static void ask_shutdown(const struct question *q)
+{
+    bool hub = json_is_true(json_object_get(q->args, "hub")), restart = json_is_true(json_object_get(q->args, "restart"));
+    uint32_t n;
+    struct engine **v = targets_or_error(q, &n);
+
+    if (!v)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        shut_down_engine(q->c, v[i], restart && !hub);
+    free(v);
+    answer(q, json_null());
+    if (hub) {
+        event_clients(q->c, WIRE_ENGINE_NONE,
+                      json_pack("{s:s,s:s}", "event", "shutdown", "reason", "a client asked for it"));
+        controller_stop(q->c, "a client asked for the shutdown");
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*ask)(const struct question *q);
+} names[] = {
+    {"engines", ask_engines}, {"queue_status", ask_queue_status}, {"result_status", ask_result_status},
+    {"result", ask_result},   {"history", ask_history}, {"db_query", ask_db_query},
+    {"purge", ask_purge},     {"signal", ask_signal},             {"shutdown", ask_shutdown},
+    {"task", ask_task},       {"status", ask_status},
+};
+
+void query_handle(struct controller *c, const struct origin *o, struct msg *m)
+{
+    json_t *args = say_parse(m);
+    const char *name = json_string_value(json_object_get(args, "query"));
+    struct question q = {c, o, &m->h, args, o->conn->link};
+    size_t i = 0, n = sizeof(names) / sizeof(names[0]);
+
+    while (i < n && (!name || strcmp(names[i].name, name)))
+        i++;
+    if (i < n)
+        names[i].ask(&q);
+    else
+        say_error(q.link, q.h, "KeyError", "there is no query '%s'", name ? name : "");
+    json_decref(args);
+}
+
+void query_signal(struct controller *c, const struct origin *o, struct msg *m)
+{
+    json_t *args = say_parse(m);
+    struct question q = {c, o, &m->h, args, o->conn->link};
+
+    if (args && m->h.engine != WIRE_ENGINE_NONE)
+        json_object_set_new(args, "targets", json_pack("[I]", (json_int_t)m->h.engine));
+    ask_signal(&q);
+    json_decref(args);
+}

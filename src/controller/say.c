@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See say.h. */
+#include "controller/say.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+
+struct payload *say_json(json_t *j_take)
+{
+    char *text = j_take ? json_dumps(j_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    struct payload *p = NULL;
+
+    json_decref(j_take);
+    if (text && payload_new_copy(&p, text, strlen(text)) != CV_OK)
+        p = NULL;
+    free(text);
+    return p;
+}
+
+json_t *say_parse(const struct msg *m)
+{
+    json_t *j;
+
+    if (!m->payload || !m->payload->nbufs)
+        return NULL;
+    j = json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len, JSON_REJECT_DUPLICATES, NULL);
+    if (j && !json_is_object(j)) {
+        json_decref(j);
+        j = NULL;
+    }
+    return j;
+}
+
+static void send_or_drop(struct link *l, const struct header *h, struct payload *p)
+{
+    int r = link_send(l, h, NULL, 0, p, 0);
+
+    (void)r; /* see the head of say.h */
+}
+
+void say(struct link *l, const struct header *h, json_t *j_take)
+{
+    struct payload *p = say_json(j_take);
+
+    if (p)
+        send_or_drop(l, h, p);
+    payload_unref(p);
+}
+
+void say_bye(struct link *l, uint32_t engine, const char *reason)
+{
+    struct header h = {.type = MSG_BYE, .engine = engine};
+
+    say(l, &h, json_pack("{s:s}", "reason", reason));
+}
+
+/* JSON text and the buffers of another payload as one. */
+struct joined {
+    struct payload *inner;
+    struct payload *first;
+};
+
+static void joined_release(struct payload *p)
+{
+    struct joined *j = p->owner;
+
+    payload_unref(j->inner);
+    payload_unref(j->first);
+    free(j);
+}
+
+static struct payload *join(struct payload *first_take, struct payload *inner)
+{
+    uint32_t n = inner->nbufs + 1;
+    struct slice *v = malloc(n * sizeof(*v));
+    struct joined *j = malloc(sizeof(*j));
+    struct payload *p = NULL;
+
+    if (!v || !j || n > WIRE_BUFFERS_MAX)
+        goto fail;
+    v[0] = first_take->bufs[0];
+    memcpy(v + 1, inner->bufs, inner->nbufs * sizeof(*v));
+    *j = (struct joined){payload_ref(inner), first_take};
+    if (payload_new_foreign(&p, n, v, joined_release, j) != CV_OK) {
+        payload_unref(inner);
+        goto fail;
+    }
+    free(v);
+    return p;
+fail:
+    payload_unref(first_take);
+    free(v);
+    free(j);
+    return NULL;
+}
+
+void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra)
+{
+    struct header out = {.type = MSG_REPLY, .engine = WIRE_ENGINE_NONE, .session = h->session, .seq = h->seq,
+                         .count = 1, .time = clock_wall()};
+    struct payload *p = say_json(json_pack("{s:o}", "ok", ok_take));
+
+    if (p && extra && extra->nbufs)
+        p = join(p, extra);
+    if (p)
+        send_or_drop(l, &out, p);
+    payload_unref(p);
+}
+
+void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...)
+{
+    struct header out = {.type = MSG_REPLY, .engine = WIRE_ENGINE_NONE, .session = h->session, .seq = h->seq,
+                         .count = 1, .time = clock_wall()};
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    say(l, &out, json_pack("{s:{s:s,s:s}}", "error", "ename", ename, "evalue", text));
+}
+
+json_t *say_time(uint64_t ns)
+{
+    return ns ? json_real((double)ns / 1e9) : json_null();
+}
+
+void msg_id_format(char out[MSG_ID_SIZE], uint64_t session, uint64_t seq)
+{
+    snprintf(out, MSG_ID_SIZE, "%016" PRIx64 "_%" PRIu64, session, seq);
+}
+
+int msg_id_parse(const char *text, uint64_t *ret_session, uint64_t *ret_seq)
+{
+    char canonical[MSG_ID_SIZE];
+    uint64_t session, seq;
+
+    if (strlen(text) < 18 || sscanf(text, "%16" SCNx64 "_%" SCNu64, &session, &seq) != 2)
+        return CV_EINVAL;
+    msg_id_format(canonical, session, seq);
+    if (strcmp(canonical, text))
+        return CV_EINVAL;
+    *ret_session = session;
+    *ret_seq = seq;
+    return CV_OK;
+}

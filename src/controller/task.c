@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See task.h. A TASK is checked for what the scheduler can't know (whose session, dead engines,
+ * Python versions), recorded, and handed to the scheduler. */
+#include "controller/task.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "controller/act.h"
+#include "controller/events.h"
+#include "wire/route.h"
+
+#define KEEP_TASK_MAX (1u << 20)      /* calls up to this size are kept with their record */
+#define MUTE_BYTES (256ull << 20)     /* a client with more than this to read gets no OUTPUT ... */
+#define UNMUTE_BYTES (64ull << 20)    /* ... until it is down to this */
+
+/* --- TASK --- */
+
+struct submit {
+    struct controller *c;
+    const struct msg *m;
+    struct route route;
+    enum sched_mode mode;
+    uint32_t *fit;  /* balanced: the allowed engines that have the right Python */
+};
+
+static struct sched_id id_of(const struct header *h)
+{
+    return (struct sched_id){h->session, h->seq};
+}
+
+static void refuse(struct submit *s, uint64_t seq, uint32_t count, uint32_t engine, const char *evalue)
+{
+    act_end(s->c, (struct sched_id){s->m->h.session, seq}, count, RESULT_REFUSED, engine, NULL, NULL, evalue);
+}
+
+/* Ends item(s) for an engine that can't take them, with the reason. False: it can. */
+static bool unusable(struct submit *s, uint64_t seq, uint32_t count, uint32_t number)
+{
+    struct engine *e = registry_engine(&s->c->registry, number);
+    struct sched_id id = {s->m->h.session, seq};
+    char text[200];
+
+    if (!e) {
+        snprintf(text, sizeof(text), "there is no engine %u", number);
+        act_end(s->c, id, count, RESULT_REFUSED, WIRE_ENGINE_NONE, "EngineError", NULL, text);
+    } else if (e->state == ENGINE_DEAD) {
+        act_end(s->c, id, count, RESULT_ENGINE_DIED, number, NULL, e->cause, NULL);
+    } else if (s->route.python && strcmp(s->route.python, e->python)) {
+        snprintf(text, sizeof(text), "a function of Python %s can't be run by engine %u, which is Python %s",
+                 s->route.python, number, e->python);
+        refuse(s, seq, count, number, text);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Balanced, with a function by value: only engines of that Python. False: none can (told). */
+static bool fit_python(struct submit *s)
+{
+    struct registry *r = &s->c->registry;
+    uint32_t n = 0;
+    bool all = true, any = false;
+
+    if (!s->route.python || s->mode != SCHED_BALANCED)
+        return true;
+    list_each(l, &r->engines)
+    {
+        bool same = !strcmp(list_entry(l, struct engine, node)->python, s->route.python);
+        all &= same;
+        any |= same;
+    }
+    if (all)
+        return true;
+    s->fit = malloc((r->nengines + 1) * sizeof(*s->fit));
+    if (!s->fit)
+        return true; /* the engine will say so itself */
+    list_each(l, &r->engines)
+    {
+        struct engine *e = list_entry(l, struct engine, node);
+        bool allowed = !s->route.has_targets;
+        for (uint32_t i = 0; i < s->route.ntargets && !allowed; i++)
+            allowed = s->route.targets[i] == e->number;
+        if (allowed && !strcmp(e->python, s->route.python))
+            s->fit[n++] = e->number;
+    }
+    if (!n) {
+        char text[200];
+        snprintf(text, sizeof(text), "no engine runs Python %s, of which this task's function is", s->route.python);
+        refuse(s, s->m->h.seq, s->m->h.count, WIRE_ENGINE_NONE, text);
+        return false;
+    }
+    free(s->route.targets);
+    s->route.targets = s->fit;
+    s->fit = NULL;
+    s->route.ntargets = n;
+    s->route.has_targets = true;
+    return any;
+}
+
+/* Ranges of route.h and of sched.h have the same fields. */
+static struct sched_range *ranges_of(const struct id_range *v, uint32_t n)
+{
+    struct sched_range *r = calloc(n + 1, sizeof(*r));
+
+    for (uint32_t i = 0; r && i < n; i++)
+        r[i] = (struct sched_range){v[i].session, v[i].lo, v[i].hi};
+    return r;
+}
+
+static uint8_t dep_bits(const struct dep_flags *f)
+{
+    return (uint8_t)((f->all ? 1 : 0) | (f->success ? 2 : 0) | (f->failure ? 4 : 0));
+}
+
+static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const uint32_t *targets, uint32_t ntargets)
+{
+    const struct header *h = &s->m->h;
+    struct sched_range *after = ranges_of(s->route.after, s->route.nafter);
+    struct sched_range *follow = ranges_of(s->route.follow, s->route.nfollow);
+    struct sched_event ev = {.type = SCHED_SUBMIT, .id = {h->session, seq}, .count = count};
+    struct err e = {{0}};
+
+    ev.submit.mode = s->mode;
+    ev.submit.kind = h->status;
+    ev.submit.flags = h->flags & (MSG_F_DIRECT | MSG_F_BROADCAST | MSG_F_SILENT);
+    ev.submit.targets = targets;
+    ev.submit.ntargets = ntargets;
+    ev.submit.timeout = s->route.timeout;
+    ev.submit.retries = s->route.retries;
+    ev.submit.priority = s->route.priority;
+    ev.submit.payload = s->m->payload;
+    ev.submit.after = after;
+    ev.submit.nafter = s->route.nafter;
+    ev.submit.after_flags = dep_bits(&s->route.after_flags);
+    ev.submit.follow = follow;
+    ev.submit.nfollow = s->route.nfollow;
+    ev.submit.follow_flags = dep_bits(&s->route.follow_flags);
+    int r = after && follow ? act(s->c, &ev, &e) : err_set(&e, CV_ENOMEM, "the controller is out of memory");
+    if (r != CV_OK)
+        refuse(s, seq, count, WIRE_ENGINE_NONE, e.text);
+    free(after);
+    free(follow);
+}
+
+/* Item i is for targets[i]: items of unusable engines end, runs of the others go on together. */
+static void submit_broadcast(struct submit *s)
+{
+    const struct header *h = &s->m->h;
+    uint32_t from = 0;
+
+    for (uint32_t i = 0; i <= h->count; i++) {
+        if (i < h->count && !unusable(s, h->seq + i, 1, s->route.targets[i]))
+            continue;
+        if (i > from)
+            hand_to_sched(s, h->seq + from, i - from, s->route.targets + from, i - from);
+        from = i + 1;
+    }
+}
+
+/* False: it is a client's resend of something that is known. */
+static bool record(struct submit *s)
+{
+    const struct header *h = &s->m->h;
+    const struct payload *p = s->m->payload;
+    struct store_task t = {.session = h->session, .seq = h->seq, .count = h->count, .kind = h->status,
+                           .mode = (uint8_t)s->mode, .flags = h->flags, .submitted = h->time, .label = s->route.label,
+                           .payload = p && p->total <= KEEP_TASK_MAX ? s->m->payload : NULL};
+
+    t.bytes = t.payload ? p->total : 0;
+    int r = s->c->store->ops->submit(s->c->store, &t);
+    if (r == CV_ENOMEM)
+        log_error(s->c->log, "out of memory: a task has no record");
+    return r != CV_EEXIST;
+}
+
+void task_submit(struct controller *c, const struct origin *o, struct msg *m)
+{
+    const struct header *h = &m->h;
+    struct submit s = {.c = c, .m = m};
+    struct err e = {{0}};
+
+    if (h->session != o->client->session || !h->count || h->seq + h->count < h->seq) {
+        conn_bye(o->conn, "a TASK needs ids of its client's own session");
+        return;
+    }
+    route_init(&s.route);
+    if (h->route_len && route_decode(m->route, h->route_len, &s.route, &e) != CV_OK) {
+        conn_bye(o->conn, "a TASK's route can't be read: %s", e.text);
+        return;
+    }
+    s.mode = h->flags & MSG_F_DIRECT ? SCHED_DIRECT : h->flags & MSG_F_BROADCAST ? SCHED_BROADCAST : SCHED_BALANCED;
+    if (s.mode == SCHED_BROADCAST && s.route.ntargets != h->count) {
+        conn_bye(o->conn, "a broadcast of %u tasks names %u engines", h->count, s.route.ntargets);
+    } else if (!record(&s)) {
+        log_debug(c->log, "a task that is known was sent again");
+    } else if (s.mode == SCHED_BROADCAST) {
+        submit_broadcast(&s);
+    } else if (s.mode == SCHED_DIRECT) {
+        if (!unusable(&s, h->seq, h->count, h->engine))
+            hand_to_sched(&s, h->seq, h->count, &h->engine, 1);
+    } else if (fit_python(&s)) {
+        hand_to_sched(&s, h->seq, h->count, s.route.has_targets ? s.route.targets : NULL, s.route.ntargets);
+    }
+    free(s.fit);
+    route_release(&s.route);
+}
+
+/* --- from engines --- */
+
+static struct sched_event engine_event(enum sched_event_type type, const struct engine *e, const struct header *h)
+{
+    return (struct sched_event){.type = type, .id = id_of(h), .count = h->count, .attempt = h->attempt,
+                                .engine = e->number, .incarnation = e->incarnation};
+}
+
+void task_started(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct sched_event ev = engine_event(SCHED_STARTED, o->engine, &m->h);
+
+    act_must(c, &ev);
+}
+
+static void engine_synced(struct controller *c, struct engine *e)
+{
+    struct sched_event ev = {.type = SCHED_ENGINE_SYNCED, .engine = e->number, .incarnation = e->incarnation};
+
+    act_must(c, &ev);
+}
+
+void task_engine_back(struct controller *c, struct engine *e)
+{
+    struct sched_event ev = {.type = SCHED_ENGINE_BACK, .engine = e->number, .incarnation = e->incarnation};
+    struct sched_held *held = calloc(e->nunstarted + 1, sizeof(*held));
+    uint64_t resend_left = e->resend_left;
+
+    if (!held) {
+        conn_bye(e->conn, "the controller is out of memory");
+        return;
+    }
+    for (uint32_t i = 0; i < e->nunstarted; i++)
+        held[i] = (struct sched_held){{e->unstarted[i].session, e->unstarted[i].seq}, e->unstarted[i].count,
+                                      e->unstarted[i].attempt};
+    ev.back.running = (struct sched_held){{e->running.session, e->running.seq}, e->running.count, e->running.attempt};
+    ev.back.unstarted = held;
+    ev.back.nunstarted = e->nunstarted;
+    act_must(c, &ev);
+    free(held);
+    registry_engine_forget_held(e);
+    e->resend_left = resend_left;
+    if (!resend_left)
+        engine_synced(c, e);
+}
+
+void task_result(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct engine *e = o->engine;
+    struct sched_event ev = engine_event(SCHED_RESULT, e, &m->h);
+
+    m->h.engine = e->number;
+    m->h.incarnation = e->incarnation;
+    m->h.flags = 0;
+    if (!m->h.count || m->h.status >= RESULT_STATUS_END) {
+        if (e->relayed)
+            conn_bye_engine(e, "a RESULT of nothing");
+        else
+            conn_bye(o->conn, "a RESULT of nothing");
+        return;
+    }
+    e->results++;
+    if (list_empty(&e->ack_node))
+        list_add_tail(&c->ack_due, &e->ack_node);
+    ev.result.status = m->h.status;
+    ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
+    ev.result.payload = m;
+    act_must(c, &ev);
+    if (e->resend_left && !--e->resend_left)
+        engine_synced(c, e);
+}
+
+void task_give_back(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct sched_event ev = engine_event(SCHED_GIVE_BACK, o->engine, &m->h);
+
+    act_must(c, &ev);
+}
+
+void task_send_acks(struct controller *c)
+{
+    for (struct list *l; (l = list_first(&c->ack_due));) {
+        struct engine *e = list_entry(l, struct engine, ack_node);
+        struct header h = {.type = MSG_ACK, .engine = e->number, .incarnation = e->incarnation, .aux = e->results};
+        list_del(l);
+        if (e->conn && !e->conn->closing && link_send(e->conn->link, &h, NULL, 0, NULL, 0) != CV_OK)
+            conn_bye(e->conn, "the controller is out of memory");
+    }
+}
+
+/* --- what is printed and shown, widgets --- */
+
+/* May the client be given more to read? Says once that output is left out. */
+static bool may_send_output(struct controller *c, struct client *x)
+{
+    uint64_t queued = link_queued_bytes(x->conn->link);
+
+    if (queued > MUTE_BYTES && !x->muted) {
+        struct header h = {.type = MSG_EVENT, .engine = WIRE_ENGINE_NONE};
+        x->muted = true;
+        log_warn(c->log, "client %016llx does not read: its tasks' output is left out", (unsigned long long)x->session);
+        struct payload *p = NULL;
+        static const char text[] = "{\"event\":\"notice\",\"text\":\"output was left out: this client reads too slowly\"}";
+        if (payload_new_copy(&p, text, sizeof(text) - 1) == CV_OK)
+            act_to_client(c, x, &h, NULL, 0, p, 0);
+        payload_unref(p);
+    } else if (queued < UNMUTE_BYTES) {
+        x->muted = false;
+    }
+    return !x->muted;
+}
+
+static void forward_side(struct controller *c, const struct msg *m)
+{
+    struct client *x = registry_client(&c->registry, m->h.session);
+    struct header h = m->h;
+
+    if (!x || !x->conn || x->conn->closing || !may_send_output(c, x))
+        return;
+    h.flags &= (uint16_t)~MSG_F_CHUNKED;
+    if (h.body_len > WIRE_INLINE_MAX && ranges_add(&x->bulky, h.seq, h.seq + 1) != CV_OK)
+        log_debug(c->log, "out of memory for the order of large messages");
+    act_to_client(c, x, &h, m->route, h.route_len, m->payload, 0);
+}
+
+void task_output(struct controller *c, const struct origin *o, struct msg *m)
+{
+    const struct payload *p = m->payload;
+
+    m->h.engine = o->engine->number;
+    m->h.incarnation = o->engine->incarnation;
+    if (p && p->nbufs && (m->h.status == OUTPUT_STDOUT || m->h.status == OUTPUT_STDERR))
+        c->store->ops->output(c->store, m->h.session, m->h.seq,
+                              m->h.status == OUTPUT_STDOUT ? STORE_STDOUT : STORE_STDERR, p->bufs[0].data,
+                              p->bufs[0].len);
+    forward_side(c, m);
+}
+
+void task_comm(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct header h = m->h;
+
+    if (o->engine) {
+        m->h.engine = o->engine->number;
+        forward_side(c, m);
+        return;
+    }
+    struct engine *e = registry_engine(&c->registry, h.engine);
+    if (!e || !e->conn || e->conn->closing)
+        return;
+    h.flags &= (uint16_t)~MSG_F_CHUNKED;
+    h.incarnation = e->incarnation;
+    if (link_send(e->conn->link, &h, m->route, h.route_len, m->payload, LINK_AFTER_BULK) != CV_OK)
+        conn_bye(e->conn, "the controller is out of memory");
+}
+
+/* --- from clients --- */
+
+void task_cancel(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct sched_event ev = {.type = SCHED_CANCEL, .id = id_of(&m->h), .count = m->h.count, .engine = WIRE_ENGINE_NONE};
+
+    ev.cancel.how = m->h.flags & MSG_F_ABORT  ? SCHED_CANCEL_ABORT
+                    : m->h.flags & MSG_F_KILL ? SCHED_CANCEL_KILL
+                                              : SCHED_CANCEL_INTERRUPT;
+    ev.cancel.kill_after_ns = m->h.aux;
+    act_must(c, &ev);
+}
+
+void task_client_ack(struct controller *c, const struct origin *o, struct msg *m)
+{
+    struct client *x = o->client;
+    struct sent s;
+
+    while (x->acked < m->h.aux && client_sent_pop(x, &s)) {
+        x->acked++;
+        c->store->ops->delivered(c->store, x->session, s.seq, s.count);
+    }
+}

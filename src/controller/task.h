@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What clients and engines say about tasks: handlers of route.c. Messages are borrowed. */
+#ifndef COVEY_CONTROLLER_TASK_H
+#define COVEY_CONTROLLER_TASK_H
+
+#include "controller/route.h"
+
+void task_submit(struct controller *c, const struct origin *o, struct msg *m);
+void task_started(struct controller *c, const struct origin *o, struct msg *m);
+void task_result(struct controller *c, const struct origin *o, struct msg *m);
+void task_give_back(struct controller *c, const struct origin *o, struct msg *m);
+void task_output(struct controller *c, const struct origin *o, struct msg *m);
+void task_comm(struct controller *c, const struct origin *o, struct msg *m);
+void task_cancel(struct controller *c, const struct origin *o, struct msg *m);
+void task_client_ack(struct controller *c, const struct origin *o, struct msg *m);
+
+/* The engine is connected again: compares what it holds, at once or when it has sent its results again. */
+void task_engine_back(struct controller *c, struct engine *e);
+/* ACKs that are due. At the end of each turn. */
+void task_send_acks(struct controller *c);
+
+#endif
