@@ -149,7 +149,9 @@ void loop_free(struct loop *l)
     uv_close((uv_handle_t *)&l->prepare, NULL);
     uv_close((uv_handle_t *)&l->check, NULL);
     uv_close((uv_handle_t *)&l->idle, NULL);
-    uv_run(&l->uv, UV_RUN_DEFAULT);
+    do /* again, if the loop was stopped once too often */
+        uv_run(&l->uv, UV_RUN_DEFAULT);
+    while (uv_loop_alive(&l->uv));
     int r = uv_loop_close(&l->uv);
     assert(r == 0 && "a timer or watch outlived its loop");
     (void)r;
