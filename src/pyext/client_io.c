@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A client's I/O thread: sends the outbox, files what arrives, sends again after a reconnect. What
+ * a turn brings is filed under one lock at its end, then the waiters are woken. ACKs ride along
+ * with the next message, after 256 results or 1 MiB, or after 5 ms. Out of memory here drops the
+ * link, and connecting again recovers what was lost with it. */
+#include "pyext/client.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/ranges.h"
+#include "pyext/waiter.h"
+
+#define ACK_DELAY_NS (5 * NS_PER_MS)
+#define ACK_COUNT 256
+#define ACK_BYTES (1u << 20)
+#define HOPELESS_NS (5 * NS_PER_S)
+#define HELLO_RANGES 64 /* so that HELLO fits an unauthenticated peer's 4 KiB */
+
+/* A JSON event made here, for poll(). The mutex is held. */
+static void add_event(struct core *c, uint8_t type, const char *text)
+{
+    struct header h = {
+        .type = type, .session = c->session, .engine = WIRE_ENGINE_NONE, .time = clock_wall()};
+    struct payload *p;
+    struct msg *m;
+    if (payload_new_copy(&p, text, strlen(text)))
+        return;
+    if (!msg_new(&m, &h, NULL, 0, p))
+        core_event(c, m);
+}
+
+static void link_event(struct core *c, const char *name, const char *why, const struct msg *welcome)
+{
+    json_t *w = NULL;
+    if (welcome && welcome->payload && welcome->payload->nbufs)
+        w = json_loadb((const char *)welcome->payload->bufs[0].data, welcome->payload->bufs[0].len,
+                       0, NULL);
+    json_t *j = json_pack("{s:s, s:s, s:o*}", "event", name, "why", why, "welcome", w);
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (text)
+        add_event(c, MSG_EVENT, text);
+    free(text);
+    json_decref(j);
+}
+
+static void set_state(struct core *c, int state, const char *why)
+{
+    c->link_state = state;
+    c->since = (double)clock_wall() / 1e9;
+    snprintf(c->why, sizeof c->why, "%s", why);
+}
+
+static void send_ack(struct core *c)
+{
+    struct header h = {.type = MSG_ACK, .engine = WIRE_ENGINE_NONE, .aux = c->nresults};
+    if (c->nacked == c->nresults || c->up.state != UPLINK_UP)
+        return;
+    if (link_send(c->up.link, &h, NULL, 0, NULL, 0))
+        return; /* out of memory: the next ACK says it too */
+    c->nacked = c->nresults;
+    c->unacked_bytes = 0;
+    c->ack_armed = false;
+    timer_stop(c->ack_timer);
+}
+
+static void on_ack_timer(void *arg)
+{
+    struct core *c = arg;
+    c->ack_armed = false;
+    send_ack(c);
+}
+
+/* ---- sending ---- */
+
+/* What the link holds instead of Python's memory: tells when the link no longer reads it. */
+struct lent {
+    struct core *core;
+    struct payload *base;
+    uint64_t session, lo;
+    uint64_t link; /* uplink.nlinks: given back by another one's end it was not sent */
+};
+
+static void on_lent_back(struct payload *p)
+{
+    struct lent *l = p->owner;
+    struct core *c = l->core;
+    struct msg *m = NULL;
+    if (l->link == c->up.nlinks && c->up.link) {
+        pthread_mutex_lock(&c->mu);
+        struct slot *sl = core_slot(c, l->session, l->lo);
+        if (sl && sl->sub->foreign) {
+            m = sl->sub->msg;
+            sl->sub->msg = NULL;
+        }
+        pthread_mutex_unlock(&c->mu);
+    }
+    msg_free(m);
+    payload_unref(l->base);
+    free(l);
+}
+
+static int send_msg(struct core *c, const struct msg *m, struct payload *p)
+{
+    bool ordered = m->h.type == MSG_TASK && (m->h.flags & (MSG_F_DIRECT | MSG_F_BROADCAST));
+    return link_send(c->up.link, &m->h, m->route, m->h.route_len, p, ordered ? LINK_AFTER_BULK : 0);
+}
+
+static int send_lent(struct core *c, const struct submit *s)
+{
+    struct payload *base = s->msg->payload, *p;
+    struct lent *l = malloc(sizeof *l);
+    if (!l)
+        return CV_ENOMEM;
+    *l = (struct lent){c, base, s->session, s->lo, c->up.nlinks};
+    int r = payload_new_foreign(&p, base->nbufs, base->bufs, on_lent_back, l);
+    if (r) {
+        free(l);
+        return r;
+    }
+    payload_ref(base);
+    r = send_msg(c, s->msg, p);
+    if (r)
+        l->link = 0;
+    payload_unref(p);
+    return r;
+}
+
+static int send_out(struct core *c, const struct out *o)
+{
+    if (o->sub)
+        return o->sub->foreign ? send_lent(c, o->sub)
+                               : send_msg(c, o->sub->msg, o->sub->msg->payload);
+    return send_msg(c, o->msg, o->msg->payload);
+}
+
+/* Sends all of the outbox. What the link does not take (it is dead, or memory is short) stays
+ * pending and is sent again after the reconnect, since the controller will not know it. */
+static void send_outbox(struct core *c)
+{
+    pthread_mutex_lock(&c->mu);
+    struct out *head = c->out_head;
+    c->out_head = NULL;
+    c->out_tail = &c->out_head;
+    pthread_mutex_unlock(&c->mu);
+    if (!head)
+        return;
+    int r = 0;
+    for (struct out *o = head; o && !r; o = o->next)
+        r = send_out(c, o);
+    struct msg *garbage = NULL;
+    pthread_mutex_lock(&c->mu);
+    while (head) {
+        struct out *o = head;
+        head = o->next;
+        if (o->sub) {
+            core_keep(c, o->sub, &garbage);
+        } else {
+            o->msg->next = garbage;
+            garbage = o->msg;
+            free(o);
+        }
+    }
+    pthread_mutex_unlock(&c->mu);
+    garbage_free(garbage);
+    send_ack(c);
+    if (r == CV_ENOMEM)
+        uplink_drop(&c->up, "out of memory");
+}
+
+/* ---- receiving ---- */
+
+static void on_msg(void *arg, struct msg *m)
+{
+    struct core *c = arg;
+    m->next = NULL;
+    *c->in_tail = m;
+    c->in_tail = &m->next;
+    if (m->h.type == MSG_RESULT) {
+        c->nresults++;
+        c->unacked_bytes += m->h.body_len;
+    }
+}
+
+/* Files one RESULT or REPLY. */
+static void file_result(struct core *c, struct msg *m, uint64_t now, struct waiter **due,
+                        struct msg **garbage)
+{
+    struct result *r = calloc(1, sizeof *r);
+    if (!r) {
+        m->next = *garbage;
+        *garbage = m;
+        return;
+    }
+    *r = (struct result){.refs = 1, .msg = m, .received = now};
+    core_finish(c, m->h.session, m->h.seq, m->h.type == MSG_REPLY || !m->h.count ? 1 : m->h.count,
+                r, due, garbage);
+    result_unref(c, r, garbage);
+}
+
+static void file_turn(struct core *c)
+{
+    struct msg *m = c->in_head, *garbage = NULL;
+    struct waiter *due = NULL;
+    if (!m)
+        return;
+    c->in_head = NULL;
+    c->in_tail = &c->in_head;
+    uint64_t now = clock_wall();
+    pthread_mutex_lock(&c->mu);
+    while (m) {
+        struct msg *next = m->next;
+        if (m->h.type == MSG_RESULT || m->h.type == MSG_REPLY) {
+            file_result(c, m, now, &due, &garbage);
+        } else if (m->h.type == MSG_OUTPUT || m->h.type == MSG_COMM || m->h.type == MSG_EVENT) {
+            core_event(c, m);
+        } else {
+            m->next = garbage;
+            garbage = m;
+        }
+        m = next;
+    }
+    pthread_mutex_unlock(&c->mu);
+    waiters_wake(due);
+    garbage_free(garbage);
+}
+
+static void on_turn_end(void *arg)
+{
+    struct core *c = arg;
+    file_turn(c);
+    uint64_t owed = c->nresults - c->nacked;
+    if (owed >= ACK_COUNT || c->unacked_bytes >= ACK_BYTES)
+        send_ack(c);
+    else if (owed && !c->ack_armed) {
+        timer_start(c->ack_timer, ACK_DELAY_NS, 0);
+        c->ack_armed = true;
+    }
+}
+
+/* ---- the link's life ---- */
+
+static int id_range_add(struct id_range **v, uint32_t *n, uint32_t *cap, struct id_range r)
+{
+    if (*n && (*v)[*n - 1].session == r.session && (*v)[*n - 1].hi == r.lo) {
+        (*v)[*n - 1].hi = r.hi;
+        return CV_OK;
+    }
+    if (*n == *cap) {
+        uint32_t more = *cap ? *cap * 2 : 16;
+        struct id_range *bigger = realloc(*v, more * sizeof *bigger);
+        if (!bigger)
+            return CV_ENOMEM;
+        *v = bigger;
+        *cap = more;
+    }
+    (*v)[(*n)++] = r;
+    return CV_OK;
+}
+
+/* Joins neighbours of one session until few enough are left; asking for some ids that have come
+ * already does no harm: their results are ignored. */
+static uint32_t squeeze(struct id_range *v, uint32_t n)
+{
+    for (uint64_t gap = 1; n > HELLO_RANGES && gap; gap *= 4) {
+        uint32_t k = 0;
+        for (uint32_t i = 1; i < n; i++) {
+            if (v[i].session == v[k].session && v[i].lo >= v[k].hi && v[i].lo - v[k].hi <= gap)
+                v[k].hi = v[i].hi;
+            else
+                v[++k] = v[i];
+        }
+        n = k + 1;
+    }
+    return n;
+}
+
+static int fill_hello(void *arg, struct hello *h, struct header *head)
+{
+    struct core *c = arg;
+    struct id_range *v = NULL;
+    uint32_t n = 0, cap = 0;
+    int r = CV_OK;
+    h->role = ROLE_CLIENT;
+    h->session = c->session;
+    pthread_mutex_lock(&c->mu);
+    list_each(node, &c->submits)
+    {
+        struct submit *s = list_entry(node, struct submit, node);
+        if (s->queued || s->query || !s->pending)
+            continue;
+        for (uint32_t i = 0; i < s->count && !r; i++) {
+            if (s->slots[i].sub && !s->slots[i].res)
+                r = id_range_add(&v, &n, &cap,
+                                 (struct id_range){s->session, s->lo + i, s->lo + i + 1});
+        }
+    }
+    pthread_mutex_unlock(&c->mu);
+    if (r) {
+        free(v);
+        return r;
+    }
+    h->waiting = v;
+    h->nwaiting = n ? squeeze(v, n) : 0;
+    return CV_OK;
+}
+
+static bool in_ranges(const struct id_range *v, uint32_t n, const struct submit *s)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (v[i].session == s->session && v[i].lo < s->lo + s->count && s->lo < v[i].hi)
+            return true;
+    }
+    return false;
+}
+
+/* Puts back into the outbox what the controller does not know, before what is there; what can't be
+ * sent again is lost. A QUERY leaves no trace at the controller, so it is asked again. */
+static void resend(struct core *c, const struct welcome *w)
+{
+    struct waiter *due = NULL;
+    struct msg *garbage = NULL;
+    struct out *head = NULL, **tail = &head;
+    pthread_mutex_lock(&c->mu);
+    list_each_safe(node, tmp, &c->submits)
+    {
+        struct submit *s = list_entry(node, struct submit, node);
+        if (s->queued || !s->pending || !(s->query || in_ranges(w->unknown, w->nunknown, s)))
+            continue;
+        if (!s->msg) {
+            core_lose(c, s,
+                      "the controller does not know this task (was it restarted?) and its "
+                      "arguments are not kept here any more",
+                      &due, &garbage);
+            continue;
+        }
+        if (!list_empty(&s->kept_node)) {
+            list_del(&s->kept_node);
+            c->kept_bytes -= s->msg->h.body_len;
+        }
+        s->queued = true;
+        *tail = &s->out;
+        tail = &s->out.next;
+    }
+    *tail = c->out_head;
+    if (!c->out_head)
+        c->out_tail = tail;
+    c->out_head = head;
+    pthread_mutex_unlock(&c->mu);
+    waiters_wake(due);
+    garbage_free(garbage);
+}
+
+static long controller_pid(const struct msg *m)
+{
+    if (!m->payload || !m->payload->nbufs)
+        return 0;
+    json_t *j =
+        json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len, 0, NULL);
+    long pid = (long)json_integer_value(json_object_get(json_object_get(j, "controller"), "pid"));
+    json_decref(j);
+    return pid;
+}
+
+static void on_up(void *arg, const struct welcome *w, const struct msg *m)
+{
+    struct core *c = arg;
+    c->nresults = c->nacked = c->unacked_bytes = 0;
+    c->peer_pid = controller_pid(m);
+    resend(c, w);
+    pthread_mutex_lock(&c->mu);
+    bool back = c->link_state == LINK_AWAY;
+    set_state(c, LINK_OK, "");
+    if (back) {
+        link_event(c, "link_back", "connected again", m);
+    } else {
+        msg_free(c->welcome);
+        c->welcome = NULL;
+        c->code = msg_new(&c->welcome, &m->h, NULL, 0, payload_ref(m->payload));
+        if (w->python)
+            c->note = strdup(w->python);
+        c->connect_done = true;
+        event_set(c->connect_fd);
+    }
+    pthread_mutex_unlock(&c->mu);
+    send_outbox(c);
+}
+
+static void on_lost(void *arg, const char *why)
+{
+    struct core *c = arg;
+    timer_stop(c->ack_timer);
+    c->ack_armed = false;
+    pthread_mutex_lock(&c->mu);
+    set_state(c, LINK_AWAY, why);
+    link_event(c, "link_lost", why, NULL);
+    pthread_mutex_unlock(&c->mu);
+}
+
+static void drop_outbox(struct core *c, struct msg **garbage)
+{
+    while (c->out_head) {
+        struct out *o = c->out_head;
+        c->out_head = o->next;
+        if (o->sub) {
+            core_keep(c, o->sub, garbage);
+        } else {
+            o->msg->next = *garbage;
+            *garbage = o->msg;
+            free(o);
+        }
+    }
+    c->out_tail = &c->out_head;
+}
+
+static void on_gone(void *arg, int code, const char *why)
+{
+    struct core *c = arg;
+    struct waiter *due = NULL;
+    struct msg *garbage = NULL;
+    file_turn(c);
+    pthread_mutex_lock(&c->mu);
+    if (c->up.state == UPLINK_GONE && c->link_state != LINK_CLOSED) {
+        set_state(c, LINK_CLOSED, c->want_close ? "closed" : why);
+        core_lose_all(c, c->want_close ? "the client was closed" : why, &due, &garbage);
+        drop_outbox(c, &garbage);
+        json_t *j = json_pack("{s:s}", "reason", c->why);
+        char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+        add_event(c, MSG_BYE, text ? text : "{}");
+        free(text);
+        json_decref(j);
+    }
+    if (!c->connect_done) {
+        c->connect_done = true;
+        c->code = code;
+        snprintf(c->why, sizeof c->why, "%s", why);
+        event_set(c->connect_fd);
+    }
+    bool stop = c->want_close;
+    pthread_mutex_unlock(&c->mu);
+    waiters_wake(due);
+    garbage_free(garbage);
+    if (stop)
+        loop_stop(c->io.loop);
+}
+
+/* On this machine the controller's pid tells whether trying on makes sense. */
+static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)
+{
+    struct core *c = arg;
+    if (!was_unix || away_ns < HOPELESS_NS || c->peer_pid <= 0)
+        return NULL;
+    if (kill((pid_t)c->peer_pid, 0) == 0 || errno != ESRCH)
+        return NULL;
+    return "the controller has ended without a word (its process is gone); start the cluster again";
+}
+
+const struct uplink_ops client_uplink_ops = {.fill_hello = fill_hello,
+                                             .on_up = on_up,
+                                             .on_msg = on_msg,
+                                             .on_lost = on_lost,
+                                             .on_gone = on_gone,
+                                             .hopeless = hopeless};
+
+static void on_wake(void *arg)
+{
+    struct core *c = arg;
+    pthread_mutex_lock(&c->mu);
+    bool connect = c->want_connect, close = c->want_close && !c->closing;
+    uint64_t connect_ns = c->connect_ns, linger_ns = c->linger_ns;
+    c->want_connect = false;
+    pthread_mutex_unlock(&c->mu);
+    if (connect)
+        uplink_start(&c->up, connect_ns);
+    if (c->up.state == UPLINK_UP && !c->closing)
+        send_outbox(c);
+    if (close) {
+        c->closing = true;
+        uplink_close(&c->up, linger_ns);
+    }
+}
+
+int client_io_init(struct core *c, struct err *e)
+{
+    c->in_tail = &c->in_head;
+    loop_on_wake(c->io.loop, on_wake, c);
+    int r = timer_new(&c->ack_timer, c->io.loop, on_ack_timer, c);
+    if (!r)
+        r = loop_on_turn_end(c->io.loop, on_turn_end, c);
+    return r ? err_set(e, r, "out of memory") : CV_OK;
+}
+
+void client_io_end(void *arg)
+{
+    struct core *c = arg;
+    uplink_stop(&c->up);
+    timer_free(c->ack_timer);
+    c->ack_timer = NULL;
+    garbage_free(c->in_head);
+    c->in_head = NULL;
+    c->in_tail = &c->in_head;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * An engine's link without its Python face: what the main thread (which runs user code), other
+ * Python threads (which may print) and the I/O thread share.
+ *
+ * The I/O thread queues what is to be done and answers TAKE and CANCEL for what has not begun; the
+ * main thread takes from the queue, says what it runs, and appends results and output to the
+ * outbox, which the I/O thread sends in order. A RESULT stays in the FIFO of unacknowledged ones
+ * until the controller says that it has it. Locks: capture.mu before core.mu; under core.mu nothing
+ * is called but loop_wake(). */
+#ifndef COVEY_PYEXT_ENGINE_H
+#define COVEY_PYEXT_ENGINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/ranges.h"
+#include "pyext/uplink.h"
+#include "wire/msg.h"
+#include "wire/statuspage.h"
+
+#define OUTPUT_TEXT_MAX (32u << 10) /* of one OUTPUT of a stream */
+
+/* A TASK of which some items have not begun. */
+struct etask {
+    struct list node; /* in engine_core.queue, or .open once the main thread has it */
+    struct msg *msg;  /* NULL in .open */
+    struct header h;
+    uint64_t begun;     /* ids below have begun */
+    struct ranges gone; /* taken back or cancelled */
+};
+
+/* An item whose user code has begun and whose RESULT has not been sent. */
+struct begun {
+    uint64_t seq, started;
+};
+
+struct eout {
+    struct eout *next;
+    struct header h;
+    struct payload *payload;
+    struct buf text; /* OUTPUT of a stream that still grows: instead of payload */
+    int flags;       /* enum link_send_flag */
+};
+
+struct capture {
+    pthread_mutex_t mu;
+    int fd[2]; /* read ends of stdout and stderr, our duplicates; -1: none */
+    struct watch *watch[2];
+    uint8_t carry[2][4]; /* an UTF-8 sequence of which only the start has come */
+    uint32_t ncarry[2];
+    bool eof[2];
+};
+
+struct engine_core {
+    /* I/O thread only */
+    struct io io;
+    struct uplink up;
+    struct timer *started_timer;
+    uint64_t acked; /* RESULTs acknowledged on this connection */
+    bool started_armed;
+    bool closing;
+
+    struct capture capture;
+    struct statuspage *page;
+    bool page_mapped;
+    pthread_t main_thread;
+    pid_t parent; /* when it goes, so do we */
+
+    pthread_mutex_t mu;
+    int ready_fd; /* eventfd: next() has something */
+    bool ready;
+    struct list queue, open; /* of struct etask */
+    struct msg *comm_head, **comm_tail;
+    struct msg *bye;         /* what next() returns when all is over */
+    struct header early[64]; /* CANCELs that came before their TASK; a ring */
+    uint32_t nearly;
+
+    /* what runs */
+    uint64_t session;
+    uint16_t attempt;
+    struct begun *begun;
+    uint32_t nbegun, begun_cap;
+    bool running; /* user code: the interrupt window */
+    bool has_last;
+    uint64_t last_seq; /* the item begun last */
+    uint64_t ended, begun_mono;
+    uint64_t started_told; /* begun_mono of the item that STARTED was sent for */
+    bool wanted;           /* a cancel's SIGINT is under way, for wanted_seq */
+    uint64_t wanted_session, wanted_seq;
+    bool bulk; /* its task had an OUTPUT or COMM that travels in chunks */
+
+    struct eout *out_head, *out_tail;
+    uint64_t out_text;
+    struct msg *unacked_head, **unacked_tail;
+    uint32_t nunacked;
+
+    bool want_connect, want_close, connect_done, gone;
+    uint64_t connect_ns, linger_ns;
+    int connect_fd;
+    int code;
+    char why[256];
+    uint32_t number, incarnation;
+    long uid;
+};
+
+/* engine_queue.c; the mutex is held */
+int engine_enqueue(struct engine_core *c, struct msg *m_take) CV_CHECK; /* TASK */
+void engine_take_back(struct engine_core *c, const struct header *take);
+void engine_cancel(struct engine_core *c, const struct header *cancel);
+/* The next TASK for the main thread, with its message (the caller frees it); NULL: none. */
+struct msg *engine_dequeue(struct engine_core *c);
+/* Whether the item may run; the one that may is noted as begun by engine_begun(). */
+bool engine_may_begin(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t attempt);
+int engine_begun(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t attempt) CV_CHECK;
+void engine_ready_update(struct engine_core *c); /* after the queues have changed */
+void etask_free(struct etask *t);
+void engine_queue_release(struct engine_core *c);
+
+/* engine_io.c */
+extern const struct uplink_ops engine_uplink_ops;
+int engine_io_init(struct engine_core *c, struct err *e) CV_CHECK;
+void engine_io_end(void *arg);
+/* Appends to the outbox; takes payload also on failure. The mutex is held. */
+int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take,
+                int flags) CV_CHECK;
+/* A RESULT made here for items that never ran. The mutex is held. */
+void engine_refuse(struct engine_core *c, const struct header *h, uint64_t lo, uint64_t hi,
+                   bool abort);
+void engine_outbox_release(struct engine_core *c);
+
+/* capture.c */
+int capture_init(struct engine_core *c, int stdout_fd, int stderr_fd, struct err *e) CV_CHECK;
+int capture_watch(struct engine_core *c) CV_CHECK; /* I/O thread */
+void capture_unwatch(struct engine_core *c);       /* I/O thread */
+void capture_release(struct engine_core *c);
+/* Moves what the pipes hold to the outbox; with `flush` also the start of a UTF-8 sequence. */
+void capture_drain(struct engine_core *c, bool flush);
+/* Text that Python's sys.stdout or sys.stderr got, behind what the pipes hold. */
+void capture_text(struct engine_core *c, int kind, const void *data, uint64_t n);
+
+#endif

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * An engine's I/O thread: queues what arrives, sends the outbox in order, keeps RESULTs until they
+ * are acknowledged and sends them again as the first thing after a reconnect. It never waits for
+ * the main thread. STARTED is a matter of a timer that runs only while something is there to run.
+ * Out of memory drops the link: the controller and we then compare again what is held. */
+#include "pyext/engine.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "pyext/waiter.h"
+
+#define STARTED_NS (5 * NS_PER_MS)
+
+/* ---- the outbox ---- */
+
+int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take,
+                int flags)
+{
+    struct eout *o = calloc(1, sizeof *o);
+    if (!o) {
+        payload_unref(payload_take);
+        return CV_ENOMEM;
+    }
+    *o = (struct eout){.h = *h, .payload = payload_take, .flags = flags};
+    bool was_empty = !c->out_head;
+    if (was_empty)
+        c->out_head = o;
+    else
+        c->out_tail->next = o;
+    c->out_tail = o;
+    if (was_empty)
+        loop_wake(c->io.loop);
+    return CV_OK;
+}
+
+void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo, uint64_t hi,
+                   bool abort)
+{
+    struct header h = {.type = MSG_RESULT,
+                       .status = abort ? RESULT_ABORTED : RESULT_CANCELLED,
+                       .session = task->session,
+                       .seq = lo,
+                       .count = (uint32_t)(hi - lo),
+                       .attempt = task->attempt,
+                       .engine = c->number,
+                       .incarnation = c->incarnation};
+    struct payload *p = NULL;
+    char text[160];
+    h.time = h.aux = clock_wall();
+    snprintf(text, sizeof text,
+             "{\"ename\": \"%s\", \"evalue\": \"%s before it had started\", \"engine\": %u, "
+             "\"cause\": null}",
+             abort ? "TaskAborted" : "CancelledError", abort ? "aborted" : "cancelled", c->number);
+    int r = payload_new_copy(&p, text, strlen(text));
+    if (!r)
+        r = engine_send(c, &h, p, 0);
+    (void)r; /* out of memory: the controller learns at the next reconnect that nobody holds it */
+}
+
+static void eout_free(struct eout *o)
+{
+    payload_unref(o->payload);
+    buf_release(&o->text);
+    free(o);
+}
+
+void engine_outbox_release(struct engine_core *c)
+{
+    while (c->out_head) {
+        struct eout *o = c->out_head;
+        c->out_head = o->next;
+        eout_free(o);
+    }
+    while (c->unacked_head) {
+        struct msg *m = c->unacked_head;
+        c->unacked_head = m->next;
+        msg_free(m);
+    }
+}
+
+static int send_one(struct engine_core *c, struct eout *o, struct msg **ret_result)
+{
+    if (o->text.len) {
+        int r = payload_new_copy(&o->payload, o->text.data, o->text.len);
+        if (r)
+            return r;
+        buf_release(&o->text);
+    }
+    if (o->h.type == MSG_RESULT) {
+        int r = msg_new(ret_result, &o->h, NULL, 0, payload_ref(o->payload));
+        if (r)
+            return r;
+    }
+    return link_send(c->up.link, &o->h, NULL, 0, o->payload, o->flags);
+}
+
+/* Puts what was not sent back in front of the outbox. The mutex is held. */
+static void unsend(struct engine_core *c, struct eout *head)
+{
+    struct eout *tail = head;
+    while (tail->next)
+        tail = tail->next;
+    tail->next = c->out_head;
+    if (!c->out_head)
+        c->out_tail = tail;
+    c->out_head = head;
+}
+
+static void send_outbox(struct engine_core *c)
+{
+    pthread_mutex_lock(&c->mu);
+    struct eout *head = c->out_head;
+    c->out_head = c->out_tail = NULL;
+    c->out_text = 0;
+    pthread_mutex_unlock(&c->mu);
+    struct msg *results = NULL, **tail = &results;
+    uint32_t n = 0;
+    int r = 0;
+    while (head) {
+        struct eout *o = head;
+        struct msg *m = NULL;
+        r = send_one(c, o, &m);
+        if (m && r) {
+            msg_free(m);
+        } else if (m) {
+            *tail = m;
+            tail = &m->next;
+            n++;
+        }
+        if (r)
+            break;
+        head = o->next;
+        eout_free(o);
+    }
+    *tail = NULL;
+    if (!results && !head)
+        return;
+    pthread_mutex_lock(&c->mu);
+    if (results) {
+        *c->unacked_tail = results;
+        c->unacked_tail = tail;
+        c->nunacked += n;
+    }
+    if (head)
+        unsend(c, head);
+    pthread_mutex_unlock(&c->mu);
+    if (r == CV_ENOMEM)
+        uplink_drop(&c->up, "out of memory");
+}
+
+/* aux counts the RESULTs of this connection that the controller has. */
+static void on_ack(struct engine_core *c, uint64_t received)
+{
+    struct msg *done = NULL, **tail = &done;
+    pthread_mutex_lock(&c->mu);
+    while (c->acked < received && c->unacked_head) {
+        struct msg *m = c->unacked_head;
+        c->unacked_head = m->next;
+        *tail = m;
+        tail = &m->next;
+        c->acked++;
+        c->nunacked--;
+    }
+    if (!c->unacked_head)
+        c->unacked_tail = &c->unacked_head;
+    pthread_mutex_unlock(&c->mu);
+    *tail = NULL;
+    while (done) {
+        struct msg *next = done->next;
+        msg_free(done);
+        done = next;
+    }
+}
+
+/* ---- STARTED ---- */
+
+static void on_started_timer(void *arg)
+{
+    struct engine_core *c = arg;
+    uint64_t again = 0;
+    pthread_mutex_lock(&c->mu);
+    if (c->running && c->started_told != c->begun_mono) {
+        uint64_t ran = clock_mono() - c->begun_mono;
+        if (ran >= STARTED_NS) {
+            struct header h = {.type = MSG_STARTED,
+                               .session = c->session,
+                               .seq = c->last_seq,
+                               .count = 1,
+                               .attempt = c->attempt,
+                               .engine = c->number,
+                               .incarnation = c->incarnation,
+                               .time = c->begun[c->nbegun - 1].started};
+            if (engine_send(c, &h, NULL, 0) == CV_OK)
+                c->started_told = c->begun_mono;
+        } else {
+            again = STARTED_NS - ran;
+        }
+    } else if (!c->running && (!list_empty(&c->queue) || !list_empty(&c->open))) {
+        again = STARTED_NS; /* something is about to begin */
+    }
+    pthread_mutex_unlock(&c->mu);
+    c->started_armed = again > 0;
+    if (again)
+        timer_start(c->started_timer, again, 0);
+}
+
+static void arm_started(struct engine_core *c)
+{
+    if (c->started_armed)
+        return;
+    c->started_armed = true;
+    timer_start(c->started_timer, STARTED_NS, 0);
+}
+
+/* ---- the link ---- */
+
+static void on_msg(void *arg, struct msg *m)
+{
+    struct engine_core *c = arg;
+    int r = CV_OK;
+    if (m->h.type == MSG_ACK) {
+        on_ack(c, m->h.aux);
+        msg_free(m);
+        return;
+    }
+    pthread_mutex_lock(&c->mu);
+    switch (m->h.type) {
+    case MSG_TASK:
+        r = engine_enqueue(c, m);
+        m = NULL;
+        arm_started(c);
+        break;
+    case MSG_TAKE:
+        engine_take_back(c, &m->h);
+        break;
+    case MSG_CANCEL:
+        engine_cancel(c, &m->h);
+        break;
+    case MSG_COMM:
+        m->next = NULL;
+        *c->comm_tail = m;
+        c->comm_tail = &m->next;
+        m = NULL;
+        engine_ready_update(c);
+        break;
+    default:
+        break; /* of a later version */
+    }
+    pthread_mutex_unlock(&c->mu);
+    msg_free(m);
+    if (r)
+        uplink_drop(&c->up, "out of memory");
+}
+
+static uint32_t count_results(const struct engine_core *c)
+{
+    uint32_t n = c->nunacked;
+    for (struct eout *o = c->out_head; o; o = o->next)
+        n += o->h.type == MSG_RESULT;
+    return n;
+}
+
+/* Adds the items of t that have not begun and are not gone. */
+static int add_unstarted(const struct etask *t, struct hello *h, uint32_t *cap)
+{
+    for (uint64_t seq = t->begun, hi = t->h.seq + t->h.count; seq < hi;) {
+        uint64_t end = seq;
+        while (end < hi && !ranges_has(&t->gone, end))
+            end++;
+        if (end == seq) {
+            seq++;
+            continue;
+        }
+        if (h->nunstarted == *cap) {
+            uint32_t more = *cap ? *cap * 2 : 16;
+            struct held_task *bigger = realloc(h->unstarted, more * sizeof *bigger);
+            if (!bigger)
+                return CV_ENOMEM;
+            h->unstarted = bigger;
+            *cap = more;
+        }
+        h->unstarted[h->nunstarted++] =
+            (struct held_task){t->h.session, seq, (uint32_t)(end - seq), t->h.attempt};
+        seq = end;
+    }
+    return CV_OK;
+}
+
+static int fill_hello(void *arg, struct hello *h, struct header *head)
+{
+    struct engine_core *c = arg;
+    struct list *lists[] = {&c->open, &c->queue};
+    uint32_t cap = 0;
+    int r = CV_OK;
+    h->role = ROLE_ENGINE;
+    h->unstarted = NULL;
+    h->nunstarted = 0;
+    pthread_mutex_lock(&c->mu);
+    if (c->number != WIRE_ENGINE_NONE) {
+        h->number = c->number;
+        h->incarnation = c->incarnation;
+    }
+    if (c->nbegun) {
+        uint64_t lo = c->begun[0].seq;
+        h->running =
+            (struct held_task){c->session, lo, (uint32_t)(c->last_seq - lo + 1), c->attempt};
+    }
+    for (int i = 0; i < 2 && !r; i++) {
+        list_each(n, lists[i])
+        {
+            r = add_unstarted(list_entry(n, struct etask, node), h, &cap);
+            if (r)
+                break;
+        }
+    }
+    head->seq = count_results(c);
+    pthread_mutex_unlock(&c->mu);
+    return r;
+}
+
+static int resend_results(struct engine_core *c)
+{
+    int r = CV_OK;
+    for (struct msg *m = c->unacked_head; m && !r; m = m->next)
+        r = link_send(c->up.link, &m->h, NULL, 0, m->payload, 0);
+    return r;
+}
+
+static void on_up(void *arg, const struct welcome *w, const struct msg *m)
+{
+    struct engine_core *c = arg;
+    c->acked = 0;
+    pthread_mutex_lock(&c->mu);
+    c->number = w->number;
+    c->incarnation = w->incarnation;
+    atomic_store(&c->page->number, c->number);
+    atomic_store(&c->page->incarnation, c->incarnation);
+    if (!c->connect_done) {
+        atomic_store(&c->page->state, 1);
+        c->connect_done = true;
+        c->code = CV_OK;
+        event_set(c->connect_fd);
+    }
+    pthread_mutex_unlock(&c->mu);
+    if (resend_results(c) == CV_ENOMEM) /* only this thread changes the FIFO */
+        uplink_drop(&c->up, "out of memory");
+    else
+        send_outbox(c);
+}
+
+static void on_lost(void *arg, const char *why)
+{
+    /* The main thread works on; results wait. */
+}
+
+static struct msg *make_bye(const char *why)
+{
+    struct header h = {.type = MSG_BYE, .engine = WIRE_ENGINE_NONE};
+    struct payload *p = NULL;
+    struct msg *m = NULL;
+    json_t *j = json_pack("{s:s}", "reason", why);
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (text && payload_new_copy(&p, text, strlen(text)) == CV_OK && msg_new(&m, &h, NULL, 0, p))
+        m = NULL;
+    free(text);
+    json_decref(j);
+    return m;
+}
+
+static void on_gone(void *arg, int code, const char *why)
+{
+    struct engine_core *c = arg;
+    struct msg *bye = c->up.state == UPLINK_GONE ? make_bye(why) : NULL;
+    pthread_mutex_lock(&c->mu);
+    if (c->up.state == UPLINK_GONE && !c->gone) {
+        c->gone = true;
+        c->bye = bye;
+        bye = NULL;
+        engine_ready_update(c);
+    }
+    if (!c->connect_done) {
+        c->connect_done = true;
+        c->code = code;
+        snprintf(c->why, sizeof c->why, "%s", why);
+        event_set(c->connect_fd);
+    }
+    bool stop = c->want_close;
+    pthread_mutex_unlock(&c->mu);
+    msg_free(bye);
+    if (stop)
+        loop_stop(c->io.loop);
+}
+
+static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)
+{
+    struct engine_core *c = arg;
+    return getppid() != c->parent ? "the host of this engine has ended" : NULL;
+}
+
+const struct uplink_ops engine_uplink_ops = {.fill_hello = fill_hello,
+                                             .on_up = on_up,
+                                             .on_msg = on_msg,
+                                             .on_lost = on_lost,
+                                             .on_gone = on_gone,
+                                             .hopeless = hopeless};
+
+static void on_wake(void *arg)
+{
+    struct engine_core *c = arg;
+    pthread_mutex_lock(&c->mu);
+    bool connect = c->want_connect, close = c->want_close && !c->closing;
+    bool busy = c->nbegun || !list_empty(&c->queue) || !list_empty(&c->open);
+    uint64_t connect_ns = c->connect_ns, linger_ns = c->linger_ns;
+    c->want_connect = false;
+    pthread_mutex_unlock(&c->mu);
+    if (connect)
+        uplink_start(&c->up, connect_ns);
+    if (c->up.state == UPLINK_UP && !c->closing)
+        send_outbox(c);
+    if (busy)
+        arm_started(c);
+    if (close) {
+        c->closing = true;
+        uplink_close(&c->up, linger_ns);
+    }
+}
+
+int engine_io_init(struct engine_core *c, struct err *e)
+{
+    loop_on_wake(c->io.loop, on_wake, c);
+    int r = timer_new(&c->started_timer, c->io.loop, on_started_timer, c);
+    if (!r)
+        r = capture_watch(c);
+    return r ? err_set(e, r, "out of memory") : CV_OK;
+}
+
+void engine_io_end(void *arg)
+{
+    struct engine_core *c = arg;
+    uplink_stop(&c->up);
+    capture_unwatch(c);
+    timer_free(c->started_timer);
+    c->started_timer = NULL;
+}

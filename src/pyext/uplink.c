@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Connecting and connecting again; see uplink.h. On the I/O thread. */
+#include "pyext/uplink.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+
+#define BACKOFF_MIN (50 * NS_PER_MS)
+#define BACKOFF_MAX (2 * NS_PER_S)
+#define ATTEMPT_NS (5 * NS_PER_S) /* of connecting again, for all endpoints together */
+#define WELCOME_NS (10 * NS_PER_S)
+#define TCP_IDLE_NS (10 * NS_PER_S)
+#define TCP_DEAD_NS (60 * NS_PER_S)
+
+static void attempt(struct uplink *u);
+
+static void drop_link(struct uplink *u)
+{
+    struct link *l = u->link;
+    if (!l)
+        return;
+    u->link = NULL; /* first: freeing gives back what was not sent */
+    fork_guard_drop_begin(&u->io->guard, link_fd(l));
+    link_free(l);
+    fork_guard_drop_end();
+}
+
+static void give_up(struct uplink *u, int code, const char *why)
+{
+    char text[sizeof u->why];
+    snprintf(text, sizeof text, "%s", why);
+    timer_stop(u->timer);
+    connector_free(u->connector);
+    u->connector = NULL;
+    drop_link(u);
+    u->state = u->was_up || code == CV_ECLOSED ? UPLINK_GONE : UPLINK_IDLE;
+    u->ops->on_gone(u->arg, code, text);
+}
+
+/* An attempt has failed, or the link was lost. */
+static void failed(struct uplink *u, int code, const char *why)
+{
+    if (!u->was_up) {
+        give_up(u, code, why);
+        return;
+    }
+    uint64_t now = clock_mono();
+    snprintf(u->why, sizeof u->why, "%s", why);
+    drop_link(u);
+    if (u->state == UPLINK_UP) {
+        u->state = UPLINK_AWAY;
+        u->lost_at = now;
+        u->backoff = BACKOFF_MIN;
+        u->ops->on_lost(u->arg, u->why);
+    } else {
+        u->state = UPLINK_AWAY;
+        const char *reason = u->ops->hopeless(u->arg, u->was_unix, now - u->lost_at);
+        if (reason) {
+            give_up(u, CV_EOF, reason);
+            return;
+        }
+        u->backoff = u->backoff * 2 < BACKOFF_MAX ? u->backoff * 2 : BACKOFF_MAX;
+    }
+    timer_start(u->timer, u->backoff, 0);
+}
+
+static void on_welcome(struct uplink *u, struct msg *m)
+{
+    struct welcome w = {0};
+    struct err e = {{0}};
+    int r = welcome_decode(m->route, m->h.route_len, &w, &e);
+    if (r) {
+        failed(u, r, e.text);
+    } else if (w.refused) {
+        give_up(u, u->was_up ? CV_ECLOSED : CV_EAUTH, w.refused);
+    } else {
+        timer_stop(u->timer);
+        u->state = UPLINK_UP;
+        u->was_up = true;
+        u->was_unix = link_is_unix(u->link);
+        if (w.credit)
+            link_set_credit(u->link, w.credit);
+        if (!u->was_unix)
+            link_set_liveness(u->link, TCP_IDLE_NS, TCP_DEAD_NS);
+        u->ops->on_up(u->arg, &w, m);
+    }
+    welcome_release(&w);
+    msg_free(m);
+}
+
+/* The text of BYE's {"reason": text}, or what stands for it. */
+static void bye_reason(const struct msg *m, char *out, size_t n)
+{
+    snprintf(out, n, "the controller has closed the connection");
+    if (!m->payload || m->payload->nbufs == 0)
+        return;
+    json_t *j =
+        json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len, 0, NULL);
+    const char *s = json_string_value(json_object_get(j, "reason"));
+    if (s)
+        snprintf(out, n, "%s", s);
+    json_decref(j);
+}
+
+static void on_msg(struct link *l, struct msg *m, void *arg)
+{
+    struct uplink *u = arg;
+    if (m->h.type == MSG_BYE) {
+        char why[sizeof u->why];
+        bye_reason(m, why, sizeof why);
+        msg_free(m);
+        give_up(u, u->was_up ? CV_ECLOSED : CV_EAUTH, why);
+    } else if (u->state == UPLINK_UP) {
+        u->ops->on_msg(u->arg, m);
+    } else if (m->h.type == MSG_WELCOME) {
+        on_welcome(u, m);
+    } else {
+        char why[64];
+        snprintf(why, sizeof why, "the controller sent %s before WELCOME",
+                 msg_type_name(m->h.type));
+        msg_free(m);
+        failed(u, CV_EPROTO, why);
+    }
+}
+
+static void on_closed(struct link *l, int code, const char *why, void *arg)
+{
+    struct uplink *u = arg;
+    if (u->flushing)
+        give_up(u, CV_ECLOSED, "closed");
+    else
+        failed(u, code, why && *why ? why : "the connection was lost");
+}
+
+static const struct link_callbacks link_cbs = {.on_msg = on_msg, .on_closed = on_closed};
+
+static int say_hello(struct uplink *u)
+{
+    struct hello h = u->hello;
+    struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
+    struct buf route = {0};
+    int r = u->ops->fill_hello(u->arg, &h, &head);
+    if (!r)
+        r = hello_encode(&h, &route);
+    if (!r)
+        r = link_send(u->link, &head, route.data, (uint32_t)route.len, NULL, 0);
+    free(h.unstarted);
+    free(h.waiting);
+    buf_release(&route);
+    return r;
+}
+
+static void on_connected(void *arg, struct link *link, int code, const char *why)
+{
+    struct uplink *u = arg;
+    connector_free(u->connector);
+    u->connector = NULL;
+    if (!link) {
+        failed(u, code, why);
+        return;
+    }
+    u->link = link;
+    u->nlinks++;
+    fork_guard_hold(&u->io->guard, link_fd(link));
+    link_set_callbacks(link, &link_cbs, u);
+    struct wire_limits limits = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
+    link_set_limits(link, &limits);
+    timer_start(u->timer, WELCOME_NS, 0);
+    int r = say_hello(u);
+    if (r)
+        failed(u, r, "out of memory");
+}
+
+static void attempt(struct uplink *u)
+{
+    struct err e = {{0}};
+    bool first = !u->was_up;
+    uint64_t limit = ATTEMPT_NS;
+    if (first) {
+        uint64_t now = clock_mono();
+        limit = u->deadline > now ? u->deadline - now : 1;
+    }
+    u->state = UPLINK_JOINING;
+    int r = connector_new(&u->connector, u->io->loop, (const char *const *)u->endpoints,
+                          u->nendpoints, u->tcp, limit, on_connected, u, &e);
+    if (r)
+        failed(u, r, e.text);
+}
+
+static void on_timer(void *arg)
+{
+    struct uplink *u = arg;
+    if (u->state == UPLINK_AWAY)
+        attempt(u);
+    else if (u->state == UPLINK_JOINING)
+        failed(u, CV_ETIMEOUT,
+               "connected, but there was no answer: is that a controller of this version?");
+    else if (u->flushing)
+        give_up(u, CV_ECLOSED, "closed");
+}
+
+int uplink_init(struct uplink *u, struct io *io, const struct uplink_ops *ops, void *arg,
+                char **endpoints_take, uint32_t n, const struct transport_factory *tcp,
+                struct hello *hello_take)
+{
+    *u = (struct uplink){.io = io,
+                         .ops = ops,
+                         .arg = arg,
+                         .endpoints = endpoints_take,
+                         .nendpoints = n,
+                         .tcp = tcp,
+                         .hello = *hello_take};
+    *hello_take = (struct hello){0};
+    return timer_new(&u->timer, io->loop, on_timer, u);
+}
+
+void uplink_start(struct uplink *u, uint64_t timeout_ns)
+{
+    if (u->state != UPLINK_IDLE)
+        return;
+    u->deadline = clock_mono() + timeout_ns;
+    attempt(u);
+}
+
+void uplink_close(struct uplink *u, uint64_t linger_ns)
+{
+    if (u->state != UPLINK_UP) {
+        give_up(u, CV_ECLOSED, "closed");
+        return;
+    }
+    u->flushing = true;
+    link_close_after_flush(u->link, linger_ns);
+    timer_start(u->timer, linger_ns + NS_PER_S / 2, 0);
+}
+
+void uplink_drop(struct uplink *u, const char *why)
+{
+    if (u->link)
+        failed(u, CV_ENOMEM, why);
+}
+
+void uplink_stop(struct uplink *u)
+{
+    connector_free(u->connector);
+    u->connector = NULL;
+    drop_link(u);
+    timer_free(u->timer);
+    u->timer = NULL;
+}
+
+void uplink_release(struct uplink *u)
+{
+    for (uint32_t i = 0; i < u->nendpoints; i++)
+        free(u->endpoints[i]);
+    free(u->endpoints);
+    u->endpoints = NULL;
+    u->nendpoints = 0;
+    hello_release(&u->hello);
+}
