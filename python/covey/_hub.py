@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A task of which only the id is known: its result is asked of the controller."""
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import error
+from .task import ENGINE_NONE, EXECUTE, MAP, OK, Task, parse_msg_id
+from .util import extract_dates
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_STATUS = {"ok": OK, "done": OK, "error": 1, "failed": 1, "aborted": 2, "cancelled": 3}
+
+
+class HubTask(Task):
+    """Like `Task`; its `record` comes from a QUERY."""
+
+    polled = True
+    __slots__ = ("id",)
+
+    def __init__(self, client: Client, id: str):
+        Task.__init__(self, client, 0, 0, None, 0)
+        self.id = id
+        try:
+            self.seq = parse_msg_id(id)[1]
+        except ValueError:
+            pass  # the controller will say that it does not know it
+
+    @property
+    def msg_id(self) -> str:
+        return self.id
+
+    def done(self) -> bool:
+        return self.fetch()
+
+    def fetch(self) -> bool:
+        if self.record is None:
+            try:
+                answer, buffers = self.client._query_buffers("result", id=self.id)
+            except error.RemoteError as e:
+                self._value, self._error = (None,), e
+                self.record = (1, 1, ENGINE_NONE, 0, 0, 0, 0, 0, (), self.seq, 1)
+                return True
+            if answer is None:
+                return False
+            self._adopt(answer, buffers)
+        return True
+
+    def _adopt(self, answer: dict[str, Any], buffers: Any) -> None:
+        status = answer.get("status", 0)
+        status = _STATUS.get(status, 1) if isinstance(status, str) else status
+        engine = answer.get("engine")
+        self.kind = {"execute": EXECUTE, "map": MAP}.get(answer.get("kind", ""), answer.get("kind") or 0)
+        self.label = answer.get("label")
+        self.source = answer.get("source") or ""
+        self.record = (status, answer.get("attempt", 1), ENGINE_NONE if engine is None else engine, 0, 0, 0, 0, 0,
+                       buffers, answer.get("first", self.seq), answer.get("count", 1))
+        md = self.metadata
+        stamps = extract_dates({k: answer.get(k) for k in ("submitted", "started", "completed", "received")})
+        for key, stamp in stamps.items():
+            md[key] = _stamp(stamp)
+        md["received"] = md["received"] or md["completed"]
+        for key in ("stdout", "stderr"):
+            if answer.get(key):
+                md[key] = answer[key]
+
+    def _decode(self) -> Any:
+        if self.kind == EXECUTE and self.record is not None and self.record[0] == OK:
+            content = json.loads(bytes(self.record[8][0])) if self.record[8] else {}
+            self.metadata["execute_input"] = self.metadata["execute_input"] or self.source
+            from .task import ExecuteReply
+
+            return ExecuteReply(self.source, content, self.metadata), None
+        return Task._decode(self)
+
+
+def _stamp(value: Any) -> Any:
+    from .util import from_ns
+
+    return from_ns(int(value if value > 1e12 else value * 1e9)) if isinstance(value, (int, float)) else value

@@ -1,0 +1,793 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Results that are not there yet.
+
+An AsyncResult is a `concurrent.futures.Future`. Making one costs microseconds: it is a list of
+tasks, and asks the C side about them. Only when somebody registers a callback or waits from outside
+(`concurrent.futures.wait`, asyncio) is it *watched*: the client's dispatcher thread then resolves
+it and runs its callbacks.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError, Future
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from . import error
+from .map import Map, is_array
+from .task import ABORT, KILL, Metadata, Task
+from .util import compare_datetimes, progress, utcnow
+
+if TYPE_CHECKING:
+    from .client import Client
+
+__all__ = ["AsyncResult", "AsyncMapResult", "AsyncHubResult", "ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
+
+log = logging.getLogger("covey")
+
+_FOREVER = 86400 * 365 * 10  # programs import this
+_AWAY_AFTER = 2.0  # seconds until whoever waits hears of engines that are away
+
+_PENDING, _FINISHED, _CANCELLED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
+
+
+def _limit(timeout: float | None) -> float | None:
+    """None and negative mean for ever."""
+    return None if timeout is None or timeout < 0 else timeout
+
+
+class AsyncResult(Future):
+    """The result of one call on one or several engines, now or later.
+
+    >>> ar = view.apply_async(f, x)
+    >>> ar.ready()                      # has it come?
+    >>> ar.get(timeout=5)               # wait for it; TimeoutError if it takes longer (seconds)
+    >>> ar.stdout, ar.engine_id         # what is known about the task (or tasks: then lists)
+    >>> await ar                        # in asyncio
+
+    A call on one engine given by number has one result; on several (or ``[0]``) a list of them.
+    Errors are raised by `get` as RemoteError (one task) or CompositeError (several).
+    ``cancel()`` gives up the result and interrupts the task, ``abort()`` only takes it off the queue.
+    """
+
+    owner: bool
+
+    def __init__(self, client: Client, tasks: Iterable[Task] | None = None, fname: str = "unknown",
+                 single: bool = False, owner: bool = True, return_exceptions: bool = False):
+        # Future.__init__ is not called: what it makes is made by _watch() for those that need it.
+        self._client = client
+        self._tasks = tasks if type(tasks) is list else list(tasks or ())
+        self._fname = fname
+        self._single = single
+        self.owner = owner
+        self._return_exceptions = return_exceptions
+        self._finished = False
+        self._was_cancelled = False
+        self._guard: threading.Condition | None = None  # made by _watch()
+        self._all_done = False
+
+    # ------------------------------------------------ what it is
+
+    @property
+    def msg_ids(self) -> list[str]:
+        """The tasks' ids."""
+        return [t.msg_id for t in self._tasks]
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        if self._was_cancelled:
+            state = "cancelled"
+        elif not self.ready():
+            away = self._client._away_text(self._pending())
+            state = f"pending, {away}" if away else "pending"
+        else:
+            state = "finished" if self.successful() else "failed"
+        return f"<{type(self).__name__}({self._fname}): {state}>"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *Metadata._keys})
+
+    def __reduce__(self) -> tuple:
+        client = self._client
+        return _rejoin, (type(self), client._connection_for_pickle(), self.msg_ids, self._pickled_state())
+
+    def _pickled_state(self) -> dict[str, Any]:
+        return {"fname": self._fname, "single": self._single, "return_exceptions": self._return_exceptions}
+
+    # ------------------------------------------------ has it come?
+
+    def ready(self) -> bool:
+        """All results have come."""
+        if not self._all_done:
+            pending = self._pending()
+            if pending and not (len(pending) > 1 and self._client._core.done_count(
+                    [t.key for t in pending]) == len(pending) or len(pending) == 1 and pending[0].done()):
+                return self._was_cancelled
+            self._all_done = True
+        return True
+
+    def _pending(self) -> list[Task]:
+        return [] if self._all_done else [t for t in self._tasks if t.record is None]
+
+    def done(self) -> bool:
+        """All results have come, or it was cancelled."""
+        return self._was_cancelled or self.ready()
+
+    def running(self) -> bool:
+        """It was submitted and its result has not come."""
+        return not self.done()
+
+    def cancelled(self) -> bool:
+        """`cancel` succeeded."""
+        return self._was_cancelled
+
+    def successful(self) -> bool:
+        """No task failed. RuntimeError before `ready`."""
+        if not self.ready():
+            raise RuntimeError("cannot check successful() before the results are ready")
+        if self._was_cancelled:
+            return False
+        return not any(t.failed for t in self._tasks)
+
+    # ------------------------------------------------ waiting
+
+    def _wait_for(self, timeout: float | None, n: int | None = None) -> bool:
+        """Waits until n of the tasks (all) have results. Says within 2 s if engines are away."""
+        tasks = self._pending()
+        have = len(self._tasks) - len(tasks)
+        if n is not None:
+            n = n - have
+            if n <= 0:
+                return True
+        elif not tasks:
+            return True
+        return self._client._wait(tasks, timeout, n)
+
+    def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
+        """Waits at most `timeout` seconds (None, negative: for ever).
+
+        Returns whether all results have come. With `return_when` (ALL_COMPLETED, FIRST_EXCEPTION,
+        FIRST_COMPLETED) it returns as `concurrent.futures.wait` does: the sets (done, pending), of
+        one AsyncResult for each task.
+        """
+        timeout = _limit(timeout)
+        if return_when is None or return_when == ALL_COMPLETED:
+            if not self._was_cancelled and self._wait_for(timeout):
+                self._finish()
+        elif return_when == FIRST_COMPLETED:
+            self._wait_for(timeout, 1)
+        elif return_when == FIRST_EXCEPTION:
+            self._wait_first_exception(timeout)
+        else:
+            raise ValueError(f"return_when is ALL_COMPLETED, FIRST_EXCEPTION or FIRST_COMPLETED, not {return_when!r}")
+        if return_when is None:
+            return self.ready()
+        done, pending = set(), set()
+        for ar in self.split():
+            (done if ar.ready() else pending).add(ar)
+        return done, pending
+
+    def _wait_first_exception(self, timeout: float | None) -> bool:
+        """Until one task has failed or all have ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._was_cancelled:
+            ended = 0
+            for t in self._tasks:
+                if t.failed:
+                    return True
+                ended += t.record is not None
+            if ended == len(self._tasks):
+                return True
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._wait_for(left, ended + 1):
+                return False
+        return True
+
+    def wait_for_output(self, timeout: float | None = -1) -> bool:
+        """Waits for results and all output that came before them; returns whether they have come."""
+        return bool(self.wait(timeout))
+
+    @property
+    def sent(self) -> bool:
+        """The arguments' memory is not read any more (S4: small ones at once)."""
+        return all(t.record is not None or self._client._core.flushed(t.key) for t in self._tasks)
+
+    def wait_for_send(self, timeout: float | None = -1) -> None:
+        """Waits until `sent`; TimeoutError after `timeout` seconds."""
+        limit = _limit(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        pause = 0.0005
+        while not self.sent:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"not sent after {limit} s")
+            self._client._core.wait([t.key for t in self._tasks], pause)
+            pause = min(0.02, pause * 2)
+
+    # ------------------------------------------------ results
+
+    def _finish(self) -> None:
+        """All results have come: take them over, once."""
+        if self._finished:
+            return
+        for t in self._tasks:
+            t.fetch()
+        self._finished = self._all_done = True
+        self._client._resolved(self._tasks, self.owner)
+        if self._guard is not None:
+            self._client._settle_later(self)
+
+    def _late(self, timeout: float | None) -> TimeoutError:
+        away = self._client._away_text(self._pending())
+        return TimeoutError("the result is not ready" + (f" after {timeout:g} s" if timeout else "")
+                            + (f": {away}" if away else ""))
+
+    def get(self, timeout: float | None = None, return_exceptions: bool | None = None,
+            return_when: str | None = None) -> Any:
+        """The result, or the list of results.
+
+        timeout : seconds; None, negative: for ever. TimeoutError if it takes longer.
+        return_exceptions : put errors in the result's place instead of raising them
+        return_when : FIRST_EXCEPTION raises as soon as one task has failed
+
+        A failed task raises RemoteError (which can be caught by its type on the engine), several a
+        CompositeError. Ctrl-C here leaves the tasks running. May be called again and again.
+        """
+        if return_exceptions is None:
+            return_exceptions = self._return_exceptions
+        if return_when == FIRST_COMPLETED:
+            import warnings
+
+            warnings.warn("FIRST_COMPLETED means nothing to get(): use wait()", stacklevel=2)
+        if self._was_cancelled:
+            raise CancelledError()
+        if not self._finished:
+            limit = _limit(timeout)
+            if return_when == FIRST_EXCEPTION and not return_exceptions:
+                if not self._wait_first_exception(limit):
+                    raise self._late(limit)
+                if not self.ready():
+                    raise next(e for t in self._tasks if t.failed and (e := t.outcome()[1]) is not None)
+            elif not self._wait_for(limit):
+                raise self._late(limit)
+            if self._was_cancelled:
+                raise CancelledError()
+            self._finish()
+        return self._results(return_exceptions)
+
+    def _results(self, return_exceptions: bool) -> Any:
+        if self._single:
+            value, failure = self._tasks[0].outcome()
+            if failure is None:
+                return value
+            if return_exceptions:
+                return failure
+            raise failure.with_traceback(None)
+        values = []
+        failed = False
+        for t in self._tasks:
+            value, failure = t.outcome()
+            failed = failed or failure is not None
+            values.append(value if failure is None else failure)
+        if failed and not return_exceptions:
+            error.collect_exceptions([v for v in values if isinstance(v, error.RemoteError)], self._fname)
+        return self._assemble(values)
+
+    def _assemble(self, values: list[Any]) -> Any:
+        return values
+
+    def result(self, timeout: float | None = None) -> Any:
+        """`get`, under its name in `concurrent.futures`."""
+        return self.get(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What `get` would raise, or None."""
+        try:
+            self.get(timeout)
+        except CancelledError:
+            raise
+        except error.RemoteError as e:
+            return e
+        return None
+
+    @property
+    def r(self) -> Any:
+        """`get()`."""
+        return self.get()
+
+    def get_dict(self, timeout: float | None = -1) -> dict[int, Any]:
+        """Results by engine. ValueError if an engine ran two of the tasks."""
+        results = self.get(timeout)
+        engines = [t.metadata["engine_id"] for t in self._tasks]
+        twice = next((e for e in engines if engines.count(e) > 1), None)
+        if twice is not None:
+            raise ValueError(f"cannot build a dict: engine {twice} ran {engines.count(twice)} of these tasks")
+        return dict(zip(engines, [results] if self._single else results))
+
+    @property
+    def result_dict(self) -> dict[int, Any]:
+        """`get_dict()`."""
+        return self.get_dict()
+
+    def __getitem__(self, key: Any) -> Any:
+        """``ar[0]``, ``ar[1:3]``: results that have come (TimeoutError otherwise); ``ar['stdout']``: metadata."""
+        if isinstance(key, str):
+            if key not in Metadata._keys:
+                raise KeyError(key)
+            return self._metadata_of(key)
+        if not isinstance(key, (int, slice)):
+            raise TypeError(f"an AsyncResult is indexed by int, slice or metadata key, not {type(key).__name__}")
+        if not self.ready():
+            raise self._late(None)
+        results = self.get()
+        return ([results] if self._single else results)[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Results in order, each as soon as it is there; raises where a task failed."""
+        if self._single:
+            raise TypeError("AsyncResult with a single result is not iterable")
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Any]:
+        for t in self._tasks:
+            if not t.fetch():
+                self._client._wait([t], None, None)
+                t.fetch()
+            if self._was_cancelled:
+                raise CancelledError()
+            value, failure = t.outcome()
+            if failure is not None and not self._return_exceptions:
+                raise failure.with_traceback(None)
+            yield value if failure is None else failure
+        self._finish()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    # ------------------------------------------------ Future's machinery, for those who need it
+
+    def _watch(self) -> None:
+        client = self._client
+        with client._lock:
+            if self._guard is not None:
+                return
+            self._foreign: list[Any] = []
+            self._callbacks: list[Callable[[Any], Any]] = []
+            self._told = _CANCELLED if self._was_cancelled else _FINISHED if self.ready() else _PENDING
+            self._guard = threading.Condition()
+        if self._told == _PENDING:
+            client._watch(self)
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        if self._guard is None:
+            self._watch()
+        return self._guard  # type: ignore[return-value]
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        """Changes only under `_condition`, as `concurrent.futures.wait` relies on."""
+        if self._guard is None:
+            self._watch()
+        return self._told
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        if self._guard is None:
+            self._watch()
+        return self._foreign
+
+    @property
+    def _done_callbacks(self) -> list[Any]:  # type: ignore[override]
+        if self._guard is None:
+            self._watch()
+        return self._callbacks
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Calls ``fn(ar)`` when all results have come: on the client's dispatcher thread, or now if they have."""
+        with self._condition:
+            if self._told == _PENDING:
+                self._callbacks.append(fn)
+                return
+        self._call(fn)
+
+    def _call(self, fn: Callable[[Any], Any]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            log.exception("callback %r of %r raised", fn, self)
+
+    def _settle(self) -> None:
+        """Tells foreign waiters and callbacks; any number of times, once in effect."""
+        if self._guard is None or self._told != _PENDING or not (self._was_cancelled or self.ready()):
+            return
+        failed = False
+        if not self._was_cancelled:
+            self._finish()
+            failed = not self._return_exceptions and any(t.failed for t in self._tasks)
+        with self._guard:
+            if self._told != _PENDING:
+                return
+            self._told = _CANCELLED if self._was_cancelled else _FINISHED
+            for w in self._foreign:
+                if self._was_cancelled:
+                    w.add_cancelled(self)
+                elif failed:
+                    w.add_exception(self)
+                else:
+                    w.add_result(self)
+            self._guard.notify_all()
+            callbacks, self._callbacks = self._callbacks, []
+        for fn in callbacks:
+            self._call(fn)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return not self._was_cancelled
+
+    def set_result(self, result: Any) -> None:
+        raise RuntimeError("an AsyncResult gets its result from engines")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        raise RuntimeError("an AsyncResult gets its result from engines")
+
+    # ------------------------------------------------ stopping
+
+    def cancel(self, kill_after: float | None = None) -> bool:
+        """Gives up the result at once: `get` raises CancelledError, and the tasks are unqueued or interrupted.
+
+        kill_after : seconds
+            kills the engine if its task has not ended by then. Without it engines always survive.
+
+        Returns False if all results had come.
+        """
+        if self._was_cancelled:
+            return True
+        if self.ready():
+            return False
+        pending = [t for t in self._pending() if not t.done()]
+        self._was_cancelled = True
+        flags = 0 if kill_after is None else KILL
+        self._client._send_cancel(pending, flags, 0 if kill_after is None else max(1, int(kill_after * 1e9)))
+        self._client._forget(pending)
+        self._settle()
+        return True
+
+    def abort(self) -> None:
+        """Takes the tasks that have not started off the queue; their result is TaskAborted. RuntimeError when done."""
+        if self.ready():
+            raise RuntimeError("cannot abort what has finished")
+        self._client._send_cancel([t for t in self._pending() if not t.done()], ABORT, 0)
+
+    def explain(self) -> list[dict[str, Any]]:
+        """The story of each task as the controller knows it: state, engine, attempt and why it waits."""
+        return [self._client._query("task", id=i) for i in self.msg_ids]
+
+    # ------------------------------------------------ parts
+
+    def split(self) -> list[Any]:
+        """One AsyncResult for each task."""
+        return [self._part([i]) for i in range(len(self._tasks))]
+
+    def _part(self, indices: list[int]) -> Any:
+        part = AsyncResult(self._client, [self._tasks[i] for i in indices], self._fname, len(indices) == 1, self.owner,
+                           self._return_exceptions)
+        part._was_cancelled = self._was_cancelled
+        return part
+
+    @classmethod
+    def join(cls, *async_results: Any) -> Any:
+        """One AsyncResult of several (the reverse of `split`). ValueError for none, or of different clients."""
+        if not async_results:
+            raise ValueError("join takes at least one AsyncResult")
+        first = async_results[0]
+        if any(ar._client is not first._client for ar in async_results):
+            raise ValueError("these AsyncResults belong to different clients")
+        return cls(first._client, list(chain.from_iterable(ar._tasks for ar in async_results)), first._fname,
+                   False, first.owner, first._return_exceptions)
+
+    # ------------------------------------------------ what is known
+
+    @property
+    def metadata(self) -> Any:
+        """The task's `Metadata`, or the list of them; filled as things happen."""
+        self._client._pump()
+        for t in self._tasks:
+            t.fetch()
+        return self._tasks[0].metadata if self._single else [t.metadata for t in self._tasks]
+
+    def _metadata_of(self, key: str) -> Any:
+        md = self.metadata
+        return md[key] if self._single else [m[key] for m in md]
+
+    def __getattr__(self, key: str) -> Any:
+        if key in Metadata._keys:
+            return self._metadata_of(key)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {key!r}")
+
+    @property
+    def data(self) -> Any:
+        """What tasks gave to `publish_data` so far: a dict, or a list of them."""
+        return self._metadata_of("data")
+
+    @property
+    def progress(self) -> int:
+        """How many items are finished, of ``len(ar)``."""
+        return sum(size for t, size in zip(self._tasks, self._item_counts()) if t.done())
+
+    def _item_counts(self) -> list[int]:
+        return [1] * len(self._tasks)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since submission, until now or until the last result came."""
+        if self.ready() and not self._was_cancelled:
+            return self.wall_time
+        return compare_datetimes(utcnow(), min(t.metadata["submitted"] for t in self._tasks))
+
+    @property
+    def serial_time(self) -> float:
+        """Seconds of work, summed over tasks. TimeoutError until all results have come."""
+        if not self.ready():
+            raise self._late(None)
+        self._finish()
+        return sum(compare_datetimes(m["completed"], m["started"])
+                   for m in [t.metadata for t in self._tasks] if m["completed"] and m["started"])
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from the first submission to the last result. TimeoutError until all results have come."""
+        if not self.ready():
+            raise self._late(None)
+        self._finish()
+        return self.timedelta([t.metadata["submitted"] for t in self._tasks],
+                              [t.metadata["received"] for t in self._tasks])
+
+    def timedelta(self, start: Any, end: Any, start_key: Callable = min, end_key: Callable = max) -> float:
+        """Seconds between two stamps or lists of them: ``ar.timedelta(ar.submitted, ar.received)``."""
+        first = start if isinstance(start, datetime) else start_key(start)
+        last = end if isinstance(end, datetime) else end_key(end)
+        return compare_datetimes(last, first)
+
+    # ------------------------------------------------ for people
+
+    def wait_interactive(self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None,
+                         return_when: str = ALL_COMPLETED) -> None:
+        """Waits with a progress bar: items done, rate, time left, how many failed. Ctrl-C leaves the tasks running.
+
+        interval : seconds between updates; timeout : seconds, no error if it passes
+        widget : True for a notebook's bar, False for text; by default whatever fits
+        """
+        limit = _limit(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        total = len(self)
+        bar = progress(total=total, unit="tasks", desc=self._fname, widget=widget)
+        seen: set[int] = set()
+        failed = 0
+        try:
+            while True:
+                counts = self._item_counts()
+                for i, t in enumerate(self._tasks):
+                    if i not in seen and t.fetch():
+                        seen.add(i)
+                        failed += t.failed
+                bar.update(sum(counts[i] for i in seen) - bar.n)
+                away = self._client._away_text(self._pending())
+                note = [f"{failed} failed"] if failed else []
+                bar.set_postfix_str(", ".join(note + ([away] if away else [])), refresh=False)
+                bar.refresh()
+                if self.ready() or return_when == FIRST_EXCEPTION and failed or return_when == FIRST_COMPLETED and seen:
+                    break
+                left = interval if deadline is None else min(interval, deadline - time.monotonic())
+                if left <= 0:
+                    break
+                self._client._core.wait([t.key for t in self._pending()], left)
+                self._client._pump()
+        finally:
+            bar.close()
+        if self.ready() and not self._was_cancelled:
+            self._finish()
+
+    @contextlib.contextmanager
+    def stream_output(self) -> Iterator[None]:
+        """Prints the tasks' output as it comes, starting with what has come already.
+
+        >>> with ar.stream_output():
+        ...     ar.wait()
+        """
+        from ._stream import Streamer
+
+        streamer = Streamer(self)
+        self._client._add_streamer(streamer)
+        try:
+            yield
+        finally:
+            self._client._pump()
+            self._client._remove_streamer(streamer)
+            streamer.close()
+
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Shows what the tasks printed, displayed and gave back.
+
+        groupby : 'type' (all stdout, then all stderr, then outputs), 'engine', or 'order' (outputs of all
+        engines one by one). TimeoutError if results are missing.
+        """
+        from ._stream import display_outputs
+
+        if groupby not in ("type", "engine", "order"):
+            raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
+        if not self.ready():
+            raise self._late(None)
+        display_outputs(self, groupby, result_only)
+
+    def _repr_pretty_(self, p: Any, cycle: bool) -> None:
+        p.text(repr(self))
+
+
+class AsyncMapResult(AsyncResult):
+    """The results of a map: a list of one value for each item.
+
+    >>> amr = lbv.map_async(f, range(1000), ordered=False)
+    >>> for y in amr:                   # each as soon as it is there
+    ...     print(y)
+    >>> amr.get()                       # all, in the order of the items
+    """
+
+    def __init__(self, client: Client, tasks: Iterable[Task] | None = None, fname: str = "map",
+                 sizes: list[int] | None = None, joiner: type[Map] | None = None, ordered: bool = True,
+                 return_exceptions: bool = False, owner: bool = True):
+        AsyncResult.__init__(self, client, tasks, fname, False, owner, return_exceptions)
+        self._sizes = sizes      # items of each task; None: one
+        self._joiner = joiner    # how the tasks' lists go together; None: each task gives a bare value
+        self._ordered = ordered
+
+    def _pickled_state(self) -> dict[str, Any]:
+        return {"fname": self._fname, "sizes": self._sizes, "joiner": self._joiner, "ordered": self._ordered,
+                "return_exceptions": self._return_exceptions}
+
+    def __len__(self) -> int:
+        return len(self._tasks) if self._sizes is None else sum(self._sizes)
+
+    def _item_counts(self) -> list[int]:
+        return [1] * len(self._tasks) if self._sizes is None else self._sizes
+
+    def _assemble(self, values: list[Any]) -> Any:
+        if self._joiner is None:
+            return values
+        if any(isinstance(v, error.RemoteError) for v in values):
+            flat: list[Any] = []
+            for v in values:
+                flat += [v] if isinstance(v, error.RemoteError) else self._items_of(v)
+            return flat
+        return self._joiner.join_partitions(values)
+
+    @staticmethod
+    def _items_of(value: Any) -> list[Any]:
+        return list(value) if isinstance(value, (list, tuple)) or is_array(value) else [value]
+
+    def _part(self, indices: list[int]) -> Any:
+        part = AsyncMapResult(self._client, [self._tasks[i] for i in indices], self._fname,
+                              None if self._sizes is None else [self._sizes[i] for i in indices], self._joiner,
+                              self._ordered, self._return_exceptions, self.owner)
+        part._was_cancelled = self._was_cancelled
+        return part
+
+    @classmethod
+    def join(cls, *async_results: Any) -> Any:
+        if not async_results or not all(isinstance(ar, AsyncMapResult) for ar in async_results):
+            return AsyncResult.join.__func__(AsyncResult, *async_results)  # type: ignore[attr-defined]
+        first = async_results[0]
+        sizes = None if first._sizes is None else list(chain.from_iterable(ar._sizes for ar in async_results))
+        return cls(first._client, list(chain.from_iterable(ar._tasks for ar in async_results)), first._fname, sizes,
+                   first._joiner, first._ordered, first._return_exceptions, first.owner)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items' values as they come: in order, or any order if the map was made with ``ordered=False``."""
+        tasks = self._iterate_tasks() if self._ordered else self._iterate_as_done()
+        for t in tasks:
+            if self._was_cancelled:
+                raise CancelledError()
+            value, failure = t.outcome()
+            if failure is not None:
+                if not self._return_exceptions:
+                    raise failure.with_traceback(None)
+                yield failure
+            elif self._joiner is None:
+                yield value
+            else:
+                yield from self._items_of(value)
+        self._finish()
+
+    def _iterate_tasks(self) -> Iterator[Task]:
+        for t in self._tasks:
+            if not t.fetch():
+                self._client._wait([t], None, None)
+                t.fetch()
+            yield t
+
+    def _iterate_as_done(self) -> Iterator[Task]:
+        pending = self._tasks
+        while pending:
+            done, rest = [], []
+            for t in pending:
+                (done if t.fetch() else rest).append(t)
+            yield from done
+            pending = rest
+            if pending and not done:
+                self._client._wait(pending, None, 1)
+                if self._was_cancelled:
+                    raise CancelledError()
+
+
+class AsyncHubResult(AsyncResult):
+    """The result of a task that another client submitted (or this one, long ago): asked of the controller."""
+
+    _interval = 0.1  # seconds between questions
+
+    def __init__(self, client: Client, ids: list[str], fname: str = "unknown", single: bool = False,
+                 owner: bool = True, return_exceptions: bool = False):
+        from ._hub import HubTask
+
+        AsyncResult.__init__(self, client, [HubTask(client, i) for i in ids], fname, single, owner, return_exceptions)
+
+    def ready(self) -> bool:
+        if not self._all_done:
+            self._all_done = all([t.fetch() for t in self._tasks])
+        return self._all_done or self._was_cancelled
+
+    def _wait_for(self, timeout: float | None, n: int | None = None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        want = len(self._tasks) if n is None else n
+        while sum([t.fetch() for t in self._tasks]) < want:
+            left = self._interval if deadline is None else min(self._interval, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            self._client._core.wait_event(left)
+            self._client._pump()
+        return True
+
+    def _iterate(self) -> Iterator[Any]:
+        for i in range(len(self._tasks)):
+            self._part([i])._wait_for(None)
+        yield from self.get()
+
+    def _part(self, indices: list[int]) -> Any:
+        part = AsyncHubResult(self._client, [], self._fname, len(indices) == 1, self.owner, self._return_exceptions)
+        part._tasks = [self._tasks[i] for i in indices]
+        return part
+
+    def abort(self) -> None:
+        self._client.abort(self.msg_ids)
+
+    def _watch(self) -> None:
+        if self._guard is None:
+            AsyncResult._watch(self)
+            threading.Thread(target=self._poll, daemon=True, name="covey-hub-result").start()
+
+    def _poll(self) -> None:
+        try:
+            self._wait_for(None)
+        except Exception as e:
+            log.debug("waiting for %r ended: %s", self.msg_ids, e)
+        self._client._settle_later(self)
+
+
+def _rejoin(kind: type, connection: Any, ids: list[str], state: dict[str, Any]) -> Any:
+    """Unpickles an AsyncResult: in the process that made it, or in another one that connects for it."""
+    from .client import Client
+
+    client = Client._for_pickle(connection)
+    single = state.pop("single", False)
+    base = client._tasks_or_hub(ids)
+    if kind is AsyncMapResult:
+        return AsyncMapResult(client, base, owner=True, **state)
+    if kind is AsyncHubResult:
+        return AsyncHubResult(client, ids, state["fname"], single)
+    return AsyncResult(client, base, single=single, **state)

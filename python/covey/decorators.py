@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Functions that run on engines when they are called: `remote` and `parallel`."""
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import _remote
+from .asyncresult import AsyncMapResult
+from .map import by_name
+
+if TYPE_CHECKING:
+    from .view import View
+
+__all__ = ["remote", "parallel", "RemoteFunction", "ParallelFunction"]
+
+
+def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Callable], RemoteFunction]:
+    """Decorator: calling the function calls it on the view's engines.
+
+    >>> @ipp.remote(rc[:], block=True)
+    ... def getpid():
+    ...     import os
+    ...     return os.getpid()
+    >>> getpid()
+    [12, 13]
+    """
+    return lambda f: RemoteFunction(view, f, block=block, **flags)
+
+
+def parallel(view: View, dist: str = "b", block: bool | None = None, ordered: bool = True,
+             **flags: Any) -> Callable[[Callable], ParallelFunction]:
+    """Decorator: calling the function cuts its arguments into parts, one for each engine.
+
+    dist : 'b' contiguous blocks, 'r' round robin
+    The function gets parts; its ``map`` gets items: ``f.map(range(100))``.
+
+    >>> @ipp.parallel(rc[:], block=True)
+    ... def double(part):
+    ...     return [2 * x for x in part]
+    """
+    return lambda f: ParallelFunction(view, f, dist=dist, block=block, ordered=ordered, **flags)
+
+
+class RemoteFunction:
+    """A function bound to a view; made by `remote`. ``block=None`` follows the view."""
+
+    def __init__(self, view: View, f: Callable, block: bool | None = None, **flags: Any):
+        self.view = view
+        self.func = f
+        self.block = block
+        self.flags = flags
+        self.__name__ = getattr(f, "__name__", type(f).__name__)
+        self.__doc__ = f"{type(self).__name__} wrapping:\n{getattr(f, '__doc__', None) or ''}"
+        try:
+            self.__signature__ = inspect.signature(f)
+        except (TypeError, ValueError):
+            pass  # some builtins have none
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.__name__} on {self.view!r}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        block = self.view.block if self.block is None else self.block
+        with self.view.temp_flags(block=block, **self.flags):
+            return self.view.apply(self.func, *args, **kwargs)
+
+
+class ParallelFunction(RemoteFunction):
+    """A function whose arguments are cut into parts; made by `parallel`."""
+
+    def __init__(self, view: View, f: Callable, dist: str = "b", block: bool | None = None, chunksize: int | None = None,
+                 ordered: bool = True, return_exceptions: bool = False, **flags: Any):
+        super().__init__(view, f, block=block, **flags)
+        if chunksize is not None and not view._balanced:
+            warnings.warn("chunksize means something to load-balanced views only", UserWarning, stacklevel=3)
+            chunksize = None
+        self.chunksize = chunksize
+        self.ordered = ordered
+        self.return_exceptions = return_exceptions
+        self.dist = dist
+        self.map_object = self.mapObject = by_name(dist)
+
+    def __call__(self, *sequences: Any, **kwargs: Any) -> Any:
+        """Calls the function with one part of each sequence per engine. ValueError if lengths differ."""
+        return self._run(sequences, False, **kwargs)
+
+    def map(self, *sequences: Any, **kwargs: Any) -> Any:
+        """Calls the function with the items of the sequences, like `map`."""
+        return self._run(sequences, True, **kwargs)
+
+    def _run(self, sequences: tuple, elementwise: bool, **kwargs: Any) -> Any:
+        if not sequences:
+            raise TypeError("at least one sequence is needed")
+        parts = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
+        lengths = {len(p) for p in parts}
+        if not elementwise and len(lengths) > 1:
+            raise ValueError(f"all sequences must have equal length; these have {sorted(lengths)}")
+        n = min(lengths)
+        block = kwargs.pop("block", self.block)
+        block = self.view.block if block is None else block
+        if not n:
+            return []
+        with self.view.temp_flags(block=False, **self.flags):
+            tasks, sizes = self._submit(parts, n, elementwise)
+        ar = AsyncMapResult(self.view.client, tasks, self.__name__, sizes, self.map_object, self.ordered,
+                            self.return_exceptions)
+        return ar.get() if block else ar
+
+    def _submit(self, sequences: list, n: int, elementwise: bool) -> tuple[list, list[int]]:
+        view = self.view
+        tasks, sizes = [], []
+        if view._balanced:
+            size = self.chunksize or -(-n // max(1, len(view)))
+            places: list[Any] = [None] * -(-n // size)
+            cut = [[s[i:min(n, i + size)] for s in sequences] for i in range(0, n, size)]
+        else:
+            places = view._numbers()
+            cut = [[self.map_object.get_partition(s, p, len(places), n) for s in sequences] for p in range(len(places))]
+        for place, parts in zip(places, cut):
+            if not len(parts[0]):
+                continue
+            run = _remote.map_chunk if elementwise else _remote.call_chunk
+            tasks += view._send_call(run, (self.func, parts), {}, place)
+            sizes.append(len(parts[0]))
+        return tasks, sizes
+

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Small helpers that programs import from `ipyparallel.util`."""
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from .serialize import interactive
+
+__all__ = ["interactive", "Namespace", "ReverseDict", "utc", "utcnow", "progress", "abbreviate_profile_dir",
+           "is_url", "split_url", "disambiguate_ip_address", "disambiguate_url", "select_random_ports", "int_keys",
+           "compare_datetimes", "extract_dates"]
+
+utc = timezone.utc
+
+
+def utcnow() -> datetime:
+    """Now, as an aware datetime in UTC."""
+    return datetime.now(utc)
+
+
+def from_ns(ns: int) -> datetime | None:
+    """Nanoseconds since 1970 as an aware datetime; None for 0 (not happened)."""
+    return datetime.fromtimestamp(ns / 1e9, utc) if ns else None
+
+
+class Namespace(dict):
+    """A dict whose keys are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class ReverseDict(dict):
+    """A dict that can be asked for keys by value: ``d.reverse[value]``."""
+
+    @property
+    def reverse(self) -> dict:
+        return {v: k for k, v in self.items()}
+
+
+def notebook() -> bool:
+    """Progress bars can be widgets here."""
+    ip = sys.modules.get("IPython")
+    shell = ip.get_ipython() if ip is not None else None
+    return shell is not None and "ipykernel" in sys.modules and hasattr(shell, "kernel") and type(
+        shell).__module__.startswith("ipykernel")
+
+
+def interactive_session() -> bool:
+    """Somebody watches: IPython runs, or standard output is a terminal; and IPP_NONINTERACTIVE is not set."""
+    if os.environ.get("IPP_NONINTERACTIVE", "0") not in ("", "0"):
+        return False
+    ip = sys.modules.get("IPython")
+    if ip is not None and ip.get_ipython() is not None:
+        return True
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def progress(*args: Any, widget: bool | None = None, **kwargs: Any) -> Any:
+    """A tqdm bar on standard output; a widget in notebooks that have ipywidgets."""
+    if widget is None:
+        widget = notebook()
+    if widget:
+        try:
+            import ipywidgets  # type: ignore[import-not-found]  # noqa: F401
+            from tqdm.notebook import tqdm as bar
+        except ImportError:
+            from tqdm import tqdm as bar
+    else:
+        from tqdm import tqdm as bar
+    kwargs.setdefault("file", sys.stdout)
+    return bar(*args, **kwargs)
+
+
+def abbreviate_profile_dir(profile_dir: str) -> str:
+    """``~``-style short form of a profile's folder; its bare name if it is where profiles usually are."""
+    base = os.path.join(os.environ.get("IPYTHONDIR", os.path.expanduser("~/.ipython")), "profile_")
+    if profile_dir.startswith(base):
+        return profile_dir[len(base):]
+    home = os.path.expanduser("~")
+    return "~" + profile_dir[len(home):] if profile_dir.startswith(home + os.sep) else profile_dir
+
+
+def is_url(url: str) -> bool:
+    """Looks like ``proto://address``."""
+    return "://" in url
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """(proto, address, port) of ``proto://address:port``."""
+    match = re.fullmatch(r"([a-z]+)://(.*):(\d+)", url)
+    if match is None:
+        raise AssertionError(f"not a url of the form proto://address:port: {url!r}")
+    return match[1], match[2], match[3]
+
+
+def disambiguate_ip_address(ip: str, location: str | None = None) -> str:
+    """The address to connect to where one listens on all of them: loopback, or `location` if that is elsewhere."""
+    if ip in ("0.0.0.0", "*", "::"):
+        local = location is None or location in ("localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn())
+        return "127.0.0.1" if local else str(location)
+    return ip
+
+
+def disambiguate_url(url: str, location: str | None = None) -> str:
+    """`disambiguate_ip_address` for a url."""
+    try:
+        proto, ip, port = split_url(url)
+    except AssertionError:
+        return url
+    return f"{proto}://{disambiguate_ip_address(ip, location)}:{port}"
+
+
+def select_random_ports(n: int) -> list[int]:
+    """n free ports of this machine."""
+    sockets = [socket.socket() for _ in range(n)]
+    try:
+        for s in sockets:
+            s.bind(("", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def int_keys(d: dict) -> dict:
+    """Keys that are digits as ints, in place."""
+    for k in list(d):
+        if isinstance(k, str) and re.fullmatch(r"-?\d+", k):
+            d[int(k)] = d.pop(k)
+    return d
+
+
+def compare_datetimes(a: datetime, b: datetime) -> float:
+    """Seconds from b to a; a naive one is taken as UTC."""
+    a, b = [t if t.tzinfo else t.replace(tzinfo=utc) for t in (a, b)]
+    return (a - b).total_seconds()
+
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+
+
+def extract_dates(obj: Any) -> Any:
+    """ISO 8601 strings inside dicts and lists as datetimes."""
+    if isinstance(obj, Mapping):
+        return {k: extract_dates(v) for k, v in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [extract_dates(v) for v in obj]
+    if isinstance(obj, str) and _ISO.match(obj):
+        try:
+            return datetime.fromisoformat(obj)
+        except ValueError:
+            return obj
+    return obj
+
+
+def plural(n: int, word: str) -> str:
+    return f"{n} {word}{'s' if n != 1 else ''}"
+
+
+def as_list(obj: Any) -> list:
+    return list(obj) if isinstance(obj, Iterable) and not isinstance(obj, (str, bytes)) else [obj]

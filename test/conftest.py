@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures: a client on a fake core for tests without a cluster, and one real cluster for all others."""
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "python"))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Makes clients on a fake core: ``rc, core = fake(run=True)``."""
+    import covey
+    from covey import _connect
+    from fakecore import FakeCore
+
+    made = []
+
+    def make(**options):
+        core = FakeCore(**options)
+        monkeypatch.setattr(_connect, "connect", lambda config, timeout, session=None: core)
+        rc = covey.Client({"boot_id": "b", "endpoints": ["unix:@x"], "key": "0"})
+        made.append(rc)
+        return rc, core
+    yield make
+    for rc in made:
+        rc.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """One real cluster of two engines for the whole session."""
+    try:
+        import covey._core  # noqa: F401
+        from covey import Cluster
+    except ImportError as e:
+        pytest.skip(f"covey is not built: {e}")
+    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
+    with Cluster(n=2) as rc:
+        yield rc.cluster
+
+
+@pytest.fixture
+def rc(cluster):
+    """A client of the session's cluster, with clean engines; what a test left running is cancelled."""
+    client = cluster.connect_client_sync()
+    client.wait_for_engines(2, timeout=30, interactive=False)
+    client[:].clear(block=True)
+    client[:].use_pickle().get()
+    yield client
+    if client.outstanding:
+        client.get_result(list(client.outstanding), block=False).cancel()
+    client.close()
+
+
+@pytest.fixture
+def until():
+    """Waits for a condition: ``until(lambda: ar.stdout)``; fails after `timeout` seconds."""
+    def wait(condition, timeout=10, what="condition"):
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
+            time.sleep(0.01)
+        return value
+    return wait
