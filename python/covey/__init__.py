@@ -12,36 +12,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import error, serialize, util
-from .asyncresult import (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, AsyncHubResult, AsyncMapResult,
-                          AsyncResult)
-from .client import Client
-from .decorators import ParallelFunction, RemoteFunction, parallel, remote
-from .dependency import Dependency, depend, dependent, require
-from .error import *  # noqa: F403
-from .executor import ViewExecutor
-from .serialize import (PrePickled, Reference, can, can_map, deserialize_object, interactive, pack_apply_message,
-                        serialize_object, uncan, uncan_map, unpack_apply_message, use_cloudpickle, use_dill,
-                        use_pickle)
-from .task import ExecuteReply, Metadata
-from .view import BroadcastView, DirectView, LoadBalancedView, View
-
 if TYPE_CHECKING:
+    from . import error, serialize, util
+    from .asyncresult import (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, AsyncHubResult, AsyncMapResult,
+                              AsyncResult)
+    from .client import Client
     from .cluster import Cluster, ClusterManager
+    from .datapub import publish_data
+    from .decorators import ParallelFunction, RemoteFunction, parallel, remote
+    from .dependency import Dependency, depend, dependent, require
+    from .error import *  # noqa: F403
+    from .executor import ViewExecutor
+    from .serialize import (PrePickled, Reference, can, can_map, deserialize_object, interactive, pack_apply_message,
+                            serialize_object, uncan, uncan_map, unpack_apply_message, use_cloudpickle, use_dill,
+                            use_pickle)
+    from .task import ExecuteReply, Metadata
+    from .view import BroadcastView, DirectView, LoadBalancedView, View
 
 __version__ = "0.1.0"
 version_info = (0, 1, 0)
 
-# What is imported only when it is used: they cost time, or need more than a client does.
-_LATER = {"Cluster": "cluster", "ClusterManager": "cluster", "publish_data": "datapub", "bind_kernel": "engine"}
-_SUBMODULES = frozenset({"cluster", "magics", "engine", "config", "joblib", "datapub", "launcher"})
+# Everything is imported when it is used: an engine needs the serializer alone, and starts sooner for it.
+_NAMES = {
+    "asyncresult": "ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION AsyncHubResult AsyncMapResult AsyncResult",
+    "client": "Client",
+    "cluster": "Cluster ClusterManager",
+    "datapub": "publish_data",
+    "decorators": "ParallelFunction RemoteFunction parallel remote",
+    "dependency": "Dependency depend dependent require",
+    "error": "IPythonError KernelError EngineError NoEnginesRegistered TaskAborted TaskTimeout LostTask "
+             "TaskRefused UnmetDependency ImpossibleDependency DependencyTimeout InvalidDependency RemoteError "
+             "CompositeError AlreadyDisplayedError TaskRejectError TimeoutError CancelledError collect_exceptions "
+             "wrap_exception unwrap_exception unpack_error",
+    "executor": "ViewExecutor",
+    "serialize": "PrePickled Reference can can_map deserialize_object interactive pack_apply_message serialize_object uncan "
+                 "uncan_map unpack_apply_message use_cloudpickle use_dill use_pickle",
+    "task": "ExecuteReply Metadata",
+    "view": "BroadcastView DirectView LoadBalancedView View",
+}
+_LATER = {name: module for module, names in _NAMES.items() for name in names.split()}
+_SUBMODULES = frozenset({*_NAMES, "config", "controller", "engine", "joblib", "launcher", "magics", "map", "util"})
+__all__ = [*_LATER, "register_joblib_backend"]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
     if name in _LATER:
-        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        return value
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,10 +75,10 @@ class Engine:
                 item = self._next()
                 if item is None:
                     continue
-                kind_of_message, kind, flags, session, seq, count, attempt, _, buffers = item
+                kind_of_message, kind, flags, session, seq, count, attempt, first, buffers = item
                 if kind_of_message == MSG_TASK:
                     kernel.current_task = (session, seq)
-                    handlers[kind](flags, session, seq, count, attempt, buffers)
+                    handlers[kind](flags, session, seq, count, attempt, first, buffers)
                     item = buffers = None  # received memory goes back now, not when the next task comes
                 elif kind_of_message == MSG_COMM:
                     self._comm(buffers)
@@ -107,7 +107,8 @@ class Engine:
 
     # Kinds of task.
 
-    def _apply(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+    def _apply(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
+               buffers: Sequence[Any]) -> None:
         link, shell = self.link, self.shell
         try:
             if not link.begin(session, seq, attempt):
@@ -135,7 +136,8 @@ class Engine:
         finally:
             self.shell.after_call()
 
-    def _execute(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+    def _execute(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
+                 buffers: Sequence[Any]) -> None:
         link, shell = self.link, self.shell
         silent = bool(flags & F_SILENT)
         error: BaseException | None = None
@@ -162,7 +164,8 @@ class Engine:
         if not silent:
             self._abort_queued(session)
 
-    def _map(self, flags: int, session: int, seq: int, count: int, attempt: int, buffers: Sequence[Any]) -> None:
+    def _map(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
+             buffers: Sequence[Any]) -> None:
         link, shell, ns = self.link, self.shell, self.shell.user_ns
         function = buffers[:1]
         items = serialize.split_values(buffers[1:])
@@ -175,7 +178,7 @@ class Engine:
                 if not link.begin(session, seq + i, attempt):
                     self._flush(batch)
                     continue
-                def unpack(item: Any = items[i]) -> Any:
+                def unpack(item: Any = items[first + i]) -> Any:
                     return serialize.unpack_value(function, ns), serialize.unpack_value(item, ns), {}
                 value = self._call(unpack) if shell.has_callbacks() else _invoke(*unpack())
                 link.end()
@@ -230,7 +233,7 @@ class Engine:
                 break
         keep: deque[tuple[Any, ...]] = deque()
         for item in self._queued:
-            kind_of_message, kind, _, owner, seq, _, attempt, engine, _ = item
+            kind_of_message, kind, _, owner, seq, _, attempt, _, _ = item
             if kind_of_message == MSG_TASK and kind == EXECUTE and owner == session:
                 if self.link.begin(owner, seq, attempt):
                     self.link.end()

@@ -65,15 +65,27 @@ def run_zygote() -> int:
 
 
 def fork_engine(channel: socket.socket, request: dict[str, Any]) -> bool:
-    """Forks twice. True in the engine, which by then is the host's child; False in the zygote."""
-    pid = os.fork()
+    """Forks twice. True in the engine, which by then is the host's child; False in the zygote.
+
+    The host hears the pid from the process in the middle, or from here why there is none.
+    """
+    try:
+        pid = os.fork()
+    except OSError as e:
+        _send(channel, {"slot": request["fork"], "error": f"the zygote could not fork: {e.strerror}"})
+        return False
     if pid:
         os.waitpid(pid, 0)
         return False
     orphaned, alive = os.pipe()  # end of file once the process in the middle is gone
-    pid = os.fork()
+    try:
+        pid = os.fork()
+        if pid:
+            _send(channel, {"slot": request["fork"], "pid": pid})
+    except OSError as e:
+        _send(channel, {"slot": request["fork"], "error": f"the zygote could not fork: {e.strerror}"})
+        os._exit(1)
     if pid:
-        _send(channel, {"slot": request["fork"], "pid": pid})
         os._exit(0)
     os.close(alive)
     os.read(orphaned, 1)

@@ -184,6 +184,13 @@ def test_map_sends_ranges_and_single_errors():
     assert (tail[3], tail[4]) == (2, 0) and serialize.unpack_values(tail[2]) == [[3], [4]]
 
 
+def test_a_part_of_a_map_takes_its_own_items():
+    buffers = serialize.pack_map(abs, [(-i,) for i in range(5)])
+    part = (*task(MAP, buffers, seq=13, count=2)[:7], 3, tuple(bytes(b) for b in buffers))
+    (only,) = results(run([part]))
+    assert serialize.unpack_values(only[2]) == [3, 4]
+
+
 def test_the_shell_looks_like_a_kernel_s():
     source = ("import os, sys, __main__\nip = get_ipython()\n"
               "[type(ip).__name__, 'IPKernelApp' in ip.config, ip.kernel.engine_id, os.environ['MPLBACKEND'], len(sys.argv), sys.path[0],"
