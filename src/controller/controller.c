@@ -36,19 +36,26 @@ static void on_tick(void *arg)
     act_must(c, &ev);
 }
 
+static void end_loop(struct controller *c)
+{
+    if (!c->stopped)
+        loop_stop(c->loop);
+    c->stopped = true;
+}
+
 static void on_turn_end(void *arg)
 {
     struct controller *c = arg;
 
     task_send_acks(c);
     act_arm(c);
-    if (c->stopping && list_empty(&c->conns) && !c->admission.n)
-        loop_stop(c->loop);
+    if (c->stopping && list_empty(&c->conns))
+        end_loop(c);
 }
 
 static void on_stop_timer(void *arg)
 {
-    loop_stop(((struct controller *)arg)->loop);
+    end_loop(arg);
 }
 
 static int make_parts(struct controller *c, struct err *e)

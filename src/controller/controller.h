@@ -43,7 +43,7 @@ struct controller {
     uint64_t machine;
     uint64_t started;          /* ns since 1970 */
     bool python_differs;       /* engines of several Python versions were seen */
-    bool stopping;
+    bool stopping, stopped;
     struct timer *stop_timer;
     const char *stop_reason;
 };
