@@ -16,6 +16,7 @@
 #include "net/link_priv.h"
 
 #define LINGER_MAX NS_PER_S
+#define UNIX_BUFFER (512 << 10) /* a whole turn fits; more gains nothing */
 #define TCP_UNSENT_MAX                                                                             \
     (128 << 10) /* the kernel's queue stays short, so that small messages overtake */
 
@@ -151,7 +152,7 @@ static void on_turn_end(struct loop_job *j)
 /* Small messages must not wait behind a long queue in the kernel. */
 static bool tune_socket(int fd)
 {
-    int domain = 0, one = 1, unsent = TCP_UNSENT_MAX;
+    int domain = 0, one = 1, unsent = TCP_UNSENT_MAX, unix_buffer = UNIX_BUFFER;
     socklen_t n = sizeof domain;
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0)
         return false;
@@ -159,6 +160,8 @@ static bool tune_socket(int fd)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     }
+    if (domain == AF_UNIX)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &unix_buffer, sizeof unix_buffer);
     return domain == AF_UNIX;
 }
 
