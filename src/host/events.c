@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See events.h. The descriptor belongs to us from the start on and lives as long as the program. */
+#include "host/events.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int events_open(void)
+{
+    const char *text = getenv("COVEY_EVENTS_FD");
+    char *end;
+    long fd = text && *text ? strtol(text, &end, 10) : -1;
+    if (fd < 0 || *end || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+        fd = -1;
+    unsetenv("COVEY_EVENTS_FD");
+    return (int)fd;
+}
+
+void events_write(int fd, json_t *event_take)
+{
+    char *line = fd >= 0 && event_take ? json_dumps(event_take, JSON_COMPACT) : NULL;
+    json_decref(event_take);
+    if (!line)
+        return;
+    size_t n = strlen(line);
+    line[n++] = '\n'; /* in place of the NUL */
+    for (size_t at = 0; at < n;) {
+        ssize_t part = write(fd, line + at, n - at);
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part <= 0)
+            break;
+        at += (size_t)part;
+    }
+    free(line);
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * See host.h. Life: start the zygote and the search for the controller side by side; when the
+ * controller has let us in, start the engines; then pass on orders, tell deaths; at the end stop
+ * the engines, say BYE and leave nothing. An engine's EXIT follows whatever else came from it: for
+ * a relayed engine it waits until the engine's link has ended (or half a second, as a forked child
+ * may hold it open). */
+#include "host/host.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/list.h"
+#include "host/engines.h"
+#include "host/events.h"
+#include "host/params.h"
+#include "host/relay.h"
+#include "host/single.h"
+#include "host/uplink.h"
+
+#define STOP_GRACE_NS (5 * NS_PER_S)
+#define REPLACE_GRACE_NS (3 * NS_PER_S)
+#define LAST_BYTES_NS (500 * NS_PER_MS)
+#define SECOND_INTERRUPT_NS (5 * NS_PER_S)
+
+struct host {
+    const struct options *o;
+    struct log *log;
+    int events;
+    char name[256];
+    uint64_t session;
+    bool process_manager;
+    struct loop *loop;
+    struct reaper *reaper;
+    struct uplink *uplink;
+    struct engines *engines;
+    struct relay *relay; /* NULL: engines reach the controller's socket themselves */
+    struct watch *signals[3];
+    json_t *params;
+    struct list exits; /* reports that wait for a relayed engine's last bytes */
+    struct timer *exits_timer;
+    uint64_t interrupted; /* when SIGINT found nothing to interrupt */
+    bool stopping, uplink_over, unclean;
+    int code, signal; /* what this program ends with */
+};
+
+struct exit_report {
+    struct list node;
+    uint32_t number, incarnation;
+    char *json;
+    uint64_t due;
+};
+
+/* --- the end --- */
+
+static void finish(struct host *h, const char *reason)
+{
+    if (h->uplink_over || !h->uplink)
+        loop_stop(h->loop);
+    else
+        uplink_close(h->uplink, reason);
+}
+
+static void exits_send(struct host *h, bool all);
+
+static void stop(struct host *h, int code, const char *reason)
+{
+    if (h->stopping)
+        return;
+    h->stopping = true;
+    h->code = code;
+    log_info(h->log, "stopping: %s", reason);
+    events_write(h->events, json_pack("{s:s,s:s}", "event", "stopped", "reason", reason));
+    if (!engines_stop(h->engines, STOP_GRACE_NS))
+        finish(h, reason);
+}
+
+/* --- telling deaths --- */
+
+static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, const char *json)
+{
+    const struct header header = {.type = MSG_EXIT, .engine = number, .incarnation = incarnation};
+    struct payload *p;
+    if (payload_new_copy(&p, json, strlen(json)) != CV_OK) {
+        log_error(h->log, "out of memory: an engine's end can't be told");
+        return;
+    }
+    int rc = uplink_send(h->uplink, &header, NULL, 0, p, 0);
+    payload_unref(p);
+    if (rc != CV_OK && rc != CV_ECLOSED) /* without a link it is told when there is one again */
+        log_error(h->log, "out of memory: an engine's end can't be told");
+}
+
+static void on_report(void *arg, uint32_t number, uint32_t incarnation, const char *json)
+{
+    send_exit(arg, number, incarnation, json);
+}
+
+static void exits_send(struct host *h, bool all)
+{
+    uint64_t now = clock_mono(), next = UINT64_MAX;
+    list_each_safe(n, tmp, &h->exits)
+    {
+        struct exit_report *x = list_entry(n, struct exit_report, node);
+        if (!all && x->due > now && relay_has(h->relay, x->number)) {
+            next = x->due < next ? x->due : next;
+            continue;
+        }
+        send_exit(h, x->number, x->incarnation, x->json);
+        list_del(n);
+        free(x->json);
+        free(x);
+    }
+    if (next == UINT64_MAX)
+        timer_stop(h->exits_timer);
+    else
+        timer_start(h->exits_timer, next > now ? next - now : 0, 0);
+}
+
+static void on_exits_due(void *arg)
+{
+    exits_send(arg, false);
+}
+
+static void tell_exit(struct host *h, const struct death *d, const char *json)
+{
+    struct exit_report *x = h->relay && d->number != WIRE_ENGINE_NONE ? calloc(1, sizeof *x) : NULL;
+    char *copy = x ? strdup(json) : NULL;
+    if (!copy) {
+        free(x);
+        send_exit(h, d->number, d->incarnation, json);
+        return;
+    }
+    *x = (struct exit_report){.number = d->number,
+                              .incarnation = d->incarnation,
+                              .json = copy,
+                              .due = clock_mono() + LAST_BYTES_NS};
+    list_add_tail(&h->exits, &x->node);
+    exits_send(h, false);
+}
+
+/* For people at this host: the sentence, and all of stderr where nobody else will show it. */
+static void log_death(struct host *h, const struct death *d, const char *text)
+{
+    bool expected = h->stopping || death_is_clean(d);
+    log_at(h->log, expected ? LOG_INFO_ : LOG_ERROR_, "%s", text ? text : "an engine has ended");
+    if (expected || d->number != WIRE_ENGINE_NONE || d->err.len == 0)
+        return;
+    ssize_t n = write(STDERR_FILENO, d->err.data, d->err.len);
+    if (n > 0 && d->err.data[d->err.len - 1] != '\n')
+        n = write(STDERR_FILENO, "\n", 1);
+    (void)n;
+}
+
+/* What this program ends with when no engine is left. */
+static int exit_code(const struct host *h, const struct death *d)
+{
+    if (h->stopping)
+        return h->code;
+    if (h->o->n == 1 && d->known && !d->signal && !d->failure)
+        return d->code;
+    return h->unclean ? 1 : 0;
+}
+
+static void on_died(void *arg, const struct death *d, bool last)
+{
+    struct host *h = arg;
+    json_t *cause = NULL;
+    h->unclean |= !death_is_clean(d);
+    if (death_json(d, &cause) == CV_OK) {
+        char *json = json_dumps(cause, JSON_COMPACT);
+        log_death(h, d, json_string_value(json_object_get(cause, "text")));
+        if (json)
+            tell_exit(h, d, json);
+        free(json);
+        if (d->number == WIRE_ENGINE_NONE && !h->stopping)
+            events_write(h->events,
+                         json_pack("{s:s,s:I,s:s,s:O}", "event", "engine_failed", "slot",
+                                   (json_int_t)d->slot, "host", h->name, "cause", cause));
+        json_decref(cause);
+    }
+    if (!last)
+        return;
+    h->code = exit_code(h, d);
+    if (h->process_manager && d->known)
+        h->signal = d->signal;
+    if (!h->stopping) {
+        h->stopping = true;
+        log_info(h->log, "no engine is left");
+        events_write(h->events,
+                     json_pack("{s:s,s:s}", "event", "stopped", "reason", "no engine is left"));
+    }
+    exits_send(h, true);
+    finish(h, "no engine is left");
+}
+
+static void on_registered(void *arg, uint32_t number)
+{
+    struct host *h = arg;
+    log_info(h->log, "Completed registration with id %" PRIu32, number);
+}
+
+static void on_leg_closed(void *arg, uint32_t number)
+{
+    struct host *h = arg;
+    if (!list_empty(&h->exits))
+        exits_send(h, false);
+}
+
+/* --- the controller --- */
+
+static int send_up(void *arg, const struct header *header, const void *route, uint32_t route_len,
+                   struct payload *payload, int flags)
+{
+    struct host *h = arg;
+    return uplink_send(h->uplink, header, route, route_len, payload, flags);
+}
+
+static int open_relay(struct host *h, struct err *e)
+{
+    const struct relay_config c = {.loop = h->loop,
+                                   .log = h->log,
+                                   .boot_id = uplink_file(h->uplink)->boot_id,
+                                   .send_up = send_up,
+                                   .closed = on_leg_closed,
+                                   .arg = h};
+    int rc = relay_new(&h->relay, &c, e);
+    if (rc == CV_OK)
+        log_info(h->log, "engines reach the controller through this host");
+    return rc;
+}
+
+static void on_up(void *arg, bool first)
+{
+    struct host *h = arg;
+    struct err e;
+    if (!first) {
+        log_info(h->log, "the controller is there again");
+        engines_each_report(h->engines, on_report, h);
+        if (h->relay)
+            relay_uplink_back(h->relay);
+        return;
+    }
+    const char *endpoint = uplink_unix_endpoint(h->uplink);
+    int rc = endpoint ? CV_OK : open_relay(h, &e);
+    if (rc == CV_OK)
+        rc = params_complete(h->params, uplink_file(h->uplink)) == CV_OK
+                 ? CV_OK
+                 : err_set(&e, CV_ENOMEM, "out of memory");
+    if (rc == CV_OK)
+        rc = engines_start(h->engines, h->relay ? relay_endpoint(h->relay) : endpoint, &e);
+    if (rc != CV_OK) {
+        log_critical(h->log, "%s", e.text);
+        stop(h, 1, e.text);
+    }
+}
+
+static void on_down(void *arg)
+{
+    struct host *h = arg;
+    log_info(h->log, "keeping the engines for up to %.0f s while the controller is away",
+             h->o->grace);
+}
+
+static json_t *message_json(const struct msg *m)
+{
+    const struct slice *s = m->payload && m->payload->nbufs ? &m->payload->bufs[0] : NULL;
+    return s ? json_loadb((const char *)s->data, s->len, 0, NULL) : NULL;
+}
+
+static void handle_signal(struct host *h, const struct msg *m)
+{
+    struct err e;
+    json_t *j = message_json(m);
+    int signum = (int)json_integer_value(json_object_get(j, "signal"));
+    if (signum < 0 || signum > SIGRTMAX)
+        log_warn(h->log, "the controller asked for signal %d, which does not exist", signum);
+    else if (engines_signal(h->engines, m->h.engine, signum, "the controller asked for it", &e) !=
+             CV_OK)
+        log_info(h->log, "%s", e.text);
+    json_decref(j);
+}
+
+static void handle_spawn(struct host *h, const struct msg *m)
+{
+    struct err e;
+    json_t *j = message_json(m);
+    const char *reason = json_string_value(json_object_get(j, "reason"));
+    if (engines_replace(h->engines, m->h.engine,
+                        reason ? reason : "the controller asked for another one", REPLACE_GRACE_NS,
+                        &e) != CV_OK)
+        log_warn(h->log, "%s", e.text);
+    json_decref(j);
+}
+
+static void on_msg(void *arg, struct msg *m)
+{
+    struct host *h = arg;
+    if (m->h.type == MSG_SIGNAL)
+        handle_signal(h, m);
+    else if (m->h.type == MSG_SPAWN)
+        handle_spawn(h, m);
+    else if (h->relay) {
+        relay_down(h->relay, m);
+        return;
+    } else
+        log_debug(h->log, "the controller sent a %s, which a host has no use for",
+                  msg_type_name(m->h.type));
+    msg_free(m);
+}
+
+static void on_uplink_ended(void *arg, enum uplink_end how, const char *why)
+{
+    struct host *h = arg;
+    h->uplink_over = true;
+    if (how == UPLINK_CLOSED || h->stopping) {
+        if (engines_alive(h->engines) == 0)
+            loop_stop(h->loop);
+        return;
+    }
+    if (how != UPLINK_ASKED)
+        log_critical(h->log, "%s", why);
+    stop(h, how == UPLINK_ASKED ? 0 : how == UPLINK_NO_ANSWER ? 255 : 1, why);
+}
+
+/* --- signals --- */
+
+static void on_interrupt(struct host *h)
+{
+    if (h->process_manager) {
+        engines_signal_all(h->engines, SIGINT);
+        return;
+    }
+    uint32_t n = engines_interrupt(h->engines);
+    uint64_t now = clock_mono();
+    if (n > 0) {
+        h->interrupted = 0;
+        log_info(h->log, "interrupted what %" PRIu32 " engine%s ran", n, n == 1 ? "" : "s");
+    } else if (h->interrupted && now - h->interrupted < SECOND_INTERRUPT_NS) {
+        stop(h, 0, "interrupted twice while no engine ran anything");
+    } else {
+        h->interrupted = now;
+        log_warn(h->log, "no engine runs anything: press Ctrl-C once more, or send SIGTERM, to "
+                         "stop the engines");
+    }
+}
+
+static void on_signal(void *arg, int signum)
+{
+    struct host *h = arg;
+    char reason[64];
+    if (signum == SIGINT) {
+        on_interrupt(h);
+        return;
+    }
+    snprintf(reason, sizeof reason, "%s received", signal_name(signum));
+    stop(h, 1, reason);
+}
+
+/* SIGHUP stops, too, unless somebody (nohup) had it ignored. */
+static int watch_signals(struct host *h)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction old;
+    int rc = CV_OK;
+    for (int i = 0; i < 3 && rc == CV_OK; i++) {
+        if (numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+            continue;
+        rc = signal_new(&h->signals[i], h->loop, numbers[i], on_signal, h);
+    }
+    return rc;
+}
+
+/* --- the start --- */
+
+static int make_engines(struct host *h, uint32_t number, struct err *e)
+{
+    const struct engines_config c = {
+        .n = h->o->n,
+        .number = number,
+        .restart = h->o->restart,
+        .single = h->o->n == 1,
+        .process_manager = h->process_manager,
+        .python = h->o->python,
+        .module = h->o->module,
+        .host = h->name,
+        .params = h->params,
+        .loop = h->loop,
+        .reaper = h->reaper,
+        .log = h->log,
+        .registered = on_registered,
+        .died = on_died,
+        .arg = h,
+    };
+    int rc = engines_new(&h->engines, &c, e);
+    return rc == CV_OK ? engines_prepare(h->engines, e) : rc;
+}
+
+static int make_uplink(struct host *h, struct err *e)
+{
+    const struct uplink_config c = {
+        .loop = h->loop,
+        .log = h->log,
+        .path = h->o->file,
+        .info = h->o->info,
+        .location = h->o->location,
+        .cluster_id = h->o->cluster_id,
+        .host = h->name,
+        .no_unix = h->o->no_unix,
+        .slots = h->o->n,
+        .session = h->session,
+        .timeout_ns = (uint64_t)(h->o->timeout * NS_PER_S),
+        .grace_ns = (uint64_t)(h->o->grace * NS_PER_S),
+        .up = on_up,
+        .down = on_down,
+        .msg = on_msg,
+        .ended = on_uplink_ended,
+        .arg = h,
+    };
+    return uplink_new(&h->uplink, &c, e);
+}
+
+/* Under a process manager we end with it; its rank is the number that the engine asks for. */
+static uint32_t join_process_manager(struct host *h)
+{
+    long rank;
+    bool found = single_process_manager(&rank);
+    h->process_manager = found && h->o->n == 1;
+    if (h->process_manager)
+        prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    if (h->o->number != WIRE_ENGINE_NONE || rank < 0)
+        return h->o->number;
+    return h->process_manager ? (uint32_t)rank : h->o->number;
+}
+
+static int host_start(struct host *h, struct err *e)
+{
+    int rc = random_bytes(&h->session, sizeof h->session, e);
+    if (rc != CV_OK)
+        return rc;
+    if (gethostname(h->name, sizeof h->name - 1) < 0)
+        snprintf(h->name, sizeof h->name, "localhost");
+    uint32_t number = join_process_manager(h);
+    if (!h->process_manager && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+        return err_sys(e, "can't become the reaper of the engines");
+    rc = params_new(&h->params, h->o, h->session, h->process_manager);
+    if (rc == CV_OK)
+        rc = loop_new(&h->loop);
+    if (rc == CV_OK)
+        rc = watch_signals(h);
+    if (rc == CV_OK)
+        rc = timer_new(&h->exits_timer, h->loop, on_exits_due, h);
+    if (rc != CV_OK)
+        return err_set(e, rc, "out of memory");
+    rc = reaper_new(&h->reaper, loop_uv(h->loop), e);
+    if (rc == CV_OK)
+        rc = make_engines(h, number, e);
+    return rc == CV_OK ? make_uplink(h, e) : rc;
+}
+
+static void host_release(struct host *h)
+{
+    relay_free(h->relay);
+    uplink_free(h->uplink);
+    engines_free(h->engines);
+    reaper_free(h->reaper);
+    list_each_safe(n, tmp, &h->exits)
+    {
+        struct exit_report *x = list_entry(n, struct exit_report, node);
+        list_del(n);
+        free(x->json);
+        free(x);
+    }
+    timer_free(h->exits_timer);
+    for (int i = 0; i < 3; i++)
+        watch_free(h->signals[i]);
+    if (h->loop)
+        loop_free(h->loop);
+    json_decref(h->params);
+}
+
+int host_run(const struct options *o, struct log *log, int events_fd, int *ret_signal)
+{
+    struct host h = {.o = o, .log = log, .events = events_fd};
+    struct err e = {{0}};
+    list_init(&h.exits);
+    events_write(events_fd, json_pack("{s:s,s:i}", "event", "host", "pid", (int)getpid()));
+    if (host_start(&h, &e) == CV_OK) {
+        loop_run(h.loop);
+    } else {
+        log_critical(log, "%s", e.text);
+        h.code = 1;
+    }
+    host_release(&h);
+    *ret_signal = h.signal;
+    return h.code;
+}
