@@ -1,0 +1,865 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clusters from Python: `Cluster` starts `ipcluster start` and follows what it says.
+
+>>> import covey as ipp
+>>> with ipp.Cluster(n=4) as rc:            # up in half a second, leaves nothing behind
+...     rc[:].apply_sync(os.getpid)
+
+A `Cluster` launches nothing itself. It runs the supervisor (the program `ipcluster`), reads its events, one
+JSON object a line, and asks it for more over its control socket. So a cluster that was started here can be
+stopped by `ipcluster stop`, and one that was started by `ipcluster start` can be had by `Cluster.from_file`.
+
+Every coroutine `x()` has a blocking twin `x_sync()`; it works in notebooks, too, where a loop is running.
+A Cluster belongs to the process that made it: a forked child can neither use nor stop it.
+"""
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import string
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ._connect import _current_profile_dir, ipython_dir
+from .error import EngineError
+from .util import abbreviate_profile_dir, interactive_session, progress
+
+if TYPE_CHECKING:
+    from .client import Client
+
+__all__ = ["Cluster", "ClusterManager", "ClusterError", "EngineSet", "clean_cluster_files"]
+
+STOP_TIMEOUT = 30.0     # seconds from asking the supervisor to stop until it is killed
+CONTROL_TIMEOUT = 30.0  # seconds for one answer of the supervisor
+STDERR_TAIL = 8192
+
+
+class ClusterError(EngineError, RuntimeError):
+    """A cluster or its engines did not start; the text has what failed and its last words."""
+
+
+class EngineSet:
+    """Engines that were started together: `id` (text), `n` (how many), `pid` of what runs them, `launcher` (a name)."""
+
+    def __init__(self, id: str, n: int, pid: int | None = None, launcher: str = "Local") -> None:
+        self.id = self.identifier = id
+        self.n = n
+        self.pid = pid
+        self.launcher = launcher
+
+    def __repr__(self) -> str:
+        return f"<EngineSet(id={self.id!r}, n={self.n})>"
+
+
+class Cluster:
+    """A controller and its engines.
+
+    n : how many engines (default: what this machine or its allocation has cores for)
+    engines, controller : launcher of the engines and the controller: a name ('local', 'ssh', 'slurm' …), a dotted
+        path, or a class; also as engine_launcher_class, controller_launcher_class
+    profile, profile_dir : whose config is read and where the files lie (default: the profile of this IPython
+        session, else profile_default)
+    cluster_id : distinguishes clusters of a profile (default: a new one)
+    controller_ip, controller_location, controller_args : --ip, --location and further arguments of ipcontroller
+    delay : seconds between controller and engines; 0 is right here, the option is stock's
+    engine_timeout : seconds for all engines to be there
+    shutdown_atexit : False leaves the cluster running when this process ends
+    load_profile : False ignores the profile's config files
+    config : traitlets Config or dict; its settings go on the command line of `ipcluster start`
+    """
+
+    def __init__(self, *, n: int | None = None, engines: Any = None, controller: Any = None, profile: str = "",
+                 profile_dir: str | os.PathLike | None = None, cluster_id: str | None = None, cluster_file: str | None = None,
+                 controller_args: Iterable[str] | None = None, controller_ip: str | None = None,
+                 controller_location: str | None = None, delay: float | None = None, engine_timeout: float | None = None,
+                 send_engines_connection_env: bool = True, shutdown_atexit: bool = True, load_profile: bool = True,
+                 config: Mapping[str, Any] | None = None, parent: Any = None, log: logging.Logger | None = None,
+                 log_level: int = logging.INFO, engine_launcher_class: Any = None, controller_launcher_class: Any = None) -> None:
+        if engines is not None and engine_launcher_class is not None:
+            raise TypeError("engines and engine_launcher_class are the same: give one")
+        if controller is not None and controller_launcher_class is not None:
+            raise TypeError("controller and controller_launcher_class are the same: give one")
+        self._pid = os.getpid()
+        self.profile_dir = _profile_dir(profile, profile_dir)
+        self.profile = _profile_name(self.profile_dir)
+        self.cluster_id = _new_cluster_id() if cluster_id is None else cluster_id
+        self.cluster_file = cluster_file or _cluster_file(self.profile_dir, self.cluster_id)
+        self.load_profile = load_profile
+        self.config = config if config is not None else getattr(parent, "config", None) or {}
+        settings = self._settings()
+        self.n: int | None = n if n is not None else settings.get("n")
+        self.engine_launcher_class: str = _launcher_name(
+            engines or engine_launcher_class or settings.get("engine_launcher_class") or "local")
+        self.controller_launcher_class: str = _launcher_name(
+            controller or controller_launcher_class or settings.get("controller_launcher_class") or "local")
+        self.controller_args = list(controller_args if controller_args is not None else settings.get("controller_args", []))
+        self.controller_ip: str = controller_ip if controller_ip is not None else settings.get("controller_ip", "")
+        self.controller_location: str = (
+            controller_location if controller_location is not None else settings.get("controller_location", ""))
+        self.delay: float = delay if delay is not None else settings.get("delay", 0.0)
+        self.engine_timeout: float = engine_timeout if engine_timeout is not None else settings.get("engine_timeout", 60)
+        self.send_engines_connection_env = send_engines_connection_env
+        self.shutdown_atexit = shutdown_atexit
+        self.log = log if log is not None else logging.getLogger(f"{__name__}.{self.cluster_id}")
+        self.log_level = log_level
+        if log is None:
+            self.log.setLevel(log_level)
+        self._supervisor: _Supervisor | None = None
+        self._context_client: Client | None = None
+
+    def _settings(self) -> dict[str, Any]:
+        """The section Cluster of config= and, below it, of the profile's files."""
+        settings: dict[str, Any] = {}
+        names = ("ipcluster_config.py", "ipcluster_config.json", "ipython_config.py", "ipython_config.json")
+        if self.load_profile and any(os.path.exists(os.path.join(self.profile_dir, name)) for name in names):
+            from .config import load_config
+
+            settings.update(load_config("ipcluster", self.profile_dir).get("Cluster", {}))
+        settings.update(self.config.get("Cluster", {}))
+        return settings
+
+    # ------------------------------------------------ what it is
+
+    @property
+    def controller(self) -> EngineSet | None:
+        """The running controller (its `pid`), None if there is none."""
+        state = self._state()
+        if state is None:
+            return None
+        found = state.get("controller") or {}
+        return EngineSet("controller", 1, found.get("pid"), found.get("class", "Local"))
+
+    @property
+    def engines(self) -> dict[str, EngineSet]:
+        """The engine sets by id; empty when nothing runs."""
+        sets = (self._state() or {}).get("engines", {})
+        return {id: EngineSet(id, s.get("n") or 0, s.get("pid"), s.get("class", "Local")) for id, s in sets.items()}
+
+    @property
+    def engine_set(self) -> EngineSet | None:
+        """The first engine set, or None."""
+        return next(iter(self.engines.values()), None)
+
+    @property
+    def client_file(self) -> str | None:
+        """Path of the client's connection file, once there is a controller."""
+        return (self._state() or {}).get("client_file")
+
+    @property
+    def _engine_failure(self) -> str | None:
+        return self._supervisor.failure if self._supervisor is not None else None
+
+    def _state(self) -> dict[str, Any] | None:
+        """What the cluster file says, None if nothing runs."""
+        if self._supervisor is None or not self._supervisor.alive():
+            return None
+        return _read_cluster_file(self.cluster_file) or self._supervisor.state
+
+    def __repr__(self) -> str:
+        where = f"profile={self.profile!r}" if self.profile else f"profile_dir={abbreviate_profile_dir(self.profile_dir)!r}"
+        fields = [f"cluster_id={self.cluster_id!r}", where]
+        if self.controller is not None:
+            fields.append("controller=<running>")
+        if self.engines:
+            fields.append(f"engine_sets={list(self.engines)}")
+        supervisor = self._supervisor
+        if supervisor is not None and supervisor.asked:
+            fields.append(f"engines={supervisor.ready}/{supervisor.asked}")
+        return f"<Cluster({', '.join(fields)})>"
+
+    # ------------------------------------------------ start
+
+    def start_controller_sync(self, **kwargs: Any) -> None:
+        """Starts the controller alone. RuntimeError if it runs already."""
+        self._start(0, kwargs)
+
+    def start_cluster_sync(self, n: int | None = None) -> Cluster:
+        """Starts controller and engines; returns this Cluster when all engines are ready.
+
+        ClusterError says which engine failed, with its last words; nothing is left running then.
+        """
+        self._start(self.n if n is None else n, {})
+        return self
+
+    def start_engines_sync(self, n: int | None = None, engine_set_id: str | None = None, **kwargs: Any) -> str:
+        """Starts further engines; returns the id of their set (default: the time, as text)."""
+        running = self._running()
+        request: dict[str, Any] = {"do": "start_engines", "id": engine_set_id or self._new_set_id(), **kwargs}
+        n = self.n if n is None else n
+        if n is not None:
+            request["n"] = n
+        answer = running.ask(request)
+        if self.n is None:
+            self.n = n
+        return str(answer.get("id", request["id"]) if isinstance(answer, dict) else request["id"])
+
+    def _new_set_id(self) -> str:
+        base = id = str(int(time.time()))
+        count = 0
+        while id in self.engines:
+            count += 1
+            id = f"{base}-{count}"
+        return id
+
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
+        """Starts the cluster and connects: a Client whose engines are all there.
+
+        activate : also makes `%px` work on all engines
+        """
+        self.start_cluster_sync(n)
+        rc = None
+        try:
+            rc = self.connect_client_sync()
+            if self.n is not None:
+                rc.wait_for_engines(self.n, timeout=self.engine_timeout, interactive=False)
+        except BaseException:
+            if rc is not None:
+                rc.close()
+            self.stop_cluster_sync()
+            raise
+        if activate:
+            rc.activate()
+        return rc
+
+    def connect_client_sync(self, **kwargs: Any) -> Client:
+        """A Client of this cluster; keywords as of `Client`. `rc.cluster` is this Cluster."""
+        from .client import Client
+
+        path = self._running().wait_for_client_file(self.engine_timeout)
+        kwargs.setdefault("cluster", self)
+        return Client(path, **kwargs)
+
+    # ------------------------------------------------ control and stop
+
+    def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
+        """Stops one set of engines (KeyError if there is none of that id), or all."""
+        if engine_set_id is not None and engine_set_id not in self.engines:
+            raise KeyError(engine_set_id)
+        for id in [engine_set_id] if engine_set_id is not None else list(self.engines):
+            self._running().ask({"do": "stop_engines", "id": id})
+
+    def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
+        """Stops and starts a set of engines, or all: new processes, as many as before."""
+        if engine_set_id is not None and engine_set_id not in self.engines:
+            raise KeyError(engine_set_id)
+        for id in [engine_set_id] if engine_set_id is not None else list(self.engines):
+            self._running().ask({"do": "restart_engines", "id": id})
+
+    def signal_engines_sync(self, signum: int, engine_set_id: str | None = None) -> None:
+        """Sends a signal to the engines of a set, or to all."""
+        if engine_set_id is not None and engine_set_id not in self.engines:
+            raise KeyError(engine_set_id)
+        for id in [engine_set_id] if engine_set_id is not None else list(self.engines):
+            self._running().ask({"do": "signal_engines", "id": id, "signal": int(signum)})
+
+    def stop_engine_sync(self, engine_id: int) -> None:
+        """Not possible by launcher; `rc.shutdown(engine_id)` stops one engine."""
+        raise NotImplementedError("use rc.shutdown(engine_id)")
+
+    def restart_engine_sync(self, engine_id: int) -> None:
+        """Not possible by launcher; `rc.shutdown(engine_id, restart=True)` restarts one engine."""
+        raise NotImplementedError("use rc.shutdown(engine_id, restart=True)")
+
+    def signal_engine_sync(self, engine_id: int, signum: int) -> None:
+        """Not possible by launcher; `rc.send_signal(signum, engine_id)` signals one engine."""
+        raise NotImplementedError("use rc.send_signal(signum, engine_id)")
+
+    def stop_controller_sync(self) -> None:
+        """Stops the controller, and with it all that hangs on it. Does nothing if none runs."""
+        self.stop_cluster_sync()
+
+    def stop_cluster_sync(self) -> None:
+        """Stops engines, controller and supervisor; returns when all have ended. Does nothing if none runs."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None and self._pid == os.getpid():
+            supervisor.stop()
+            if not self._other_owner():
+                self.remove_cluster_file()
+
+    def _other_owner(self) -> bool:
+        found = _read_cluster_file(self.cluster_file)
+        return found is not None and _runs(found)
+
+    # ------------------------------------------------ the coroutines
+
+    async def start_controller(self, **kwargs: Any) -> None:
+        """See `start_controller_sync`."""
+        await _in_thread(self.start_controller_sync, **kwargs)
+
+    async def start_engines(self, n: int | None = None, engine_set_id: str | None = None, **kwargs: Any) -> str:
+        """See `start_engines_sync`."""
+        return await _in_thread(self.start_engines_sync, n, engine_set_id, **kwargs)
+
+    async def start_cluster(self, n: int | None = None) -> Cluster:
+        """See `start_cluster_sync`."""
+        return await _in_thread(self.start_cluster_sync, n)
+
+    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
+        """See `start_and_connect_sync`."""
+        rc = await _in_thread(self.start_and_connect_sync, n)
+        if activate:
+            rc.activate()
+        return rc
+
+    async def connect_client(self, **kwargs: Any) -> Client:
+        """See `connect_client_sync`."""
+        return await _in_thread(self.connect_client_sync, **kwargs)
+
+    async def stop_engines(self, engine_set_id: str | None = None) -> None:
+        """See `stop_engines_sync`."""
+        await _in_thread(self.stop_engines_sync, engine_set_id)
+
+    async def restart_engines(self, engine_set_id: str | None = None) -> None:
+        """See `restart_engines_sync`."""
+        await _in_thread(self.restart_engines_sync, engine_set_id)
+
+    async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
+        """See `signal_engines_sync`."""
+        await _in_thread(self.signal_engines_sync, signum, engine_set_id)
+
+    async def stop_engine(self, engine_id: int) -> None:
+        """See `stop_engine_sync`."""
+        self.stop_engine_sync(engine_id)
+
+    async def restart_engine(self, engine_id: int) -> None:
+        """See `restart_engine_sync`."""
+        self.restart_engine_sync(engine_id)
+
+    async def signal_engine(self, engine_id: int, signum: int) -> None:
+        """See `signal_engine_sync`."""
+        self.signal_engine_sync(engine_id, signum)
+
+    async def stop_controller(self) -> None:
+        """See `stop_controller_sync`."""
+        await _in_thread(self.stop_controller_sync)
+
+    async def stop_cluster(self) -> None:
+        """See `stop_cluster_sync`."""
+        await _in_thread(self.stop_cluster_sync)
+
+    # ------------------------------------------------ with
+
+    def __enter__(self) -> Client:
+        rc = self._context_client = self.start_and_connect_sync()
+        return rc
+
+    def __exit__(self, *_: Any) -> None:
+        rc, self._context_client = self._context_client, None
+        if rc is not None:
+            rc.close()
+        self.stop_cluster_sync()
+
+    async def __aenter__(self) -> Client:
+        rc = self._context_client = await self.start_and_connect()
+        return rc
+
+    async def __aexit__(self, *_: Any) -> None:
+        rc, self._context_client = self._context_client, None
+        if rc is not None:
+            rc.close()
+        await self.stop_cluster()
+
+    # ------------------------------------------------ files
+
+    @classmethod
+    def from_file(cls, cluster_file: str | os.PathLike | None = None, *, profile: str = "",
+                  profile_dir: str | os.PathLike | None = None, cluster_id: str = "", **kwargs: Any) -> Cluster:
+        """A cluster that runs already: by default that of `ipcluster start` (its id is empty).
+
+        FileNotFoundError if there is none. It is not stopped when this process ends.
+        """
+        path = os.fspath(cluster_file) if cluster_file is not None else _cluster_file(
+            _profile_dir(profile, profile_dir), cluster_id)
+        path = os.path.abspath(os.path.expanduser(path))
+        state = _read_cluster_file(path)
+        if state is None:
+            raise FileNotFoundError(f"no cluster runs here: {path} is not there (`ipcluster list` shows those that run)")
+        if not _runs(state):
+            raise FileNotFoundError(f"no cluster runs here: {path} is of one that has ended (`ipcluster clean` removes it)")
+        kwargs.setdefault("shutdown_atexit", False)
+        return cls.from_dict(state, cluster_file=path, **kwargs)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any], **kwargs: Any) -> Cluster:
+        """The cluster that `to_dict` described, if it still runs; else one that is not started."""
+        kwargs.setdefault("profile_dir", state.get("profile_dir"))
+        kwargs.setdefault("cluster_id", state.get("cluster_id", ""))
+        self = cls(**kwargs)
+        if _runs(state):
+            self._supervisor = _Supervisor.attach(dict(state))
+        sets = state.get("engines") or {}
+        if self.n is None and sets:
+            self.n = sum(s.get("n") or 0 for s in sets.values()) or None
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the cluster file has (docs/internals.md): enough to find the running cluster again."""
+        return dict(self._state() or {"class": "covey.cluster.Cluster", "cluster_id": self.cluster_id,
+                                      "profile_dir": self.profile_dir, "engines": {}})
+
+    def write_cluster_file(self) -> None:
+        """Writes `to_dict()` to `cluster_file` (mode 0600). The supervisor does so itself."""
+        os.makedirs(os.path.dirname(self.cluster_file), exist_ok=True)
+        temporary = f"{self.cluster_file}.{os.getpid()}"
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+            json.dump(self.to_dict(), f)
+        os.replace(temporary, self.cluster_file)
+
+    def update_cluster_file(self) -> None:
+        """Writes the cluster file if something runs, removes it if nothing does."""
+        if self._state() is None:
+            self.remove_cluster_file()
+        else:
+            self.write_cluster_file()
+
+    def remove_cluster_file(self) -> None:
+        """Removes the cluster file if it is there."""
+        try:
+            os.unlink(self.cluster_file)
+        except FileNotFoundError:
+            pass
+
+    # ------------------------------------------------ the supervisor
+
+    def _running(self) -> _Supervisor:
+        if self._pid != os.getpid():
+            raise RuntimeError("this Cluster belongs to the process that made it, not to its forked children")
+        if self._supervisor is None or not self._supervisor.alive():
+            raise RuntimeError("the cluster is not running: start_cluster() starts it")
+        return self._supervisor
+
+    def _arguments(self, n: int | None, extra: Mapping[str, Any]) -> list[str]:
+        """The command line behind `ipcluster start`."""
+        args = [f"--profile-dir={self.profile_dir}", f"--cluster-id={self.cluster_id}"]
+        if n is not None:
+            args.append(f"--n={n}")
+        if self.shutdown_atexit:
+            args.append(f"--parent-pid={os.getpid()}")
+        for option, value in (("engines", self.engine_launcher_class), ("controller", self.controller_launcher_class)):
+            if value.lower() != "local":
+                args.append(f"--{option}={value}")
+        for option, value in (("ip", self.controller_ip), ("location", self.controller_location)):
+            if value:
+                args.append(f"--{option}={value}")
+        for section, traits in self.config.items():
+            if section != "Cluster" and isinstance(traits, Mapping):
+                args += [f"--{section}.{trait}={_literal(value)}" for trait, value in traits.items()]
+        rest = [*self.controller_args, *(f"--{k.replace('_', '-')}={v}" for k, v in extra.items())]
+        return [*args, "--", *rest] if rest else args
+
+    def _start(self, n: int | None, extra: Mapping[str, Any]) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError("this Cluster belongs to the process that made it, not to its forked children")
+        if self._supervisor is not None and self._supervisor.alive():
+            raise RuntimeError(f"the cluster is running already: {self!r}")
+        supervisor = _Supervisor.start(["start", *self._arguments(n, extra)], self.load_profile)
+        self._supervisor = supervisor
+        if self.shutdown_atexit:
+            _stop_at_exit.add(self)
+        try:
+            supervisor.wait_ready(self.engine_timeout, n)
+        except BaseException:
+            self.stop_cluster_sync()
+            raise
+        if supervisor.asked:
+            self.n = supervisor.asked
+        self.cluster_file = supervisor.cluster_file or self.cluster_file
+
+    def __del__(self) -> None:
+        supervisor = getattr(self, "_supervisor", None)
+        if supervisor is not None and self.shutdown_atexit and self._pid == os.getpid():
+            self._supervisor = None
+            supervisor.stop()
+
+
+class _Supervisor:
+    """The process `ipcluster start`: our child (then with its events), or one found by its cluster file.
+
+    A daemon thread reads the events of our child, so that its pipe never fills; whoever waits sleeps on
+    the condition. `state` is what the cluster file said last.
+    """
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        self.state: dict[str, Any] = {}
+        self.asked = self.ready = 0
+        self.failure: str | None = None
+        self.cluster_file: str | None = None
+        self._ready_event = self._ended = False
+        self._changed = threading.Condition()
+        self._stderr = -1
+
+    @classmethod
+    def start(cls, args: list[str], load_profile: bool = True) -> _Supervisor:
+        """Runs `ipcluster` with these arguments, in a session of its own."""
+        from ._programs import program_argv
+
+        self = cls()
+        events, theirs = os.pipe()
+        self._stderr = os.memfd_create("ipcluster-stderr")
+        env = dict(os.environ, COVEY_EVENTS_FD=str(theirs))
+        env.pop("IPP_PROFILE_DIR", None)
+        env.pop("IPP_CLUSTER_ID", None)
+        inherited = [theirs]
+        if not load_profile:
+            empty = os.memfd_create("covey-config")
+            os.write(empty, b"{}")
+            env["COVEY_CONFIG"] = f"/proc/self/fd/{empty}"
+            inherited.append(empty)
+        try:
+            self.process = subprocess.Popen(program_argv("ipcluster", args), stdin=subprocess.DEVNULL, stdout=self._stderr,
+                                            stderr=self._stderr, env=env, pass_fds=inherited, start_new_session=True)
+        except BaseException:
+            os.close(events)
+            raise
+        finally:
+            for fd in inherited:
+                os.close(fd)
+        self.pid = self.process.pid
+        threading.Thread(target=self._follow, args=(events,), daemon=True, name="covey-cluster-events").start()
+        return self
+
+    @classmethod
+    def attach(cls, state: dict[str, Any]) -> _Supervisor:
+        """One that runs already, as its cluster file describes it."""
+        self = cls()
+        self.state = state
+        self.pid = int(state["pid"])
+        self.asked = self.ready = sum(s.get("n") or 0 for s in (state.get("engines") or {}).values())
+        self._ready_event = True
+        return self
+
+    # Events.
+
+    def _follow(self, fd: int) -> None:
+        with open(fd, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                with self._changed:
+                    self._take(event)
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        name = event.get("event")
+        if name == "starting":
+            self.asked = event.get("n") or 0
+        elif name == "progress":
+            self.ready, self.asked = event.get("ready") or 0, event.get("asked") or 0
+        elif name == "ready":
+            self.asked = self.ready = event.get("n") or 0
+            self.cluster_file = event.get("cluster_file")
+            self.state = (_read_cluster_file(self.cluster_file) if self.cluster_file else None) or self.state
+            self.state.setdefault("client_file", event.get("client_file"))
+            self._ready_event = True
+        elif name == "failed":
+            stderr = (event.get("stderr") or "").strip()
+            self.failure = event.get("why", "the cluster did not start") + (f"\n{stderr}" if stderr else "")
+
+    def wait_ready(self, timeout: float, n: int | None) -> None:
+        """Until all engines are ready, with a progress bar if somebody watches. ClusterError, TimeoutError."""
+        deadline = time.monotonic() + timeout
+        bar = None
+        try:
+            with self._changed:
+                while not self._ready_event:
+                    if self.failure is not None or self._ended:
+                        raise ClusterError(self.failure or self._why_ended())
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError(f"{self.ready} of {self.asked or n} engines were ready after {timeout:g} s\n{self._tail()}")
+                    self._changed.wait(min(left, 1.0))
+                    if self.asked and bar is None and interactive_session() and not self._ready_event:
+                        bar = progress(total=self.asked, desc="engines", unit="engine", leave=False)
+                    if bar is not None:
+                        bar.update(self.ready - bar.n)
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _why_ended(self) -> str:
+        code = self._exit_code(5.0)
+        return f"ipcluster ended with exit code {code}\n{self._tail()}".rstrip()
+
+    def _exit_code(self, timeout: float) -> int | None:
+        try:
+            return self.process.wait(timeout) if self.process is not None else None
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _tail(self) -> str:
+        """The last of what the supervisor wrote to its standard error."""
+        if self._stderr < 0:
+            return ""
+        size = os.fstat(self._stderr).st_size
+        return os.pread(self._stderr, STDERR_TAIL, max(0, size - STDERR_TAIL)).decode(errors="replace").strip()
+
+    def wait_for_client_file(self, timeout: float) -> str:
+        """The path of the client's connection file."""
+        path = self.state.get("client_file")
+        if not path:
+            raise RuntimeError("the supervisor has not said where the client's connection file is")
+        from ._connect import wait_for_file
+
+        wait_for_file(path, timeout)
+        return path
+
+    # Control.
+
+    def alive(self) -> bool:
+        """Whether the process still runs (and is the one we mean)."""
+        if self.process is not None:
+            return self.process.poll() is None
+        return _runs(self.state)
+
+    def ask(self, request: dict[str, Any], timeout: float = CONTROL_TIMEOUT) -> Any:
+        """One request over the control socket; its `ok`. RuntimeError with the supervisor's `error`."""
+        name = self.state.get("control")
+        if not name:
+            raise RuntimeError("the cluster file names no control socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(timeout)
+            s.connect("\0" + name[1:] if name.startswith("@") else name)
+            _check_peer(s)
+            s.sendall(json.dumps(request).encode() + b"\n")
+            with s.makefile("rb") as f:
+                line = f.readline()
+        if not line:
+            raise RuntimeError(f"the supervisor closed the connection without an answer to {request['do']!r}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{request['do']}: {answer['error']}")
+        return answer.get("ok")
+
+    def stop(self) -> None:
+        """Asks it to stop everything and waits until it has ended; what does not listen is killed."""
+        try:
+            if self.alive():
+                try:
+                    self.ask({"do": "stop"}, timeout=5)
+                except (OSError, RuntimeError, ValueError):
+                    self._kill(signal.SIGTERM)
+                if not self._wait_end(STOP_TIMEOUT):
+                    self._kill(signal.SIGKILL)
+                    self._wait_end(5.0)
+        finally:
+            if self._stderr >= 0:
+                os.close(self._stderr)
+                self._stderr = -1
+
+    def _kill(self, signum: int) -> None:
+        try:
+            if self.process is not None:
+                self.process.send_signal(signum)
+            elif _runs(self.state):
+                os.kill(self.pid, signum)
+        except ProcessLookupError:
+            pass
+
+    def _wait_end(self, timeout: float) -> bool:
+        if self.process is not None:
+            return self._exit_code(timeout) is not None
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return not _runs(self.state) or bool(select.select([fd], [], [], timeout)[0])
+        finally:
+            os.close(fd)
+
+
+_stop_at_exit: weakref.WeakSet[Cluster] = weakref.WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for cluster in list(_stop_at_exit):
+        if cluster.shutdown_atexit:
+            cluster.stop_cluster_sync()
+
+
+def _check_peer(s: socket.socket) -> None:
+    uid = int.from_bytes(s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    if uid not in (os.getuid(), 0):
+        raise PermissionError(f"the control socket belongs to another user (uid {uid})")
+
+
+async def _in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    import asyncio
+
+    return await asyncio.to_thread(call, *args, **kwargs)
+
+
+def _profile_dir(profile: str | None, profile_dir: str | os.PathLike | None) -> str:
+    if profile_dir:
+        return os.path.abspath(os.path.expanduser(os.fspath(profile_dir)))
+    current = _current_profile_dir()
+    if not profile and current:
+        return current
+    return os.path.join(os.path.abspath(ipython_dir()), f"profile_{profile or 'default'}")
+
+
+def _profile_name(profile_dir: str) -> str:
+    """The name of a profile that lies where profiles do; '' for another folder."""
+    folder, base = os.path.split(profile_dir)
+    return base[len("profile_"):] if base.startswith("profile_") and folder == os.path.abspath(ipython_dir()) else ""
+
+
+def _cluster_file(profile_dir: str, cluster_id: str) -> str:
+    return os.path.join(profile_dir, "security", f"cluster-{cluster_id}.json")
+
+
+def _new_cluster_id() -> str:
+    letters = random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=4)
+    return f"{int(time.time())}-{''.join(letters)}"
+
+
+def _launcher_name(launcher: Any) -> str:
+    """A launcher as the command line takes it: a name, a dotted path, or MODULE:CLASS of a class."""
+    return f"{launcher.__module__}:{launcher.__qualname__}" if isinstance(launcher, type) else str(launcher)
+
+
+def _literal(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _read_cluster_file(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as f:
+            state = json.load(f)
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _runs(state: Mapping[str, Any]) -> bool:
+    """Whether the supervisor of a cluster file lives: its pid, started when the file says."""
+    pid, start = state.get("pid"), state.get("pid_start")
+    if not isinstance(pid, int):
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rsplit(b")", 1)[1].split()
+    except OSError:
+        return False
+    if fields[0] in (b"Z", b"X"):
+        return False
+    return start is None or int(fields[19]) == int(start)
+
+
+class ClusterManager:
+    """The clusters of some profiles, by key ``profile:cluster_id``."""
+
+    def __init__(self, **_traits: Any) -> None:
+        self._clusters: dict[str, Cluster] = {}
+
+    @property
+    def clusters(self) -> dict[str, Cluster]:
+        """All clusters known, by key."""
+        return self._clusters
+
+    def _cluster_key(self, cluster: Cluster) -> str:
+        return f"{cluster.profile or abbreviate_profile_dir(cluster.profile_dir)}:{cluster.cluster_id}"
+
+    def load_clusters(self, *, profile_dirs: Iterable[str] | None = None, profile_dir: str | None = None,
+                      profiles: Iterable[str] | None = None, profile: str | None = None,
+                      init_default_clusters: bool = False) -> dict[str, Cluster]:
+        """Looks for running clusters (default: in all profiles); those that have ended are dropped.
+
+        init_default_clusters : adds a cluster that is not started, with the empty id, for each profile without one
+        """
+        for key, cluster in list(self._clusters.items()):
+            if cluster._supervisor is not None and not cluster._supervisor.alive():
+                del self._clusters[key]
+        for folder in _profile_dirs(profile_dirs, profile_dir, profiles, profile):
+            for path in _cluster_files(folder):
+                state = _read_cluster_file(path)
+                if state is None or not _runs(state):
+                    continue
+                cluster = Cluster.from_file(path, profile_dir=folder)
+                self._clusters.setdefault(self._cluster_key(cluster), cluster)
+            if init_default_clusters:
+                cluster = Cluster(profile_dir=folder, cluster_id="")
+                if not any(c.profile_dir == cluster.profile_dir for c in self._clusters.values()):
+                    self._clusters.setdefault(self._cluster_key(cluster), cluster)
+        return self._clusters
+
+    def new_cluster(self, **kwargs: Any) -> tuple[str, Cluster]:
+        """(key, a Cluster that is not started). KeyError if there is one of that key."""
+        cluster = Cluster(**kwargs)
+        key = self._cluster_key(cluster)
+        if key in self._clusters:
+            raise KeyError(f"cluster {key} already exists")
+        self._clusters[key] = cluster
+        return key, cluster
+
+    def get_cluster(self, key: str) -> Cluster:
+        """The cluster of a key; KeyError if there is none."""
+        return self._clusters[key]
+
+    def remove_cluster(self, key: str) -> None:
+        """Forgets a cluster (it is not stopped); KeyError if there is none."""
+        del self._clusters[key]
+
+
+def _profile_dirs(profile_dirs: Iterable[str] | None, profile_dir: str | None, profiles: Iterable[str] | None,
+                  profile: str | None) -> list[str]:
+    if profile_dir is not None:
+        profile_dirs = [profile_dir]
+    if profile is not None:
+        profiles = [profile]
+    if profile_dirs is not None:
+        found = [os.path.abspath(os.path.expanduser(d)) for d in profile_dirs]
+    elif profiles is not None:
+        found = [_profile_dir(p, None) for p in profiles]
+    else:
+        base = os.path.abspath(ipython_dir())
+        names = sorted(os.listdir(base)) if os.path.isdir(base) else []
+        return [os.path.join(base, name) for name in names if name.startswith("profile_")]
+    for folder in found:
+        if not os.path.isdir(folder):
+            from IPython.core.profiledir import ProfileDirError
+
+            raise ProfileDirError(f"no such profile folder: {folder}")
+    return found
+
+
+def _cluster_files(profile_dir: str) -> list[str]:
+    security = os.path.join(profile_dir, "security")
+    names = sorted(os.listdir(security)) if os.path.isdir(security) else []
+    return [os.path.join(security, n) for n in names if n.startswith("cluster-") and n.endswith(".json")]
+
+
+def clean_cluster_files(profile_dirs: Iterable[str] | None = None, log: logging.Logger | None = None, force: bool = False) -> None:
+    """Removes cluster files of clusters that have ended; with `force` also those of clusters that run."""
+    for folder in _profile_dirs(profile_dirs, None, None, None):
+        for path in _cluster_files(folder):
+            state = _read_cluster_file(path)
+            if force or state is None or not _runs(state):
+                if log is not None:
+                    log.info("Removing %s", path)
+                os.unlink(path)
+
+
+if __name__ == "__main__":
+    from covey._programs import ipcluster
+
+    ipcluster()
