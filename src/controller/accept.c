@@ -22,7 +22,9 @@ static void log_stranger(struct controller *c, const struct conn *k, const char 
         c->garbage_quiet++;
         return;
     }
-    log_debug(c->log, "a connection from %s was closed before it said who it is: %s (%u more since the last line)",
+    log_debug(c->log,
+              "a connection from %s was closed before it said who it is: %s (%u more since the "
+              "last line)",
               k->from, why, c->garbage_quiet);
     c->garbage_logged = now;
     c->garbage_quiet = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * See act.h. A result's payload goes from the engine's message to the client's link and into the
- * record by reference. What can't be queued for lack of memory is handled as if the link were cut. */
+ * record by reference. What can't be queued for lack of memory is handled as if the link were cut.
+ */
 #include "controller/act.h"
 
 #include <signal.h>
@@ -17,15 +18,16 @@
 
 /* --- to the client --- */
 
-void act_to_client(struct controller *c, struct client *x, const struct header *h, const void *route,
-                   uint32_t route_len, struct payload *p, int flags)
+void act_to_client(struct controller *c, struct client *x, const struct header *h,
+                   const void *route, uint32_t route_len, struct payload *p, int flags)
 {
     if (!x->conn || x->conn->closing)
         return;
     if (link_send(x->conn->link, h, route, route_len, p, flags) != CV_OK)
         conn_bye(x->conn, "the controller is out of memory");
     else if (link_queued_bytes(x->conn->link) > CLIENT_CLOSE_BYTES)
-        conn_bye(x->conn, "this client has not read for long, and more than 1 GiB waits for it; results are kept");
+        conn_bye(x->conn, "this client has not read for long, and more than 1 GiB waits for it; "
+                          "results are kept");
 }
 
 static void deliver(struct controller *c, const struct header *h, struct payload *p)
@@ -50,19 +52,34 @@ static void deliver(struct controller *c, const struct header *h, struct payload
 void act_hand_over(struct controller *c, struct client *x, const struct store_record *r)
 {
     const struct store_result *s = &r->result;
-    struct header h = {.type = MSG_RESULT, .status = s->status, .attempt = s->attempt, .session = r->session,
-                       .seq = s->seq, .count = s->count, .engine = s->engine, .incarnation = s->incarnation,
-                       .time = s->started, .aux = s->completed};
+    struct header h = {.type = MSG_RESULT,
+                       .status = s->status,
+                       .attempt = s->attempt,
+                       .session = r->session,
+                       .seq = s->seq,
+                       .count = s->count,
+                       .engine = s->engine,
+                       .incarnation = s->incarnation,
+                       .time = s->started,
+                       .aux = s->completed};
 
     if (client_sent_push(x, h.seq, h.count) == CV_OK)
         act_to_client(c, x, &h, NULL, 0, s->payload, 0);
 }
 
-static void record_end(struct controller *c, const struct sched_action *a, const struct header *h, struct payload *p)
+static void record_end(struct controller *c, const struct sched_action *a, const struct header *h,
+                       struct payload *p)
 {
-    struct store_result r = {.status = h->status, .attempt = h->attempt, .engine = h->engine,
-                             .incarnation = h->incarnation, .started = h->time, .completed = h->aux,
-                             .received = clock_wall(), .seq = h->seq, .count = h->count, .payload = p,
+    struct store_result r = {.status = h->status,
+                             .attempt = h->attempt,
+                             .engine = h->engine,
+                             .incarnation = h->incarnation,
+                             .started = h->time,
+                             .completed = h->aux,
+                             .received = clock_wall(),
+                             .seq = h->seq,
+                             .count = h->count,
+                             .payload = p,
                              .bytes = p ? p->total : 0};
 
     if (c->store->ops->end(c->store, a->id.session, a->id.seq, a->count, &r) != CV_OK)
@@ -73,12 +90,16 @@ static void record_end(struct controller *c, const struct sched_action *a, const
 
 static const char *ename_of(uint8_t status)
 {
-    static const char *const names[RESULT_STATUS_END] = {
-        [RESULT_ABORTED] = "TaskAborted",          [RESULT_CANCELLED] = "CancelledError",
-        [RESULT_ENGINE_DIED] = "EngineError",      [RESULT_TIMEOUT] = "TaskTimeout",
-        [RESULT_IMPOSSIBLE] = "ImpossibleDependency", [RESULT_INVALID] = "InvalidDependency",
-        [RESULT_UNMET] = "UnmetDependency",        [RESULT_LOST] = "LostTask",
-        [RESULT_REFUSED] = "TaskRefused"};
+    static const char *const names[RESULT_STATUS_END] = {[RESULT_ABORTED] = "TaskAborted",
+                                                         [RESULT_CANCELLED] = "CancelledError",
+                                                         [RESULT_ENGINE_DIED] = "EngineError",
+                                                         [RESULT_TIMEOUT] = "TaskTimeout",
+                                                         [RESULT_IMPOSSIBLE] =
+                                                             "ImpossibleDependency",
+                                                         [RESULT_INVALID] = "InvalidDependency",
+                                                         [RESULT_UNMET] = "UnmetDependency",
+                                                         [RESULT_LOST] = "LostTask",
+                                                         [RESULT_REFUSED] = "TaskRefused"};
 
     return status < RESULT_STATUS_END && names[status] ? names[status] : "KernelError";
 }
@@ -108,8 +129,8 @@ static const char *sentence_of(uint8_t status)
 }
 
 /* The error's text: what is known of the death, and which engines the task had met before. */
-static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, const char *evalue, const char *cause,
-                        const struct sched_action *a)
+static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, const char *evalue,
+                        const char *cause, const struct sched_action *a)
 {
     json_t *j = cause ? json_loads(cause, 0, NULL) : NULL;
     const char *text = json_string_value(json_object_get(j, "text"));
@@ -125,9 +146,10 @@ static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, cons
     if (r == CV_OK && tail && *tail)
         r = buf_addf(&b, "\nIts last words on stderr:\n%s", tail);
     const char *all = r == CV_OK ? buf_cstr(&b) : NULL;
-    json_t *ret = json_pack("{s:s,s:s,s:o,s:o?}", "ename", ename ? ename : ename_of(status), "evalue",
-                            all ? all : sentence_of(status), "engine",
-                            engine == WIRE_ENGINE_NONE ? json_null() : json_integer(engine), "cause", j);
+    json_t *ret =
+        json_pack("{s:s,s:s,s:o,s:o?}", "ename", ename ? ename : ename_of(status), "evalue",
+                  all ? all : sentence_of(status), "engine",
+                  engine == WIRE_ENGINE_NONE ? json_null() : json_integer(engine), "cause", j);
     buf_release(&b);
     return ret;
 }
@@ -135,8 +157,14 @@ static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, cons
 static void end_by_controller(struct controller *c, const struct sched_action *a, const char *ename,
                               const char *evalue)
 {
-    struct header h = {.type = MSG_RESULT, .status = a->status, .attempt = a->attempt, .session = a->id.session,
-                       .seq = a->id.seq, .count = a->count, .engine = a->engine, .incarnation = a->incarnation,
+    struct header h = {.type = MSG_RESULT,
+                       .status = a->status,
+                       .attempt = a->attempt,
+                       .session = a->id.session,
+                       .seq = a->id.seq,
+                       .count = a->count,
+                       .engine = a->engine,
+                       .incarnation = a->incarnation,
                        .aux = clock_wall()};
     struct payload *p = say_json(end_json(a->status, a->engine, ename, evalue, a->cause, a));
 
@@ -145,10 +173,14 @@ static void end_by_controller(struct controller *c, const struct sched_action *a
     payload_unref(p);
 }
 
-void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t status, uint32_t engine,
-             const char *ename, const char *cause, const char *evalue)
+void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t status,
+             uint32_t engine, const char *ename, const char *cause, const char *evalue)
 {
-    struct sched_action a = {.type = SCHED_DELIVER, .id = id, .count = count, .status = status, .engine = engine,
+    struct sched_action a = {.type = SCHED_DELIVER,
+                             .id = id,
+                             .count = count,
+                             .status = status,
+                             .engine = engine,
                              .cause = (void *)cause};
 
     end_by_controller(c, &a, ename, evalue);
@@ -156,7 +188,8 @@ void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t s
 
 /* --- the actions --- */
 
-static void do_deliver(struct controller *c, const struct sched_action *a, const struct msg **forwarded)
+static void do_deliver(struct controller *c, const struct sched_action *a,
+                       const struct msg **forwarded)
 {
     const struct msg *m = a->payload;
 
@@ -182,8 +215,13 @@ static struct engine *engine_for(struct controller *c, const struct sched_action
 static void to_engine(struct controller *c, const struct sched_action *a, uint8_t type)
 {
     struct engine *e = engine_for(c, a);
-    struct header h = {.type = type, .attempt = a->attempt, .session = a->id.session, .seq = a->id.seq,
-                       .count = a->count, .engine = a->engine, .incarnation = a->incarnation};
+    struct header h = {.type = type,
+                       .attempt = a->attempt,
+                       .session = a->id.session,
+                       .seq = a->id.seq,
+                       .count = a->count,
+                       .engine = a->engine,
+                       .incarnation = a->incarnation};
     struct payload *p = NULL;
     int flags = 0;
 
@@ -211,7 +249,8 @@ static void do_kill(struct controller *c, const struct sched_action *a)
         log_warn(c->log, "engine %u can't be killed: %s", a->engine, err.text);
 }
 
-static void do_action(struct controller *c, const struct sched_action *a, const struct msg **forwarded)
+static void do_action(struct controller *c, const struct sched_action *a,
+                      const struct msg **forwarded)
 {
     switch (a->type) {
     case SCHED_SEND:
@@ -292,7 +331,8 @@ bool act_outcome(void *arg, struct sched_id id, uint8_t *ret_status, uint32_t *r
     struct controller *c = arg;
     const struct store_record *r;
 
-    if (c->store->ops->find(c->store, id.session, id.seq, &r, NULL) != STORE_FOUND || r->state == STORE_PENDING)
+    if (c->store->ops->find(c->store, id.session, id.seq, &r, NULL) != STORE_FOUND ||
+        r->state == STORE_PENDING)
         return false;
     *ret_status = r->result.status;
     *ret_engine = r->result.engine;

@@ -8,7 +8,8 @@
 #include "controller/conn.h"
 #include "wire/msg.h"
 
-/* Hands ev to the scheduler and does what it decides, at once. CV_EINVAL (with e) for a task that it refuses. */
+/* Hands ev to the scheduler and does what it decides, at once. CV_EINVAL (with e) for a task that
+ * it refuses. */
 int act(struct controller *c, const struct sched_event *ev, struct err *e) CV_CHECK;
 /* The same for events that can't be refused; when memory is out the controller ends. */
 void act_must(struct controller *c, const struct sched_event *ev);
@@ -16,13 +17,13 @@ void act_must(struct controller *c, const struct sched_event *ev);
 void act_arm(struct controller *c);
 
 /* An end that the controller decides: told to the client and recorded. */
-void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t status, uint32_t engine,
-             const char *ename, const char *cause, const char *evalue);
+void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t status,
+             uint32_t engine, const char *ename, const char *cause, const char *evalue);
 /* Sends an ended record's result to its client (once more). */
 void act_hand_over(struct controller *c, struct client *x, const struct store_record *r);
 /* A message to a client, unless it has stopped reading. */
-void act_to_client(struct controller *c, struct client *x, const struct header *h, const void *route,
-                   uint32_t route_len, struct payload *p, int flags);
+void act_to_client(struct controller *c, struct client *x, const struct header *h,
+                   const void *route, uint32_t route_len, struct payload *p, int flags);
 /* Has the engine's host signal it, or does so itself where it can. */
 int act_signal(struct controller *c, struct engine *e, int signum, struct err *err) CV_CHECK;
 /* The rest of sched's options: how a task that it forgot has ended. */

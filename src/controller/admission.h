@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Who may wait at the door: the policy for connections that have not said HELLO yet. There are
- * ADMISSION_PLACES places; when all are taken, the oldest that has been silent for 200 ms makes room,
- * and if there is none the newcomer is turned away. No I/O, no clock; owns nothing. */
+ * ADMISSION_PLACES places; when all are taken, the oldest that has been silent for 200 ms makes
+ * room, and if there is none the newcomer is turned away. No I/O, no clock; owns nothing. */
 #ifndef COVEY_CONTROLLER_ADMISSION_H
 #define COVEY_CONTROLLER_ADMISSION_H
 

@@ -37,7 +37,8 @@ static char *ipython_dir(const struct config *cli)
 
 int confload_profile_dir(const struct config *cli, char **ret, struct err *e)
 {
-    const char *dir = text_of(cli, "ProfileDir", "location"), *name = text_of(cli, "IPController", "profile");
+    const char *dir = text_of(cli, "ProfileDir", "location"),
+               *name = text_of(cli, "IPController", "profile");
     char absolute[PATH_MAX];
 
     if (!dir && (dir = getenv("IPP_PROFILE_DIR")) && !*dir)
@@ -89,12 +90,14 @@ static int read_all(int fd, struct buf *out, struct err *e)
     }
 }
 
-/* `PYTHON -m covey.config APP --profile-dir=DIR [--config FILE]`; its standard output is the config. */
+/* `PYTHON -m covey.config APP --profile-dir=DIR [--config FILE]`; its standard output is the
+ * config. */
 static int run_python(struct config *c, const char *app, const char *profile_dir, const char *extra,
                       const char *python, struct err *e)
 {
     char *dir_arg = str_printf("--profile-dir=%s", profile_dir);
-    const char *argv[] = {python, "-m", "covey.config", app, dir_arg, extra ? "--config" : NULL, extra, NULL};
+    const char *argv[] = {python, "-m", "covey.config", app, dir_arg, extra ? "--config" : NULL,
+                          extra,  NULL};
     posix_spawn_file_actions_t fa;
     struct buf out = {0};
     int fds[2], status, code;
@@ -120,7 +123,8 @@ static int run_python(struct config *c, const char *app, const char *profile_dir
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (code == CV_OK && status != 0)
-        code = err_set(e, CV_EINVAL, "the config files in %s have an error (it is shown above)", profile_dir);
+        code = err_set(e, CV_EINVAL, "the config files in %s have an error (it is shown above)",
+                       profile_dir);
     if (code == CV_OK)
         code = config_merge(c, (const char *)out.data, out.len, e);
     buf_release(&out);
@@ -147,8 +151,8 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && !strcmp(s + n - k, end);
 }
 
-int confload_files(struct config *c, const char *app, const char *profile_dir, const char *extra, const char *python,
-                   struct err *e)
+int confload_files(struct config *c, const char *app, const char *profile_dir, const char *extra,
+                   const char *python, struct err *e)
 {
     const char *dirs[] = {"/etc/ipython", "/usr/local/etc/ipython", profile_dir};
     const char *handed = getenv("COVEY_CONFIG");

@@ -61,10 +61,13 @@ static void on_stop_timer(void *arg)
 static int make_parts(struct controller *c, struct err *e)
 {
     const struct options *o = c->opt;
-    const struct sched_options so = {.policy = o->scheme, .hwm = o->hwm,
+    const struct sched_options so = {.policy = o->scheme,
+                                     .hwm = o->hwm,
                                      .away_grace_ns = (uint64_t)(o->away_grace * 1e9),
-                                     .client_grace_ns = (uint64_t)(o->client_grace * 1e9), .seed = clock_wall(),
-                                     .outcome = act_outcome, .outcome_arg = c};
+                                     .client_grace_ns = (uint64_t)(o->client_grace * 1e9),
+                                     .seed = clock_wall(),
+                                     .outcome = act_outcome,
+                                     .outcome_arg = c};
     const struct sched_payload_ops sp = {ref_payload, unref_payload};
     const struct store_payload_ops tp = {ref_payload, unref_payload};
     const struct store_limits limits = {o->size_limit, o->record_limit};
@@ -88,7 +91,8 @@ static int make_parts(struct controller *c, struct err *e)
     if (r == CV_EINVAL && strcmp(o->scheme, "leastload")) {
         struct sched_options least = so;
         least.policy = "leastload";
-        log_warn(c->log, "the scheme '%s' is not there yet: tasks go to the least loaded engine", o->scheme);
+        log_warn(c->log, "the scheme '%s' is not there yet: tasks go to the least loaded engine",
+                 o->scheme);
         r = sched_new(&c->sched, &least, &sp, e);
     }
     return r;
@@ -113,14 +117,18 @@ static void say_where(struct controller *c)
     uint16_t port = listener_port(c->tcp_listener);
     const char *unix_name = c->files.unix_name ? c->files.unix_name : "none";
 
-    log_info(c->log, "listening on %s port %u (TLS) and on the Unix socket %s", c->opt->ip, port, unix_name);
-    log_info(c->log, "connection files: %s, %s", c->files.path[FILES_CLIENT], c->files.path[FILES_ENGINE]);
-    events_line(c->events, json_pack("{s:s,s:i,s:i,s:s,s:s,s:s}", "event", "listening", "pid", (int)getpid(), "port",
-                                     (int)port, "unix", unix_name, "client_file", c->files.path[FILES_CLIENT],
-                                     "engine_file", c->files.path[FILES_ENGINE]));
+    log_info(c->log, "listening on %s port %u (TLS) and on the Unix socket %s", c->opt->ip, port,
+             unix_name);
+    log_info(c->log, "connection files: %s, %s", c->files.path[FILES_CLIENT],
+             c->files.path[FILES_ENGINE]);
+    events_line(c->events,
+                json_pack("{s:s,s:i,s:i,s:s,s:s,s:s}", "event", "listening", "pid", (int)getpid(),
+                          "port", (int)port, "unix", unix_name, "client_file",
+                          c->files.path[FILES_CLIENT], "engine_file", c->files.path[FILES_ENGINE]));
 }
 
-int controller_start(struct controller *c, const struct options *opt, struct log *log, struct err *e)
+int controller_start(struct controller *c, const struct options *opt, struct log *log,
+                     struct err *e)
 {
     memset(c, 0, sizeof(*c));
     c->opt = opt;
@@ -137,7 +145,9 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     if (r == CV_OK)
         r = listen_all(c, e);
     if (r == CV_OK && !opt->reuse && access(c->files.path[FILES_CLIENT], F_OK) == 0)
-        log_warn(log, "%s was there already (another controller's, or left behind by one that was killed) and is replaced",
+        log_warn(log,
+                 "%s was there already (another controller's, or left behind by one that was "
+                 "killed) and is replaced",
                  c->files.path[FILES_CLIENT]);
     if (r == CV_OK)
         r = files_write(&c->files, opt, listener_port(c->tcp_listener), e);
@@ -172,8 +182,7 @@ static void free_conns(struct controller *c)
 
 static void cancel_deaths(struct controller *c)
 {
-    list_each(l, &c->registry.engines)
-        death_cancel(list_entry(l, struct engine, node));
+    list_each(l, &c->registry.engines) death_cancel(list_entry(l, struct engine, node));
 }
 
 void controller_release(struct controller *c)
@@ -183,7 +192,8 @@ void controller_release(struct controller *c)
     listener_free(c->unix_listener);
     listener_free(c->tcp_listener);
     if (c->stop_reason)
-        events_line(c->events, json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
+        events_line(c->events,
+                    json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
     events_free(c->events);
     cancel_deaths(c);
     if (c->sched)

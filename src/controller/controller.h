@@ -29,27 +29,28 @@ struct controller {
     struct tls_context *tls;
     struct admission admission;
     struct timer *admission_timer;
-    uint64_t garbage_logged;   /* when a refused stranger was logged last */
-    uint32_t garbage_quiet;    /* refused since then without a line */
-    struct list conns;         /* those that said HELLO, and those that are being closed */
+    uint64_t garbage_logged; /* when a refused stranger was logged last */
+    uint32_t garbage_quiet;  /* refused since then without a line */
+    struct list conns;       /* those that said HELLO, and those that are being closed */
     struct registry registry;
     struct sched *sched;
     struct sched_actions actions;
-    struct timer *tick;        /* SCHED_TICK */
+    struct timer *tick; /* SCHED_TICK */
     uint64_t tick_at;
     struct store *store;
-    struct list ack_due;       /* engines that wait for an ACK at the end of the turn */
+    struct list ack_due; /* engines that wait for an ACK at the end of the turn */
     struct events *events;
     uint64_t machine;
-    uint64_t started;          /* ns since 1970 */
-    bool python_differs;       /* engines of several Python versions were seen */
+    uint64_t started;    /* ns since 1970 */
+    bool python_differs; /* engines of several Python versions were seen */
     bool stopping, stopped;
     struct timer *stop_timer;
     const char *stop_reason;
 };
 
 /* What the loop runs for: makes everything, listens, writes the files. */
-int controller_start(struct controller *c, const struct options *opt, struct log *log, struct err *e) CV_CHECK;
+int controller_start(struct controller *c, const struct options *opt, struct log *log,
+                     struct err *e) CV_CHECK;
 /* Says BYE to everybody; the loop ends when all links are closed, or after 0.7 s. */
 void controller_stop(struct controller *c, const char *reason);
 void controller_release(struct controller *c);

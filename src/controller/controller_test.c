@@ -33,7 +33,7 @@ static json_t *at(json_t *j, const char *key)
     json_t *v = json_object_get(j, key);
 
     if (!v)
-        fail_msg("no %s", key);
+        fail_msg("no %s in %s", key, json_dumps(j, 0));
     return v;
 }
 
@@ -63,7 +63,7 @@ static void one_task(void **state)
     char text[200];
     snprintf(text, sizeof(text), "{\"query\":\"result\",\"id\":\"%016llx_%d\"}", S, 1);
     json_t *j = fake_query(&client, text);
-    assert_string_equal(json_string_value(at(at(j, "ok"), "status")), "ok");
+    assert_int_equal(json_integer_value(at(at(j, "ok"), "status")), RESULT_OK);
     assert_string_equal(json_string_value(at(at(j, "ok"), "engine_uuid")), "uuid-of-engine");
     json_decref(j);
     fake_close(&client);
@@ -115,8 +115,13 @@ static void engine_away_and_back(void **state)
     assert_string_equal(json_string_value(at(json_array_get(at(j, "ok"), 0), "state")), "away");
     json_decref(j);
 
-    struct hello h = {.role = ROLE_ENGINE, .session = 11, .number = 0, .incarnation = 1, .uuid = "uuid-of-engine",
-                      .running = {S, two->h.seq, 1, two->h.attempt}, .pid = (uint32_t)getpid()};
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = 0,
+                      .incarnation = 1,
+                      .uuid = "uuid-of-engine",
+                      .running = {S, two->h.seq, 1, two->h.attempt},
+                      .pid = (uint32_t)getpid()};
     fake_hello(&engine, &c, &h, 1, NULL);
     assert_int_equal(engine.number, 0);
     assert_int_equal(engine.incarnation, 1);
@@ -125,7 +130,8 @@ static void engine_away_and_back(void **state)
     expect_result(&client, 1, RESULT_OK, "first");
     fake_result(&engine, two, RESULT_OK, "second", 6);
     expect_result(&client, 2, RESULT_OK, "second");
-    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "three"); /* nothing was sent twice before this */
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1,
+                "three"); /* nothing was sent twice before this */
     struct msg *three = fake_expect(&engine, MSG_TASK);
     assert_string_equal(msg_text(three), "three");
     msg_free(one);
@@ -154,8 +160,10 @@ static void exit_told_by_host(void **state)
     fake_engine(&b, &c, 12, 99);
     assert_int_equal(b.number, 1);
     snprintf(text, sizeof(text),
-             "{\"id\":0,\"host\":\"here\",\"pid\":1,\"signal\":11,\"code\":null,\"running\":\"%016llx_%d\","
-             "\"running_attempt\":1,\"restart\":true,\"stderr\":\"boom\",\"text\":\"engine 0 died of SIGSEGV\"}",
+             "{\"id\":0,\"host\":\"here\",\"pid\":1,\"signal\":11,\"code\":null,\"running\":\"%"
+             "016llx_%d\","
+             "\"running_attempt\":1,\"restart\":true,\"stderr\":\"boom\",\"text\":\"engine 0 died "
+             "of SIGSEGV\"}",
              S, (int)first);
     struct header h = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
     fake_close(&a);
@@ -183,7 +191,11 @@ static void exit_told_by_host(void **state)
     uint64_t fourth = fake_submit(&client, MSG_F_DIRECT, 42, NULL, 1, "nobody");
     expect_result(&client, fourth, RESULT_REFUSED, "no engine 42");
 
-    struct hello again = {.role = ROLE_ENGINE, .session = 13, .number = 0, .incarnation = 2, .uuid = "u2",
+    struct hello again = {.role = ROLE_ENGINE,
+                          .session = 13,
+                          .number = 0,
+                          .incarnation = 2,
+                          .uuid = "u2",
                           .host_session = 99};
     fake_hello(&a, &c, &again, 0, NULL);
     assert_int_equal(a.number, 0);
@@ -201,7 +213,8 @@ static void exit_told_by_host(void **state)
     cluster_stop(&c);
 }
 
-/* An engine without a host: its process ends, and that is seen without waiting for the grace time. */
+/* An engine without a host: its process ends, and that is seen without waiting for the grace time.
+ */
 static void process_gone(void **state)
 {
     struct cluster c;
@@ -229,7 +242,11 @@ static void process_gone(void **state)
 
 static void send_cancel(struct fake *client, uint64_t seq, uint16_t flags)
 {
-    struct header h = {.type = MSG_CANCEL, .flags = flags, .session = client->session, .seq = seq, .count = 1,
+    struct header h = {.type = MSG_CANCEL,
+                       .flags = flags,
+                       .session = client->session,
+                       .seq = seq,
+                       .count = 1,
                        .engine = WIRE_ENGINE_NONE};
 
     fake_send(client, h, NULL, 0, NULL, 0);
@@ -251,7 +268,12 @@ static void cancels(void **state)
     struct msg *task = fake_expect(&engine, MSG_TASK);
     send_cancel(&client, waits, 0);
     expect_result(&client, waits, RESULT_CANCELLED, "CancelledError");
-    struct header started = {.type = MSG_STARTED, .session = S, .seq = runs, .count = 1, .attempt = 1, .engine = 0,
+    struct header started = {.type = MSG_STARTED,
+                             .session = S,
+                             .seq = runs,
+                             .count = 1,
+                             .attempt = 1,
+                             .engine = 0,
                              .incarnation = 1};
     fake_send(&engine, started, NULL, 0, NULL, 0);
     send_cancel(&client, runs, 0);
@@ -279,7 +301,10 @@ static void strangers(void **state)
     cluster_start(&c, NULL);
     fake_client(&client, &c, S);
     bad.fd = fake_connect(&c);
-    assert_true(write(bad.fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n" "0123456789012345678901234567890123456789", 68) == 68);
+    assert_true(write(bad.fd,
+                      "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+                      "0123456789012345678901234567890123456789",
+                      68) == 68);
     assert_true(recv(bad.fd, &byte, 1, 0) <= 0);
     fake_close(&bad);
     bad.fd = fake_connect(&c);
@@ -293,12 +318,14 @@ static void strangers(void **state)
     fake_close(&bad);
 
     struct welcome w;
-    struct hello h = {.role = ROLE_CLIENT, .session = 5, .number = WIRE_ENGINE_NONE, .cluster_id = "other"};
+    struct hello h = {
+        .role = ROLE_CLIENT, .session = 5, .number = WIRE_ENGINE_NONE, .cluster_id = "other"};
     fake_hello(&bad, &c, &h, 0, &w);
     assert_non_null(strstr(w.refused, "other"));
     welcome_release(&w);
     fake_close(&bad);
-    h = (struct hello){.role = ROLE_CLIENT, .session = 5, .number = WIRE_ENGINE_NONE, .boot_id = "0123"};
+    h = (struct hello){
+        .role = ROLE_CLIENT, .session = 5, .number = WIRE_ENGINE_NONE, .boot_id = "0123"};
     fake_hello(&bad, &c, &h, 0, &w);
     assert_non_null(strstr(w.refused, "restarted"));
     welcome_release(&w);
@@ -390,7 +417,11 @@ static void client_gone_and_back(void **state)
     fake_result(&engine, one, RESULT_OK, "first", 5);
     msg_free(fake_expect(&engine, MSG_ACK));
     struct id_range waiting[] = {{S, 1, 3}, {S, 7, 9}};
-    struct hello h = {.role = ROLE_CLIENT, .session = S, .number = WIRE_ENGINE_NONE, .waiting = waiting, .nwaiting = 2};
+    struct hello h = {.role = ROLE_CLIENT,
+                      .session = S,
+                      .number = WIRE_ENGINE_NONE,
+                      .waiting = waiting,
+                      .nwaiting = 2};
     fake_hello(&client, &c, &h, 0, &w);
     assert_null(w.refused);
     assert_int_equal(w.nunknown, 1);
@@ -401,7 +432,8 @@ static void client_gone_and_back(void **state)
     expect_result(&client, 2, RESULT_OK, "second");
 
     char text[200]; /* another client may ask, too */
-    snprintf(text, sizeof(text), "{\"query\":\"result_status\",\"ids\":[\"%016llx_1\",\"%016llx_9\"]}", S, S);
+    snprintf(text, sizeof(text),
+             "{\"query\":\"result_status\",\"ids\":[\"%016llx_1\",\"%016llx_9\"]}", S, S);
     json_t *j = fake_query(&other, text);
     assert_int_equal(json_array_size(at(at(j, "ok"), "completed")), 1);
     assert_int_equal(json_array_size(at(at(j, "ok"), "unknown")), 1);
@@ -424,7 +456,8 @@ static void output_reaches_client_and_record(void **state)
     fake_client(&client, &c, S);
     fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "prints");
     struct msg *task = fake_expect(&engine, MSG_TASK);
-    struct header h = {.type = MSG_OUTPUT, .status = OUTPUT_STDOUT, .session = S, .seq = 1, .count = 1};
+    struct header h = {
+        .type = MSG_OUTPUT, .status = OUTPUT_STDOUT, .session = S, .seq = 1, .count = 1};
     fake_send(&engine, h, NULL, 0, "hello\n", 6);
     size_t n = 200 << 10; /* a large display is not overtaken by its task's small result */
     char *big = calloc(1, n);
@@ -438,8 +471,10 @@ static void output_reaches_client_and_record(void **state)
     assert_int_equal(m->h.body_len, n);
     msg_free(m);
     expect_result(&client, 1, RESULT_OK, "v");
-    json_t *j = fake_query(&client, "{\"query\":\"db_query\",\"query\":{\"queue\":\"task\",\"engine\":{\"$lt\":3}},"
-                                    "\"keys\":[\"stdout\"]}");
+    json_t *j = fake_query(
+        &client, "{\"query\":\"db_query\",\"where\":{\"queue\":\"task\",\"engine\":{\"$lt\":3},"
+                 "\"submitted\":{\"$gt\":\"2026-01-01T02:00:00+02:00\"}},"
+                 "\"keys\":[\"stdout\"]}");
     assert_int_equal(json_array_size(at(j, "ok")), 1);
     assert_string_equal(json_string_value(at(json_array_get(at(j, "ok"), 0), "stdout")), "hello\n");
     json_decref(j);
@@ -497,8 +532,8 @@ static void queries(void **state)
     expect_error(&client, "{\"query\":\"result\",\"id\":\"0_0\"}", "KeyError");
     expect_error(&client, "{\"query\":\"queue_status\",\"targets\":[3]}", "EngineError");
     expect_error(&client, "{\"query\":\"signal\",\"signal\":\"x\"}", "ValueError");
-    expect_error(&client, "{\"query\":\"db_query\",\"query\":{\"nokey\":1}}", "KeyError");
-    expect_error(&client, "{\"query\":\"db_query\",\"query\":{\"label\":{\"$le\":1}}}", "KeyError");
+    expect_error(&client, "{\"query\":\"db_query\",\"where\":{\"nokey\":1}}", "KeyError");
+    expect_error(&client, "{\"query\":\"db_query\",\"where\":{\"label\":{\"$le\":1}}}", "KeyError");
     expect_error(&client, "{\"query\":\"purge\",\"ids\":[\"x\"]}", "KeyError");
     j = fake_query(&client, "{\"query\":\"purge\",\"ids\":\"all\"}");
     assert_int_equal(json_integer_value(at(at(j, "ok"), "purged")), 2);
@@ -509,7 +544,8 @@ static void queries(void **state)
     cluster_stop(&c);
 }
 
-/* Two engines on one host's link: numbers, tasks, signals, a broadcast in which one target is dead. */
+/* Two engines on one host's link: numbers, tasks, signals, a broadcast in which one target is dead.
+ */
 static void relayed_engines(void **state)
 {
     struct cluster c;
@@ -519,8 +555,14 @@ static void relayed_engines(void **state)
     fake_host(&host, &c, 99);
     fake_client(&client, &c, S);
     for (uint32_t slot = 0; slot < 2; slot++) {
-        struct hello h = {.role = ROLE_ENGINE, .session = 20 + slot, .number = WIRE_ENGINE_NONE, .slot = slot,
-                          .host_session = 99, .python = "3.11", .host = "far", .uuid = "u"};
+        struct hello h = {.role = ROLE_ENGINE,
+                          .session = 20 + slot,
+                          .number = WIRE_ENGINE_NONE,
+                          .slot = slot,
+                          .host_session = 99,
+                          .python = "3.11",
+                          .host = "far",
+                          .uuid = "u"};
         struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .aux = slot};
         struct buf b = {0};
         assert_int_equal(hello_encode(&h, &b), CV_OK);
@@ -575,7 +617,11 @@ static void python_versions(void **state)
 {
     struct cluster c;
     struct fake client, engine;
-    struct hello h = {.role = ROLE_ENGINE, .session = 11, .number = WIRE_ENGINE_NONE, .python = "3.12", .uuid = "u"};
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = WIRE_ENGINE_NONE,
+                      .python = "3.12",
+                      .uuid = "u"};
     struct route r;
 
     cluster_start(&c, NULL);
@@ -644,7 +690,8 @@ static void reuse_keeps_keys(void **state)
     assert_true(fread(after, 1, sizeof(after) - 1, f) > 100);
     fclose(f);
     assert_string_equal(before, after);
-    struct hello h = {.role = ROLE_ENGINE, .session = 11, .number = 6, .incarnation = 1, .uuid = "u"};
+    struct hello h = {
+        .role = ROLE_ENGINE, .session = 11, .number = 6, .incarnation = 1, .uuid = "u"};
     fake_hello(&client, &d, &h, 0, NULL);
     assert_int_equal(client.number, 6); /* an engine of the former life keeps its number */
     fake_close(&client);
@@ -659,16 +706,20 @@ static void refusals(void **state)
 
     assert_int_equal(cluster_fail((const char *const[]){"--bogus=3", NULL}, out, sizeof(out)), 2);
     assert_non_null(strstr(out, "bogus"));
-    assert_int_equal(cluster_fail((const char *const[]){"--scheme=best", NULL}, out, sizeof(out)), 1);
+    assert_int_equal(cluster_fail((const char *const[]){"--scheme=best", NULL}, out, sizeof(out)),
+                     1);
     assert_int_equal(cluster_fail((const char *const[]){"--version", NULL}, out, sizeof(out)), 0);
-    assert_int_equal(cluster_fail((const char *const[]){"--profile-dir=/proc/nowhere", NULL}, out, sizeof(out)), 1);
+    assert_int_equal(
+        cluster_fail((const char *const[]){"--profile-dir=/proc/nowhere", NULL}, out, sizeof(out)),
+        1);
     assert_non_null(strstr(out, "/proc/nowhere"));
     cluster_start(&c, NULL);
     snprintf(port, sizeof(port), "--port=%d", c.port);
     snprintf(dir, sizeof(dir), "--profile-dir=%s/two", c.dir);
     assert_int_equal(cluster_fail((const char *const[]){port, dir, NULL}, out, sizeof(out)), 1);
     assert_non_null(strstr(out, "in use"));
-    assert_int_equal(cluster_fail((const char *const[]){"--ip=192.0.2.1", dir, NULL}, out, sizeof(out)), 1);
+    assert_int_equal(
+        cluster_fail((const char *const[]){"--ip=192.0.2.1", dir, NULL}, out, sizeof(out)), 1);
     assert_non_null(strstr(out, "192.0.2.1"));
     snprintf(port, sizeof(port), "%s/ipcontroller_config.json", c.dir);
     FILE *f = fopen(port, "w");

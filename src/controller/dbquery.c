@@ -2,29 +2,60 @@
  *
  * Records as JSON, and the query language about them: {"key": value} or {"key": {"$op": value}},
  * all of which must hold. Operators: $eq $ne $lt $lte $gt $gte $in $nin $glob $exists. Times are
- * seconds since 1970; a comparison with a value that is null or of another kind does not hold. */
+ * texts in ISO 8601 and compare as times; a comparison with a value that is null or of another kind
+ * does not hold. */
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include "base/clock.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "wire/header.h"
+#include "wire/payload.h"
 
 static const char *const modes[] = {"balanced", "direct", "broadcast"};
 static const char *const kinds[] = {"apply", "execute", "map"};
-static const char *const statuses[RESULT_STATUS_END] = {
-    [RESULT_OK] = "ok",           [RESULT_ERROR] = "error",           [RESULT_ABORTED] = "aborted",
-    [RESULT_CANCELLED] = "cancelled", [RESULT_ENGINE_DIED] = "engine_died", [RESULT_TIMEOUT] = "timeout",
-    [RESULT_IMPOSSIBLE] = "impossible", [RESULT_INVALID] = "invalid",  [RESULT_UNMET] = "unmet",
-    [RESULT_LOST] = "lost",       [RESULT_REFUSED] = "refused"};
+static const char *const statuses[RESULT_STATUS_END] = {[RESULT_OK] = "ok",
+                                                        [RESULT_ERROR] = "error",
+                                                        [RESULT_ABORTED] = "aborted",
+                                                        [RESULT_CANCELLED] = "cancelled",
+                                                        [RESULT_ENGINE_DIED] = "engine_died",
+                                                        [RESULT_TIMEOUT] = "timeout",
+                                                        [RESULT_IMPOSSIBLE] = "impossible",
+                                                        [RESULT_INVALID] = "invalid",
+                                                        [RESULT_UNMET] = "unmet",
+                                                        [RESULT_LOST] = "lost",
+                                                        [RESULT_REFUSED] = "refused"};
 
 static json_t *text_or_empty(const struct buf *b)
 {
     json_t *j = b->len ? json_stringn((const char *)b->data, b->len) : json_string("");
 
     return j ? j : json_string("(not text)");
+}
+
+static json_t *time_or_null(uint64_t ns)
+{
+    time_t t = (time_t)(ns / NS_PER_S);
+    struct tm tm;
+    char day[40], text[64];
+
+    if (!ns || !gmtime_r(&t, &tm) || !strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm))
+        return json_null();
+    snprintf(text, sizeof(text), "%s.%06u+00:00", day, (unsigned)(ns % NS_PER_S / 1000));
+    return json_string(text);
+}
+
+/* The source of an execute, where the call was kept. */
+static json_t *source_or_null(const struct store_record *r)
+{
+    const struct payload *p = r->kind == TASK_EXECUTE ? r->task : NULL;
+    json_t *j = p && p->nbufs ? json_stringn((const char *)p->bufs[0].data, p->bufs[0].len) : NULL;
+
+    return j ? j : json_null();
 }
 
 static json_t *uuid_json(struct controller *c, const struct store_result *r)
@@ -42,29 +73,56 @@ json_t *dbquery_record(struct controller *c, const struct store_record *r, uint6
 
     msg_id_format(id, r->session, seq);
     snprintf(client, sizeof(client), "%016" PRIx64, r->session);
-    json_t *j = json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:o,s:o,s:b}", "msg_id", id, "client_uuid", client, "label",
-                          r->label ? json_string(r->label) : json_null(), "queue", r->mode ? "mux" : "task", "mode",
-                          r->mode < 3 ? modes[r->mode] : "?", "kind", r->kind < 3 ? kinds[r->kind] : "?", "submitted",
-                          say_time(r->submitted), "stdout", text_or_empty(&r->output[STORE_STDOUT]), "output_cut",
-                          r->output_cut);
+    json_t *j =
+        json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:o,s:o,s:b}", "msg_id", id, "client_uuid", client,
+                  "label", r->label ? json_string(r->label) : json_null(), "queue",
+                  r->mode ? "mux" : "task", "mode", r->mode < 3 ? modes[r->mode] : "?", "kind",
+                  r->kind < 3 ? kinds[r->kind] : "?", "submitted", time_or_null(r->submitted),
+                  "stdout", text_or_empty(&r->output[STORE_STDOUT]), "output_cut", r->output_cut);
     json_object_set_new(j, "stderr", text_or_empty(&r->output[STORE_STDERR]));
-    json_object_set_new(j, "state", json_string(ended ? s->status == RESULT_OK ? "done" : "failed" : "pending"));
+    json_object_set_new(
+        j, "state", json_string(ended ? s->status == RESULT_OK ? "done" : "failed" : "pending"));
     json_object_set_new(j, "status",
-                        ended && s->status < RESULT_STATUS_END ? json_string(statuses[s->status]) : json_null());
-    json_object_set_new(j, "result_status", ended ? json_integer(s->status) : json_null());
-    json_object_set_new(j, "engine", ended && s->engine != WIRE_ENGINE_NONE ? json_integer(s->engine) : json_null());
+                        ended && s->status < RESULT_STATUS_END ? json_string(statuses[s->status])
+                                                               : json_null());
+    json_object_set_new(j, "source", source_or_null(r));
+    json_object_set_new(j, "engine",
+                        ended && s->engine != WIRE_ENGINE_NONE ? json_integer(s->engine)
+                                                               : json_null());
     json_object_set_new(j, "engine_uuid", ended ? uuid_json(c, s) : json_null());
-    json_object_set_new(j, "started", say_time(ended ? s->started : 0));
-    json_object_set_new(j, "completed", say_time(ended ? s->completed : 0));
-    json_object_set_new(j, "received", say_time(ended ? s->received : 0));
+    json_object_set_new(j, "started", time_or_null(ended ? s->started : 0));
+    json_object_set_new(j, "completed", time_or_null(ended ? s->completed : 0));
+    json_object_set_new(j, "received", time_or_null(ended ? s->received : 0));
     json_object_set_new(j, "attempt", ended ? json_integer(s->attempt) : json_null());
-    /* The buffers behind this are about [seq, seq + count), of which the id is one. */
-    json_object_set_new(j, "seq", json_integer((json_int_t)(ended ? s->seq : r->lo)));
+    json_object_set_new(j, "first", json_integer((json_int_t)(ended ? s->seq : r->lo)));
     json_object_set_new(j, "count", json_integer((json_int_t)(ended ? s->count : r->hi - r->lo)));
     return j;
 }
 
 /* --- matching --- */
+
+/* Microseconds of an ISO 8601 text with date and time; without a zone it is UTC. */
+static bool parse_time(const char *text, int64_t *ret)
+{
+    struct tm tm = {0};
+    const char *p = strptime(text, "%Y-%m-%d", &tm);
+
+    if (!p || (*p != 'T' && *p != ' ') || !(p = strptime(p + 1, "%H:%M:%S", &tm)))
+        return false;
+    int64_t us = (int64_t)timegm(&tm) * 1000000;
+    if (*p == '.') {
+        int64_t unit = 100000;
+        for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
+            us += unit * (*p - '0');
+    }
+    int hours, minutes;
+    if ((*p == '+' || *p == '-') && sscanf(p + 1, "%2d:%2d", &hours, &minutes) == 2)
+        us -= (*p == '-' ? -1 : 1) * (hours * 60 + minutes) * INT64_C(60000000);
+    else if (*p && strcmp(p, "Z"))
+        return false;
+    *ret = us;
+    return true;
+}
 
 /* -1, 0, 1; false: they can't be compared. */
 static bool compare(const json_t *a, const json_t *b, int *ret)
@@ -75,7 +133,10 @@ static bool compare(const json_t *a, const json_t *b, int *ret)
         return true;
     }
     if (json_is_string(a) && json_is_string(b)) {
+        int64_t x, y;
         int r = strcmp(json_string_value(a), json_string_value(b));
+        if (parse_time(json_string_value(a), &x) && parse_time(json_string_value(b), &y))
+            r = x < y ? -1 : x > y;
         *ret = r < 0 ? -1 : r > 0;
         return true;
     }
@@ -95,14 +156,13 @@ static bool is_in(const json_t *v, const json_t *list)
     json_t *x;
     size_t i;
 
-    json_array_foreach((json_t *)list, i, x)
-        if (equal(v, x))
-            return true;
+    json_array_foreach((json_t *)list, i, x) if (equal(v, x)) return true;
     return false;
 }
 
 enum op { OP_EQ, OP_NE, OP_LT, OP_LTE, OP_GT, OP_GTE, OP_IN, OP_NIN, OP_GLOB, OP_EXISTS, OP_END };
-static const char *const ops[OP_END] = {"$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$in", "$nin", "$glob", "$exists"};
+static const char *const ops[OP_END] = {"$eq",  "$ne", "$lt",  "$lte",  "$gt",
+                                        "$gte", "$in", "$nin", "$glob", "$exists"};
 
 static enum op op_of(const char *name)
 {
@@ -165,15 +225,14 @@ static bool matches(const json_t *rec, const json_t *query)
                 return false;
             continue;
         }
-        json_object_foreach(want, op, arg)
-            if (!holds(value, op_of(op), arg))
-                return false;
+        json_object_foreach(want, op, arg) if (!holds(value, op_of(op), arg)) return false;
     }
     return true;
 }
 
 /* What is wrong with the query, in ret; NULL if nothing. */
-static const char *check(struct controller *c, const json_t *query, const json_t *keys, char ret[200])
+static const char *check(struct controller *c, const json_t *query, const json_t *keys,
+                         char ret[200])
 {
     struct store_record empty = {0};
     json_t *rec = dbquery_record(c, &empty, 0), *want, *arg, *k;
@@ -186,13 +245,12 @@ static const char *check(struct controller *c, const json_t *query, const json_t
         if (!json_object_get(rec, key))
             bad = key;
         if (is_test(want))
-            json_object_foreach(want, op, arg)
-                if (op_of(op) == OP_END)
-                    snprintf(ret, 200, "there is no operator '%.40s' in queries", op);
+            json_object_foreach(want, op, arg) if (op_of(op) == OP_END)
+                snprintf(ret, 200, "there is no operator '%.40s' in queries", op);
     }
-    json_array_foreach((json_t *)keys, i, k)
-        if (!json_is_string(k) || !json_object_get(rec, json_string_value(k)))
-            bad = json_is_string(k) ? json_string_value(k) : "?";
+    json_array_foreach((json_t *)keys, i,
+                       k) if (!json_is_string(k) || !json_object_get(rec, json_string_value(k)))
+        bad = json_is_string(k) ? json_string_value(k) : "?";
     if (bad)
         snprintf(ret, 200, "records have no key '%.60s'", bad);
     json_decref(rec);
@@ -225,15 +283,17 @@ static bool collect(void *arg, const struct store_record *r)
     for (uint64_t seq = r->lo; seq < r->hi; seq++) {
         json_t *rec = dbquery_record(w->c, r, seq);
         if (matches(rec, w->query))
-            json_array_append_new(w->list, json_is_array(w->keys) ? project(rec, w->keys) : json_incref(rec));
+            json_array_append_new(w->list, json_is_array(w->keys) ? project(rec, w->keys)
+                                                                  : json_incref(rec));
         json_decref(rec);
     }
     return true;
 }
 
-void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h, const json_t *args)
+void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h,
+                    const json_t *args)
 {
-    struct walk w = {c, json_object_get(args, "query"), json_object_get(args, "keys"), NULL};
+    struct walk w = {c, json_object_get(args, "where"), json_object_get(args, "keys"), NULL};
     char text[200];
 
     if (check(c, w.query, w.keys, text)) {

@@ -27,9 +27,9 @@ struct death {
     struct engine *e;
     struct timer *timer;
     struct watch *watch;
-    int pidfd;           /* -1: none */
-    json_t *cause;       /* what the host said */
-    bool gone;           /* the process is known to have ended */
+    int pidfd;     /* -1: none */
+    json_t *cause; /* what the host said */
+    bool gone;     /* the process is known to have ended */
 };
 
 uint64_t death_pid_start(uint32_t pid)
@@ -45,8 +45,11 @@ uint64_t death_pid_start(uint32_t pid)
     close(fd);
     text[n > 0 ? n : 0] = 0;
     const char *p = strrchr(text, ')'); /* the name may hold anything */
-    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                     &state, &start) != 2 || state == 'Z' || state == 'X')
+    if (!p ||
+        sscanf(p + 1,
+               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &state, &start) != 2 ||
+        state == 'Z' || state == 'X')
         return 0;
     return start;
 }
@@ -55,7 +58,8 @@ int death_signal(struct controller *c, struct engine *e, int signum, struct err 
 {
     if (!e->pid_start || death_pid_start(e->pid) != e->pid_start)
         return err_set(err, CV_ENOENT, "engine %u's host is not connected", e->number);
-    return kill((pid_t)e->pid, signum) < 0 ? err_sys(err, "engine %u can't be signalled", e->number) : CV_OK;
+    return kill((pid_t)e->pid, signum) < 0 ? err_sys(err, "engine %u can't be signalled", e->number)
+                                           : CV_OK;
 }
 
 void death_cancel(struct engine *e)
@@ -78,9 +82,10 @@ void death_cancel(struct engine *e)
 /* CAUSE with what the controller knows better or in addition. Takes j (may be NULL). */
 static json_t *cause_complete(const struct engine *e, json_t *j, const char *text)
 {
-    json_t *full = json_pack("{s:I,s:s,s:I,s:n,s:n,s:b,s:n,s:i,s:b,s:i,s:s,s:s}", "id", (json_int_t)e->number, "host",
-                             e->host, "pid", (json_int_t)e->pid, "signal", "code", "oom", 0, "running",
-                             "running_attempt", 0, "restart", 0, "peak_rss", 0, "stderr", "", "text", text);
+    json_t *full =
+        json_pack("{s:I,s:s,s:I,s:n,s:n,s:b,s:n,s:i,s:b,s:i,s:s,s:s}", "id", (json_int_t)e->number,
+                  "host", e->host, "pid", (json_int_t)e->pid, "signal", "code", "oom", 0, "running",
+                  "running_attempt", 0, "restart", 0, "peak_rss", 0, "stderr", "", "text", text);
 
     if (j && full)
         json_object_update(full, j);
@@ -102,11 +107,12 @@ static void parse_running(const json_t *cause, struct sched_held *ret)
 }
 
 /* Is dead from here on. cause_take: what the host said, or NULL; known: it is clear what it ran. */
-static void die(struct controller *c, struct engine *e, json_t *cause_take, bool known, const char *text)
+static void die(struct controller *c, struct engine *e, json_t *cause_take, bool known,
+                const char *text)
 {
     json_t *cause = cause_complete(e, cause_take, text);
-    struct sched_event ev = {.type = SCHED_ENGINE_DEAD, .engine = e->number, .incarnation = e->incarnation,
-                             .count = 0};
+    struct sched_event ev = {
+        .type = SCHED_ENGINE_DEAD, .engine = e->number, .incarnation = e->incarnation, .count = 0};
     struct conn *own = e->conn && !e->relayed ? e->conn : NULL;
     char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
 
@@ -138,9 +144,11 @@ static void conclude(struct controller *c, struct engine *e)
     char text[300];
 
     if (cause || e->leaving)
-        snprintf(text, sizeof(text), "engine %u (pid %u on %s) has ended", e->number, e->pid, e->host);
+        snprintf(text, sizeof(text), "engine %u (pid %u on %s) has ended", e->number, e->pid,
+                 e->host);
     else
-        snprintf(text, sizeof(text), "engine %u (pid %u on %s) is gone, and so is its host, which could have said why",
+        snprintf(text, sizeof(text),
+                 "engine %u (pid %u on %s) is gone, and so is its host, which could have said why",
                  e->number, e->pid, e->host);
     die(c, e, cause, cause ? json_object_get(cause, "running") != NULL : e->leaving, text);
 }
@@ -203,7 +211,8 @@ static void watch_process(struct controller *c, struct engine *e)
     d->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)e->pid, 0);
     if (d->pidfd < 0 ? errno == ESRCH : death_pid_start(e->pid) != e->pid_start)
         process_gone(d);
-    else if (d->pidfd >= 0 && watch_new(&d->watch, c->loop, d->pidfd, UV_READABLE, on_pidfd, d) != CV_OK)
+    else if (d->pidfd >= 0 &&
+             watch_new(&d->watch, c->loop, d->pidfd, UV_READABLE, on_pidfd, d) != CV_OK)
         log_debug(c->log, "engine %u's process can't be watched", e->number);
 }
 
@@ -240,7 +249,8 @@ void death_gave_up(struct controller *c, struct engine *e)
 
     if (!e || e->state == ENGINE_DEAD)
         return;
-    snprintf(text, sizeof(text), "engine %u (pid %u on %s) was not heard of for %.0f s and is given up", e->number,
+    snprintf(text, sizeof(text),
+             "engine %u (pid %u on %s) was not heard of for %.0f s and is given up", e->number,
              e->pid, e->host, (double)(clock_wall() - e->away_since) / 1e9);
     log_warn(c->log, "%s", text);
     death_cancel(e);
@@ -263,10 +273,12 @@ static void failed_start(struct controller *c, struct host *x, json_t *cause_tak
     const char *text = json_string_value(json_object_get(cause_take, "text"));
     json_t *slot = json_object_get(cause_take, "slot");
 
-    log_error(c->log, "an engine on %s ended before it was ready: %s", x->name, text ? text : "no reason is known");
-    event_notice(c, "an engine on %s ended before it was ready: %s", x->name, text ? text : "no reason is known");
-    events_line(c->events, json_pack("{s:s,s:O?,s:s,s:O}", "event", "engine_failed", "slot", slot, "host", x->name,
-                                     "cause", cause_take));
+    log_error(c->log, "an engine on %s ended before it was ready: %s", x->name,
+              text ? text : "no reason is known");
+    event_notice(c, "an engine on %s ended before it was ready: %s", x->name,
+                 text ? text : "no reason is known");
+    events_line(c->events, json_pack("{s:s,s:O?,s:s,s:O}", "event", "engine_failed", "slot", slot,
+                                     "host", x->name, "cause", cause_take));
     json_decref(cause_take);
 }
 
@@ -281,7 +293,8 @@ void death_exit(struct controller *c, struct host *x, const struct msg *m)
         failed_start(c, x, cause);
         return;
     }
-    if (!e || e->state == ENGINE_DEAD || e->incarnation != m->h.incarnation || e->host_session != x->session) {
+    if (!e || e->state == ENGINE_DEAD || e->incarnation != m->h.incarnation ||
+        e->host_session != x->session) {
         json_decref(cause);
         return;
     }

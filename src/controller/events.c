@@ -61,7 +61,8 @@ static void flush_lines(struct events *x)
             buf_clear(&x->out);
         }
     }
-    if (x->out.len && !x->watch && watch_new(&x->watch, x->loop, x->fd, UV_WRITABLE, on_writable, x) != CV_OK)
+    if (x->out.len && !x->watch &&
+        watch_new(&x->watch, x->loop, x->fd, UV_WRITABLE, on_writable, x) != CV_OK)
         buf_clear(&x->out);
     if (!x->out.len && x->watch) {
         watch_free(x->watch);
@@ -102,9 +103,10 @@ json_t *event_engine_json(const struct engine *e)
 {
     static const char *const states[] = {"up", "away", "draining", "dead"};
 
-    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o}", "id", (json_int_t)e->number, "uuid", e->uuid, "incarnation",
-                     (json_int_t)e->incarnation, "host", e->host, "pid", (json_int_t)e->pid, "python", e->python,
-                     "state", states[e->state], "away_since", say_time(e->state == ENGINE_AWAY ? e->away_since : 0));
+    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o}", "id", (json_int_t)e->number, "uuid",
+                     e->uuid, "incarnation", (json_int_t)e->incarnation, "host", e->host, "pid",
+                     (json_int_t)e->pid, "python", e->python, "state", states[e->state],
+                     "away_since", say_time(e->state == ENGINE_AWAY ? e->away_since : 0));
 }
 
 void event_clients(struct controller *c, uint32_t engine, json_t *j_take)
@@ -126,20 +128,24 @@ void event_clients(struct controller *c, uint32_t engine, json_t *j_take)
 
 void event_engine(struct controller *c, const char *name, const struct engine *e)
 {
-    event_clients(c, e->number, json_pack("{s:s,s:o}", "event", name, "engine", event_engine_json(e)));
-    events_line(c->events, json_pack("{s:s,s:I,s:s,s:s,s:I}", "event", "engine_joined", "id", (json_int_t)e->number,
-                                     "uuid", e->uuid, "host", e->host, "pid", (json_int_t)e->pid));
+    event_clients(c, e->number,
+                  json_pack("{s:s,s:o}", "event", name, "engine", event_engine_json(e)));
+    events_line(c->events, json_pack("{s:s,s:I,s:s,s:s,s:I}", "event", "engine_joined", "id",
+                                     (json_int_t)e->number, "uuid", e->uuid, "host", e->host, "pid",
+                                     (json_int_t)e->pid));
 }
 
 void event_engine_away(struct controller *c, const struct engine *e, const char *why)
 {
     event_clients(c, e->number,
-                  json_pack("{s:s,s:I,s:s}", "event", "engine_away", "id", (json_int_t)e->number, "why", why));
+                  json_pack("{s:s,s:I,s:s}", "event", "engine_away", "id", (json_int_t)e->number,
+                            "why", why));
 }
 
 void event_engine_back(struct controller *c, const struct engine *e)
 {
-    event_clients(c, e->number, json_pack("{s:s,s:I}", "event", "engine_back", "id", (json_int_t)e->number));
+    event_clients(c, e->number,
+                  json_pack("{s:s,s:I}", "event", "engine_back", "id", (json_int_t)e->number));
 }
 
 void event_engine_died(struct controller *c, const struct engine *e, const char *cause)
@@ -147,10 +153,10 @@ void event_engine_died(struct controller *c, const struct engine *e, const char 
     json_t *j = json_loads(cause, 0, NULL);
 
     event_clients(c, e->number,
-                  json_pack("{s:s,s:I,s:s,s:O?}", "event", "engine_died", "id", (json_int_t)e->number, "uuid", e->uuid,
-                            "cause", j));
-    events_line(c->events,
-                json_pack("{s:s,s:I,s:o?}", "event", "engine_died", "id", (json_int_t)e->number, "cause", j));
+                  json_pack("{s:s,s:I,s:s,s:O?}", "event", "engine_died", "id",
+                            (json_int_t)e->number, "uuid", e->uuid, "cause", j));
+    events_line(c->events, json_pack("{s:s,s:I,s:o?}", "event", "engine_died", "id",
+                                     (json_int_t)e->number, "cause", j));
 }
 
 void event_notice(struct controller *c, const char *fmt, ...)

@@ -43,11 +43,12 @@ static bool take_old(struct files *f, const struct options *o, struct log *log)
     struct connfile *c = &f->content[FILES_CLIENT], *g = &f->content[FILES_ENGINE];
     struct err e = {{0}};
 
-    if (connfile_read(f->path[FILES_CLIENT], c, &e) != CV_OK || connfile_read(f->path[FILES_ENGINE], g, &e) != CV_OK) {
+    if (connfile_read(f->path[FILES_CLIENT], c, &e) != CV_OK ||
+        connfile_read(f->path[FILES_ENGINE], g, &e) != CV_OK) {
         log_info(log, "--reuse: no files to go on with (%s); writing new ones", e.text);
     } else if (!c->boot_id || !g->boot_id || strcmp(c->boot_id, g->boot_id) || !c->key || !g->key) {
-        log_error(log, "--reuse: %s and %s do not belong together; writing new ones", f->path[FILES_CLIENT],
-                  f->path[FILES_ENGINE]);
+        log_error(log, "--reuse: %s and %s do not belong together; writing new ones",
+                  f->path[FILES_CLIENT], f->path[FILES_ENGINE]);
     } else {
         return true;
     }
@@ -85,7 +86,8 @@ static int fill_texts(struct files *f, const struct options *o)
         const char *ssh = i == FILES_CLIENT ? o->ssh : o->enginessh;
         /* With --reuse what was written into the files by hand stays, unless it is given anew. */
         if (replace(&c->cluster_id, strdup(o->cluster_id)) != CV_OK ||
-            ((*o->location || !c->location) && replace(&c->location, strdup(*o->location ? o->location : host)) != CV_OK) ||
+            ((*o->location || !c->location) &&
+             replace(&c->location, strdup(*o->location ? o->location : host)) != CV_OK) ||
             ((*ssh || !c->ssh) && replace(&c->ssh, strdup(ssh)) != CV_OK) ||
             replace(&c->interface, str_printf("tcp://%s", o->ip)) != CV_OK)
             return CV_ENOMEM;
@@ -122,7 +124,8 @@ int files_prepare(struct files *f, const struct options *o, struct log *log, str
     if (r != CV_OK)
         return r;
     for (int i = 0; i < FILES_ROLES; i++) {
-        f->path[i] = str_printf("%s/ipcontroller%s%s-%s.json", f->security, dash, o->cluster_id, roles[i]);
+        f->path[i] =
+            str_printf("%s/ipcontroller%s%s-%s.json", f->security, dash, o->cluster_id, roles[i]);
         if (!f->path[i])
             return err_set(e, CV_ENOMEM, "out of memory");
     }
@@ -133,7 +136,8 @@ int files_prepare(struct files *f, const struct options *o, struct log *log, str
     if (r != CV_OK || o->no_unix)
         return r;
     f->unix_name = *o->unix_path ? strdup(o->unix_path)
-                                 : str_printf("@covey-%u-%s", (unsigned)getuid(), f->content[FILES_CLIENT].boot_id);
+                                 : str_printf("@covey-%u-%s", (unsigned)getuid(),
+                                              f->content[FILES_CLIENT].boot_id);
     return f->unix_name ? CV_OK : err_set(e, CV_ENOMEM, "out of memory");
 }
 
@@ -152,7 +156,8 @@ static int endpoint_add(struct connfile *c, char *text_take)
 
 static int endpoint_add_tcp(struct connfile *c, const char *address, uint16_t port)
 {
-    return endpoint_add(c, str_printf(strchr(address, ':') ? "tcp://[%s]:%u" : "tcp://%s:%u", address, port));
+    return endpoint_add(
+        c, str_printf(strchr(address, ':') ? "tcp://[%s]:%u" : "tcp://%s:%u", address, port));
 }
 
 /* The addresses by which others reach a socket that is bound to all; loopback comes last. */
@@ -175,7 +180,8 @@ static int endpoint_add_all(struct connfile *c, uint16_t port)
     return r == CV_OK ? endpoint_add_tcp(c, "127.0.0.1", port) : r;
 }
 
-static int endpoints_fill(struct connfile *c, const struct files *f, const struct options *o, uint16_t port)
+static int endpoints_fill(struct connfile *c, const struct files *f, const struct options *o,
+                          uint16_t port)
 {
     for (uint32_t i = 0; i < c->nendpoints; i++)
         free(c->endpoints[i]);

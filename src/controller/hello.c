@@ -17,7 +17,7 @@
 
 struct visit {
     struct controller *c;
-    struct conn *k;        /* the connection, of the relay for a relayed engine */
+    struct conn *k; /* the connection, of the relay for a relayed engine */
     const struct msg *m;
     struct hello h;
     struct welcome w;
@@ -25,7 +25,10 @@ struct visit {
 
 static int send_welcome(struct visit *v, struct payload *p)
 {
-    struct header h = {.type = MSG_WELCOME, .engine = v->w.number, .incarnation = v->w.incarnation, .aux = v->m->h.aux};
+    struct header h = {.type = MSG_WELCOME,
+                       .engine = v->w.number,
+                       .incarnation = v->w.incarnation,
+                       .aux = v->m->h.aux};
     struct buf route = {0};
     int r = welcome_encode(&v->w, &route);
 
@@ -39,36 +42,46 @@ static int send_welcome(struct visit *v, struct payload *p)
 
 static const char *role_name(uint8_t role)
 {
-    return role == ROLE_CLIENT ? "client" : role == ROLE_ENGINE ? "engine" : role == ROLE_HOST ? "host" : "nobody";
+    return role == ROLE_CLIENT   ? "client"
+           : role == ROLE_ENGINE ? "engine"
+           : role == ROLE_HOST   ? "host"
+                                 : "nobody";
 }
 
 /* Why not, or NULL. */
 static char *reason_against(const struct visit *v)
 {
     const struct hello *h = &v->h;
-    const char *identity = link_identity(v->k->link), *boot = v->c->files.content[FILES_CLIENT].boot_id;
+    const char *identity = link_identity(v->k->link),
+               *boot = v->c->files.content[FILES_CLIENT].boot_id;
     bool relayed = v->k->role == ROLE_HOST;
 
     if (h->role < ROLE_CLIENT || h->role > ROLE_HOST)
-        return str_printf("this controller knows clients, engines and hosts, but no peer of kind %u", h->role);
+        return str_printf(
+            "this controller knows clients, engines and hosts, but no peer of kind %u", h->role);
     if (relayed && h->role != ROLE_ENGINE)
         return str_printf("a host relays engines, not a %s", role_name(h->role));
     if (identity && !strcmp(identity, "engine") && h->role == ROLE_CLIENT)
-        return str_printf("the engines' connection file does not make a client: use ipcontroller-client.json");
+        return str_printf(
+            "the engines' connection file does not make a client: use ipcontroller-client.json");
     if (h->cluster_id && *h->cluster_id && strcmp(h->cluster_id, v->c->opt->cluster_id))
-        return str_printf("this is the controller of cluster '%s', not of '%s'", v->c->opt->cluster_id, h->cluster_id);
+        return str_printf("this is the controller of cluster '%s', not of '%s'",
+                          v->c->opt->cluster_id, h->cluster_id);
     if (h->boot_id && *h->boot_id && strcmp(h->boot_id, boot))
-        return str_printf("the connection file is of an earlier controller; it has been restarted since");
+        return str_printf(
+            "the connection file is of an earlier controller; it has been restarted since");
     return NULL;
 }
 
 static void refuse(struct visit *v)
 {
-    log_info(v->c->log, "a %s from %s is not let in: %s", role_name(v->h.role), v->k->from, v->w.refused);
+    log_info(v->c->log, "a %s from %s is not let in: %s", role_name(v->h.role), v->k->from,
+             v->w.refused);
     int r = send_welcome(v, NULL);
     if (v->k->role == ROLE_HOST) /* the relay's link stays */
         return;
-    conn_admitted(v->k, v->h.role >= ROLE_CLIENT && v->h.role <= ROLE_HOST ? v->h.role : ROLE_CLIENT);
+    conn_admitted(v->k,
+                  v->h.role >= ROLE_CLIENT && v->h.role <= ROLE_HOST ? v->h.role : ROLE_CLIENT);
     v->k->closing = true;
     link_close_after_flush(v->k->link, r == CV_OK ? NS_PER_S : 0);
 }
@@ -104,7 +117,9 @@ static void note_python(struct visit *v, const struct engine *e)
         struct engine *other = list_entry(l, struct engine, node);
         if (strcmp(other->python, e->python)) {
             if (!v->c->python_differs)
-                log_warn(v->c->log, "engines run Python %s and %s: functions by value go only to engines of their Python",
+                log_warn(v->c->log,
+                         "engines run Python %s and %s: functions by value go only to engines of "
+                         "their Python",
                          other->python, e->python);
             v->c->python_differs = true;
         }
@@ -113,7 +128,9 @@ static void note_python(struct visit *v, const struct engine *e)
     {
         struct client *x = list_entry(l, struct client, node);
         if (*x->python && strcmp(x->python, e->python)) {
-            event_notice(v->c, "engine %u runs Python %s, this client %s: it can't take functions by value from here",
+            event_notice(v->c,
+                         "engine %u runs Python %s, this client %s: it can't take functions by "
+                         "value from here",
                          e->number, e->python, x->python);
             break;
         }
@@ -132,12 +149,14 @@ static void welcome_engine(struct visit *v, struct engine *e)
 
 static void join(struct visit *v, struct engine *e, const char *event)
 {
-    struct sched_event ev = {.type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
+    struct sched_event ev = {
+        .type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
 
     welcome_engine(v, e);
     registry_engine_forget_held(e);
     log_info(v->c->log, "engine %u %s: pid %u on %s, Python %s", e->number,
-             strcmp(event, "engine_joined") ? "is back, restarted" : "registered", e->pid, e->host, e->python);
+             strcmp(event, "engine_joined") ? "is back, restarted" : "registered", e->pid, e->host,
+             e->python);
     note_python(v, e);
     event_engine(v->c, event, e);
     act_must(v->c, &ev);
@@ -150,7 +169,8 @@ static void come_back(struct visit *v, struct engine *e)
 
     death_cancel(e);
     if (e->state != ENGINE_AWAY) {
-        struct sched_event ev = {.type = SCHED_ENGINE_AWAY, .engine = e->number, .incarnation = e->incarnation};
+        struct sched_event ev = {
+            .type = SCHED_ENGINE_AWAY, .engine = e->number, .incarnation = e->incarnation};
         act_must(v->c, &ev);
     }
     peer_engine_detach(e);
@@ -182,7 +202,8 @@ static void hello_engine(struct visit *v)
         death_succeeded(v->c, e);
     if (e && e->state == ENGINE_DEAD && v->h.incarnation) {
         bool restarted = v->h.incarnation > e->incarnation;
-        if (registry_engine_renew(r, e, &v->h, restarted ? v->h.incarnation : e->incarnation + 1) == CV_OK)
+        if (registry_engine_renew(r, e, &v->h, restarted ? v->h.incarnation : e->incarnation + 1) ==
+            CV_OK)
             join(v, e, restarted ? "engine_restarted" : "engine_joined");
         else
             out_of_memory(v);
@@ -211,8 +232,8 @@ static void hello_host(struct visit *v)
         return;
     }
     v->k->host->conn = v->k;
-    log_debug(v->c->log, "host %s (pid %u) with %u engines connected from %s", v->k->host->name, v->h.pid, v->h.slot,
-              v->k->from);
+    log_debug(v->c->log, "host %s (pid %u) with %u engines connected from %s", v->k->host->name,
+              v->h.pid, v->h.slot, v->k->from);
     if (send_welcome(v, NULL) != CV_OK)
         conn_bye(v->k, "the controller is out of memory");
 }
@@ -260,8 +281,9 @@ static void hand_over(struct visit *v, const struct sched_range *again, size_t n
                 act_hand_over(v->c, v->k->client, rec);
                 sent_hi = rec->result.seq + rec->result.count;
             } else if (f == STORE_EXPIRED) {
-                act_end(v->c, (struct sched_id){again[i].session, seq}, (uint32_t)(end - seq), RESULT_LOST,
-                        WIRE_ENGINE_NONE, "ResultExpired", NULL, "the result was kept for a while and is gone by now");
+                act_end(v->c, (struct sched_id){again[i].session, seq}, (uint32_t)(end - seq),
+                        RESULT_LOST, WIRE_ENGINE_NONE, "ResultExpired", NULL,
+                        "the result was kept for a while and is gone by now");
             }
         }
     }
@@ -279,7 +301,8 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
         return CV_ENOMEM;
     for (uint32_t i = 0; i < v->h.nwaiting; i++)
         if (v->h.waiting[i].session == v->h.session && v->h.waiting[i].lo < v->h.waiting[i].hi)
-            waiting[n++] = (struct sched_range){v->h.session, v->h.waiting[i].lo, v->h.waiting[i].hi};
+            waiting[n++] =
+                (struct sched_range){v->h.session, v->h.waiting[i].lo, v->h.waiting[i].hi};
     ev.client.waiting = waiting;
     ev.client.nwaiting = (uint32_t)n;
     int r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
@@ -300,8 +323,10 @@ static int python_note(struct visit *v)
     {
         struct engine *e = list_entry(l, struct engine, node);
         if (v->h.python && *e->python && strcmp(e->python, v->h.python)) {
-            v->w.python = str_printf("engine %u runs Python %s, this client %s: functions that are defined here can't "
-                                     "be sent there, all else can", e->number, e->python, v->h.python);
+            v->w.python = str_printf(
+                "engine %u runs Python %s, this client %s: functions that are defined here can't "
+                "be sent there, all else can",
+                e->number, e->python, v->h.python);
             return v->w.python ? CV_OK : CV_ENOMEM;
         }
     }
@@ -322,10 +347,11 @@ static void hello_client(struct visit *v)
     if (registry_client_add(&v->c->registry, &v->h, &v->k->client) != CV_OK)
         goto fail;
     v->k->client->conn = v->k;
-    if (ask_sched(v, &again, &n) != CV_OK || sort_again(v, again, n) != CV_OK || python_note(v) != CV_OK)
+    if (ask_sched(v, &again, &n) != CV_OK || sort_again(v, again, n) != CV_OK ||
+        python_note(v) != CV_OK)
         goto fail;
-    log_info(v->c->log, "client %016" PRIx64 " connected: pid %u on %s, from %s", v->h.session, v->h.pid,
-             v->h.host ? v->h.host : "?", v->k->from);
+    log_info(v->c->log, "client %016" PRIx64 " connected: pid %u on %s, from %s", v->h.session,
+             v->h.pid, v->h.host ? v->h.host : "?", v->k->from);
     struct payload *p = say_json(query_welcome(v->c));
     int r = p ? send_welcome(v, p) : CV_ENOMEM;
     payload_unref(p);

@@ -17,7 +17,9 @@
 
 static void on_signal(void *arg, int signum)
 {
-    controller_stop(arg, signum == SIGINT ? "interrupted" : signum == SIGTERM ? "terminated" : "aborted by a signal");
+    controller_stop(arg, signum == SIGINT    ? "interrupted"
+                         : signum == SIGTERM ? "terminated"
+                                             : "aborted by a signal");
 }
 
 static void on_hangup(void *arg, int signum)
@@ -67,7 +69,8 @@ static int change_folder(const struct options *o, struct err *e)
 
     if (!*o->work_dir)
         return CV_OK;
-    path = o->work_dir[0] == '~' && home ? str_printf("%s%s", home, o->work_dir + 1) : strdup(o->work_dir);
+    path = o->work_dir[0] == '~' && home ? str_printf("%s%s", home, o->work_dir + 1)
+                                         : strdup(o->work_dir);
     if (!path || chdir(path) < 0)
         r = err_sys(e, "can't change to the folder %s", o->work_dir);
     free(path);

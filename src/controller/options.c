@@ -13,12 +13,14 @@
 #include "controller/confload.h"
 
 #define NOT_NEEDED_HEARTBEAT "covey has no heartbeat to tune: a lost link is noticed at once"
-#define NOT_NEEDED_SESSION "covey's connections are always authenticated and, between machines, encrypted"
+#define NOT_NEEDED_SESSION                                                                         \
+    "covey's connections are always authenticated and, between machines, encrypted"
 
 static const struct arg rows[] = {
     {"ip", 0, ARG_VALUE, "IPController", "ip", NULL, "ADDRESS",
      "address to listen on; '*' is every address (default: 127.0.0.1)"},
-    {"port", 0, ARG_VALUE, "IPController", "port", NULL, "N", "the one TCP port (default: a free one)"},
+    {"port", 0, ARG_VALUE, "IPController", "port", NULL, "N",
+     "the one TCP port (default: a free one)"},
     {"ports", 0, ARG_VALUE, "IPController", "ports", NULL, "RANGE",
      "a range such as 10101-10120, of which the first is used as the port"},
     {"location", 0, ARG_VALUE, "IPController", "location", NULL, "HOST",
@@ -34,23 +36,29 @@ static const struct arg rows[] = {
      "keep keys, port and name of the existing connection files, and leave the files at exit"},
     {"restore", 0, ARG_FLAG, "IPController", "restore_engines", "true", NULL,
      "the same as --reuse: engines come back under their numbers by themselves"},
-    {"profile", 0, ARG_VALUE, "IPController", "profile", NULL, "NAME", "the profile (default: default)"},
+    {"profile", 0, ARG_VALUE, "IPController", "profile", NULL, "NAME",
+     "the profile (default: default)"},
     {"profile-dir", 0, ARG_VALUE, "ProfileDir", "location", NULL, "PATH", "the profile's folder"},
     {"ipython-dir", 0, ARG_VALUE, "IPController", "ipython_dir", NULL, "PATH",
      "folder of the profiles (default: $IPYTHONDIR or ~/.ipython)"},
     {"cluster-id", 0, ARG_VALUE, "IPController", "cluster_id", NULL, "ID",
      "part of the connection files' names, for several clusters in a profile (default: none)"},
-    {"config", 0, ARG_VALUE, "IPController", "extra_config_file", NULL, "FILE", "one more config file"},
-    {"work-dir", 0, ARG_VALUE, "IPController", "work_dir", NULL, "PATH", "change to this folder first"},
+    {"config", 0, ARG_VALUE, "IPController", "extra_config_file", NULL, "FILE",
+     "one more config file"},
+    {"work-dir", 0, ARG_VALUE, "IPController", "work_dir", NULL, "PATH",
+     "change to this folder first"},
     {"scheme", 0, ARG_VALUE, "TaskScheduler", "scheme_name", NULL, "NAME",
      "how engines are chosen for tasks (default: leastload)"},
     {"hwm", 0, ARG_VALUE, "TaskScheduler", "hwm", NULL, "N",
      "tasks that an engine holds at most; 0: no limit (default: by how long tasks take)"},
-    {"dictdb", 0, ARG_FLAG, "IPController", "db_class", "DictDB", NULL, "keep task records in memory (default)"},
-    {"nodb", 0, ARG_FLAG, "IPController", "db_class", "NoDB", NULL, "keep no record once a result is delivered"},
+    {"dictdb", 0, ARG_FLAG, "IPController", "db_class", "DictDB", NULL,
+     "keep task records in memory (default)"},
+    {"nodb", 0, ARG_FLAG, "IPController", "db_class", "NoDB", NULL,
+     "keep no record once a result is delivered"},
     {"sqlitedb", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "task records are kept in memory"},
     {"mongodb", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "task records are kept in memory"},
-    {"log-level", 0, ARG_VALUE, "IPController", "log_level", NULL, "LEVEL", "DEBUG, INFO, WARN ... (default: INFO)"},
+    {"log-level", 0, ARG_VALUE, "IPController", "log_level", NULL, "LEVEL",
+     "DEBUG, INFO, WARN ... (default: INFO)"},
     {"debug", 0, ARG_FLAG, "IPController", "log_level", "10", NULL, "log much (--log-level=DEBUG)"},
     {"quiet", 0, ARG_FLAG, "IPController", "log_level", "50", NULL, "log only what is critical"},
     {"log-to-file", 0, ARG_FLAG, "IPController", "log_to_file", "true", NULL,
@@ -59,10 +67,12 @@ static const struct arg rows[] = {
      "interpreter that evaluates config files (default: python3)"},
     {"init", 0, ARG_FLAG, "IPController", "init", "true", NULL,
      "write an ipcontroller_config.py of comments into the profile and exit"},
-    {"show-config", 0, ARG_FLAG, "IPController", "show_config", "true", NULL, "print the config as JSON and exit"},
+    {"show-config", 0, ARG_FLAG, "IPController", "show_config", "true", NULL,
+     "print the config as JSON and exit"},
     {"show-config-json", 0, ARG_FLAG, "IPController", "show_config", "true", NULL, "the same"},
     {"ping", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "MS", NOT_NEEDED_HEARTBEAT},
-    {"usethreads", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "the controller is one process with one loop"},
+    {"usethreads", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL,
+     "the controller is one process with one loop"},
     {"transport", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "NAME",
      "covey uses a Unix socket where it can and TLS elsewhere"},
     {"secure", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, NOT_NEEDED_SESSION},
@@ -70,14 +80,16 @@ static const struct arg rows[] = {
     {"ident", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "TEXT", NOT_NEEDED_SESSION},
     {"user", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "TEXT", NOT_NEEDED_SESSION},
     {"keyfile", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "PATH", NOT_NEEDED_SESSION},
-    {"log-url", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "URL", "logs go to standard error or to a file"},
+    {"log-url", 0, ARG_IGNORED_VALUE, NULL, NULL, NULL, "URL",
+     "logs go to standard error or to a file"},
     {"clean-logs", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "logs are left where they are"},
     {NULL},
 };
 
 static const struct args_spec spec = {
     .program = "ipcontroller",
-    .description = "The controller of a cluster: engines and clients connect to it by the files that it writes into\n"
+    .description = "The controller of a cluster: engines and clients connect to it by the files "
+                   "that it writes into\n"
                    "PROFILE/security. It runs in the foreground until it is told to stop.",
     .examples = "  ipcontroller                         for this machine alone\n"
                 "  ipcontroller --ip='*'                for engines on other machines, too\n"
@@ -89,8 +101,9 @@ static const struct args_spec spec = {
 static const struct {
     const char *cls;
     bool renamed;
-} classes[] = {{"IPController", false},          {"BaseParallelApplication", false}, {"BaseIPythonApplication", false},
-               {"Application", false},           {"IPControllerApp", true},          {"HubFactory", true}};
+} classes[] = {{"IPController", false},           {"BaseParallelApplication", false},
+               {"BaseIPythonApplication", false}, {"Application", false},
+               {"IPControllerApp", true},         {"HubFactory", true}};
 
 struct reader {
     struct options *o;
@@ -106,7 +119,8 @@ static const char *class_of(struct reader *r, const char *trait)
         if (!config_get(r->o->config, classes[i].cls, trait))
             continue;
         if (classes[i].renamed)
-            fprintf(r->notices, "%s.%s is now called IPController.%s\n", classes[i].cls, trait, trait);
+            fprintf(r->notices, "%s.%s is now called IPController.%s\n", classes[i].cls, trait,
+                    trait);
         return classes[i].cls;
     }
     return NULL;
@@ -131,7 +145,8 @@ static bool get_bool(struct reader *r, const char *trait)
     return ret;
 }
 
-static long get_int(struct reader *r, const char *cls, const char *trait, long fallback, long min, long max)
+static long get_int(struct reader *r, const char *cls, const char *trait, long fallback, long min,
+                    long max)
 {
     long ret = fallback;
 
@@ -139,7 +154,8 @@ static long get_int(struct reader *r, const char *cls, const char *trait, long f
         return ret;
     r->code = config_int(r->o->config, cls, trait, &ret, r->e);
     if (r->code == CV_OK && (ret < min || ret > max))
-        r->code = err_set(r->e, CV_EINVAL, "%s.%s is %ld, but must be between %ld and %ld", cls, trait, ret, min, max);
+        r->code = err_set(r->e, CV_EINVAL, "%s.%s is %ld, but must be between %ld and %ld", cls,
+                          trait, ret, min, max);
     return ret;
 }
 
@@ -162,10 +178,13 @@ static void get_log_level(struct reader *r)
     r->o->log_level = LOG_INFO_;
     if (json_is_integer(v))
         r->o->log_level = (int)json_integer_value(v);
-    else if (v && (!json_is_string(v) || log_level_parse(json_string_value(v), &r->o->log_level) != CV_OK) &&
+    else if (v &&
+             (!json_is_string(v) ||
+              log_level_parse(json_string_value(v), &r->o->log_level) != CV_OK) &&
              r->code == CV_OK)
-        r->code = err_set(r->e, CV_EINVAL, "%s.log_level is neither a number nor DEBUG, INFO, WARN, ERROR, CRITICAL",
-                          cls);
+        r->code =
+            err_set(r->e, CV_EINVAL,
+                    "%s.log_level is neither a number nor DEBUG, INFO, WARN, ERROR, CRITICAL", cls);
 }
 
 /* The first number of ports: 10101, "10101-10120,10200", [10101, ...]. */
@@ -192,7 +211,8 @@ static void get_port(struct reader *r)
         }
     }
     if (r->code == CV_OK && (port < 0 || port > 65535))
-        r->code = err_set(r->e, CV_EINVAL, "%s is %ld, but a port is between 1 and 65535", name, port);
+        r->code =
+            err_set(r->e, CV_EINVAL, "%s is %ld, but a port is between 1 and 65535", name, port);
     else
         r->o->port = (uint16_t)port;
     if (name && !strcmp(name, "ports"))
@@ -215,7 +235,8 @@ static void get_store(struct reader *r)
 
 static void get_scheduler(struct reader *r)
 {
-    static const char *const known[] = {"leastload", "lru", "weighted", "twobin", "plainrandom", "pure"};
+    static const char *const known[] = {"leastload", "lru",         "weighted",
+                                        "twobin",    "plainrandom", "pure"};
     bool found = false;
 
     r->o->scheme = "leastload";
@@ -224,8 +245,10 @@ static void get_scheduler(struct reader *r)
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         found |= !strcmp(known[i], r->o->scheme);
     if (!found && r->code == CV_OK)
-        r->code = err_set(r->e, CV_EINVAL,
-                          "there is no scheme '%s' (leastload, lru, weighted, twobin, plainrandom, pure)", r->o->scheme);
+        r->code =
+            err_set(r->e, CV_EINVAL,
+                    "there is no scheme '%s' (leastload, lru, weighted, twobin, plainrandom, pure)",
+                    r->o->scheme);
     r->o->hwm = (uint32_t)get_int(r, "TaskScheduler", "hwm", 0, 0, 1 << 30);
     if (config_get(r->o->config, "TaskScheduler", "hwm") && !r->o->hwm)
         r->o->hwm = 1u << 30;
@@ -285,7 +308,8 @@ static int load(struct options *o, const struct config *cli, struct err *e)
     return r;
 }
 
-enum options_next options_parse(struct options *ret, int argc, char **argv, FILE *notices, struct err *e)
+enum options_next options_parse(struct options *ret, int argc, char **argv, FILE *notices,
+                                struct err *e)
 {
     struct config *cli = NULL;
     char **rest = NULL;
@@ -332,8 +356,9 @@ int options_write_template(const struct options *o, char **ret_path, struct err 
 
     if (!path)
         goto out;
-    r = buf_addstr(&b, "# Configuration of ipcontroller: remove the '#' before what you want to change.\n"
-                       "# c = get_config()  # noqa\n");
+    r = buf_addstr(
+        &b, "# Configuration of ipcontroller: remove the '#' before what you want to change.\n"
+            "# c = get_config()  # noqa\n");
     for (const struct arg *a = rows; a->name && r == CV_OK; a++)
         if (a->cls && strcmp(a->trait, "init") && strcmp(a->trait, "show_config"))
             r = buf_addf(&b, "\n# %s\n# c.%s.%s = %s\n", a->help, a->cls, a->trait,

@@ -40,7 +40,8 @@ void peer_client_detach(struct controller *c, struct client *x)
 
 static void engine_away(struct controller *c, struct engine *e, const char *why)
 {
-    struct sched_event ev = {.type = SCHED_ENGINE_AWAY, .engine = e->number, .incarnation = e->incarnation};
+    struct sched_event ev = {
+        .type = SCHED_ENGINE_AWAY, .engine = e->number, .incarnation = e->incarnation};
 
     peer_engine_detach(e);
     e->state = ENGINE_AWAY;

@@ -60,12 +60,13 @@ static json_t *status_json(struct controller *c)
     struct store_stats s;
 
     c->store->ops->stats(c->store, &s);
-    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
-                     (json_int_t)r->nengines, "clients", (json_int_t)r->nclients, "hosts", (json_int_t)r->nhosts,
-                     "tasks", (json_int_t)sched_task_count(c->sched), "queued",
-                     (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(), "record_bytes",
-                     (json_int_t)s.bytes, "started", say_time(c->started), "cluster_id", c->opt->cluster_id, "version",
-                     COVEY_VERSION);
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:s}", "pid", (int)getpid(),
+                     "engines", (json_int_t)r->nengines, "clients", (json_int_t)r->nclients,
+                     "hosts", (json_int_t)r->nhosts, "tasks",
+                     (json_int_t)sched_task_count(c->sched), "queued",
+                     (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
+                     "record_bytes", (json_int_t)s.bytes, "started", say_time(c->started),
+                     "cluster_id", c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
 json_t *query_welcome(struct controller *c)
@@ -97,7 +98,9 @@ static struct engine **targets_of(const struct question *q, uint32_t *ret_n, jso
     struct engine **v = malloc((want + 1) * sizeof(*v));
     for (size_t i = 0; i < want && v; i++) {
         json_int_t id = json_integer_value(json_is_array(t) ? json_array_get(t, i) : t);
-        struct engine *e = id >= 0 && id < WIRE_ENGINE_NONE ? registry_engine(&q->c->registry, (uint32_t)id) : NULL;
+        struct engine *e = id >= 0 && id < WIRE_ENGINE_NONE
+                               ? registry_engine(&q->c->registry, (uint32_t)id)
+                               : NULL;
         if (!e || e->state == ENGINE_DEAD) {
             *ret_bad = id;
             free(v);
@@ -128,7 +131,8 @@ struct queue_lists {
     json_int_t nqueue, ntasks;
 };
 
-static void add_queued(void *arg, struct sched_id id, uint32_t count, enum sched_task_state st, enum sched_mode mode)
+static void add_queued(void *arg, struct sched_id id, uint32_t count, enum sched_task_state st,
+                       enum sched_mode mode)
 {
     struct queue_lists *q = arg;
     char text[MSG_ID_SIZE];
@@ -151,7 +155,8 @@ static bool add_completed(void *arg, const struct store_record *r)
     } *x = arg;
     char text[MSG_ID_SIZE];
 
-    for (uint64_t s = r->lo; r->state != STORE_PENDING && r->result.engine == x->engine && s < r->hi; s++) {
+    for (uint64_t s = r->lo;
+         r->state != STORE_PENDING && r->result.engine == x->engine && s < r->hi; s++) {
         msg_id_format(text, r->session, s);
         json_array_append_new(x->list, json_string(text));
     }
@@ -160,7 +165,8 @@ static bool add_completed(void *arg, const struct store_record *r)
 
 static json_t *queue_of(struct controller *c, const struct engine *e, bool verbose)
 {
-    struct queue_lists q = {.queue = verbose ? json_array() : NULL, .tasks = verbose ? json_array() : NULL};
+    struct queue_lists q = {.queue = verbose ? json_array() : NULL,
+                            .tasks = verbose ? json_array() : NULL};
     struct sched_engine_info info = {0};
 
     if (!sched_engine_info(c->sched, e->number, &info))
@@ -194,7 +200,8 @@ static void ask_queue_status(const struct question *q)
     if (verbose)
         sched_each_task(q->c->sched, SCHED_ENGINE_NONE, add_queued, &un);
     json_object_set_new(ret, "unassigned",
-                        verbose ? un.queue : json_integer((json_int_t)sched_unassigned(q->c->sched)));
+                        verbose ? un.queue
+                                : json_integer((json_int_t)sched_unassigned(q->c->sched)));
     if (v)
         answer(q, ret);
     else
@@ -235,7 +242,8 @@ static void ask_result_status(const struct question *q)
         }
         json_array_append(list, id);
     }
-    answer(q, json_pack("{s:o,s:o,s:o}", "pending", pending, "completed", completed, "unknown", unknown));
+    answer(q, json_pack("{s:o,s:o,s:o}", "pending", pending, "completed", completed, "unknown",
+                        unknown));
 }
 
 static void ask_result(const struct question *q)
@@ -251,13 +259,17 @@ static void ask_result(const struct question *q)
         say_error(q->link, q->h, "KeyError", "no task %s is known here", text);
         break;
     case STORE_EXPIRED:
-        say_error(q->link, q->h, "ResultExpired", "the result of %s was kept for a while and is gone by now", text);
+        say_error(q->link, q->h, "ResultExpired",
+                  "the result of %s was kept for a while and is gone by now", text);
         break;
     case STORE_FOUND:
-        if (r->state == STORE_PENDING)
+        if (r->state == STORE_PENDING) {
             answer(q, json_null());
-        else
-            say_reply(q->link, q->h, dbquery_record(q->c, r, id.seq), r->result.payload);
+        } else {
+            json_t *j = dbquery_record(q->c, r, id.seq);
+            json_object_set_new(j, "status", json_integer(r->result.status));
+            say_reply(q->link, q->h, j, r->result.payload);
+        }
         break;
     }
 }
@@ -274,13 +286,15 @@ static void ask_task(const struct question *q)
     enum sched_task_state st = sched_task_state(q->c->sched, id, &engine);
     enum store_find f = q->c->store->ops->find(q->c->store, id.session, id.seq, &r, NULL);
     if (f != STORE_FOUND && st == SCHED_T_UNKNOWN) {
-        say_error(q->link, q->h, f == STORE_EXPIRED ? "ResultExpired" : "KeyError", "nothing is known of task %s", text);
+        say_error(q->link, q->h, f == STORE_EXPIRED ? "ResultExpired" : "KeyError",
+                  "nothing is known of task %s", text);
         return;
     }
     json_t *j = f == STORE_FOUND ? dbquery_record(q->c, r, id.seq) : json_object();
     if (st != SCHED_T_UNKNOWN || f != STORE_FOUND || r->state == STORE_PENDING) {
         json_object_set_new(j, "state", json_string(sched_state_name(st)));
-        json_object_set_new(j, "engine", engine == SCHED_ENGINE_NONE ? json_null() : json_integer(engine));
+        json_object_set_new(j, "engine",
+                            engine == SCHED_ENGINE_NONE ? json_null() : json_integer(engine));
     }
     answer(q, j);
 }
@@ -289,7 +303,8 @@ static void ask_task(const struct question *q)
 static bool have_records(const struct question *q)
 {
     if (!q->c->store->ops->queryable)
-        say_error(q->link, q->h, "NoData", "this controller keeps no task records (it was started with --nodb)");
+        say_error(q->link, q->h, "NoData",
+                  "this controller keeps no task records (it was started with --nodb)");
     return q->c->store->ops->queryable;
 }
 
@@ -319,9 +334,8 @@ static bool purge_match(void *arg, const struct store_record *r)
 
     if (json_is_string(p->ids)) /* "all" */
         return true;
-    json_array_foreach((json_t *)p->engines, i, x)
-        if (json_integer_value(x) == (json_int_t)r->result.engine)
-            return true;
+    json_array_foreach((json_t *)p->engines, i,
+                       x) if (json_integer_value(x) == (json_int_t)r->result.engine) return true;
     json_array_foreach((json_t *)p->ids, i, x)
     {
         uint64_t session, seq;
@@ -348,7 +362,8 @@ static void ask_purge(const struct question *q)
                                 : STORE_UNKNOWN;
         if (f == STORE_UNKNOWN || (f == STORE_FOUND && r->state == STORE_PENDING)) {
             say_error(q->link, q->h, f == STORE_FOUND ? "IndexError" : "KeyError",
-                      f == STORE_FOUND ? "task %s has not ended" : "no task %s is known here", text);
+                      f == STORE_FOUND ? "task %s has not ended" : "no task %s is known here",
+                      text);
             return;
         }
     }
@@ -365,7 +380,8 @@ static void ask_signal(const struct question *q)
     uint32_t n;
     int r = CV_OK;
 
-    if (!json_is_integer(number) || json_integer_value(number) < 1 || json_integer_value(number) > 64) {
+    if (!json_is_integer(number) || json_integer_value(number) < 1 ||
+        json_integer_value(number) > 64) {
         say_error(q->link, q->h, "ValueError", "a signal is a number from 1 to 64");
         return;
     }
@@ -384,7 +400,10 @@ static void ask_signal(const struct question *q)
 static void shut_down_engine(struct controller *c, struct engine *e, bool restart)
 {
     struct host *x = registry_host(&c->registry, e->host_session);
-    struct header h = {.type = MSG_SPAWN, .flags = MSG_F_RESTART, .engine = e->number, .incarnation = e->incarnation};
+    struct header h = {.type = MSG_SPAWN,
+                       .flags = MSG_F_RESTART,
+                       .engine = e->number,
+                       .incarnation = e->incarnation};
 
     e->leaving = true;
     if (restart && x && x->conn && !x->conn->closing)
@@ -395,7 +414,8 @@ static void shut_down_engine(struct controller *c, struct engine *e, bool restar
 
 static void ask_shutdown(const struct question *q)
 {
-    bool hub = json_is_true(json_object_get(q->args, "hub")), restart = json_is_true(json_object_get(q->args, "restart"));
+    bool hub = json_is_true(json_object_get(q->args, "hub")),
+         restart = json_is_true(json_object_get(q->args, "restart"));
     uint32_t n;
     struct engine **v = targets_or_error(q, &n);
 
@@ -406,8 +426,9 @@ static void ask_shutdown(const struct question *q)
     free(v);
     answer(q, json_null());
     if (hub) {
-        event_clients(q->c, WIRE_ENGINE_NONE,
-                      json_pack("{s:s,s:s}", "event", "shutdown", "reason", "a client asked for it"));
+        event_clients(
+            q->c, WIRE_ENGINE_NONE,
+            json_pack("{s:s,s:s}", "event", "shutdown", "reason", "a client asked for it"));
         controller_stop(q->c, "a client asked for the shutdown");
     }
 }
@@ -416,10 +437,17 @@ static const struct {
     const char *name;
     void (*ask)(const struct question *q);
 } names[] = {
-    {"engines", ask_engines}, {"queue_status", ask_queue_status}, {"result_status", ask_result_status},
-    {"result", ask_result},   {"history", ask_history}, {"db_query", ask_db_query},
-    {"purge", ask_purge},     {"signal", ask_signal},             {"shutdown", ask_shutdown},
-    {"task", ask_task},       {"status", ask_status},
+    {"engines", ask_engines},
+    {"queue_status", ask_queue_status},
+    {"result_status", ask_result_status},
+    {"result", ask_result},
+    {"history", ask_history},
+    {"db_query", ask_db_query},
+    {"purge", ask_purge},
+    {"signal", ask_signal},
+    {"shutdown", ask_shutdown},
+    {"task", ask_task},
+    {"status", ask_status},
 };
 
 void query_handle(struct controller *c, const struct origin *o, struct msg *m)

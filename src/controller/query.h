@@ -14,7 +14,8 @@ json_t *query_welcome(struct controller *c);
 
 /* dbquery.c: records and what is asked about them */
 json_t *dbquery_record(struct controller *c, const struct store_record *r, uint64_t seq);
-void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h, const json_t *args);
+void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h,
+                    const json_t *args);
 void dbquery_history(struct controller *c, const struct origin *o, const struct header *h);
 
 #endif

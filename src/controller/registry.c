@@ -149,7 +149,8 @@ int registry_engine_add(struct registry *r, const struct hello *h, struct engine
     e->state = ENGINE_UP;
     list_init(&e->via);
     list_init(&e->ack_node);
-    if (registry_engine_update(e, h) != CV_OK || hash_put(&r->by_number, 0, e->number, e, NULL) != CV_OK)
+    if (registry_engine_update(e, h) != CV_OK ||
+        hash_put(&r->by_number, 0, e->number, e, NULL) != CV_OK)
         goto fail;
     numbered = true;
     if (hash_put(&r->by_session, 0, e->session, e, NULL) != CV_OK || uuid_remember(r, e) != CV_OK)
@@ -169,7 +170,8 @@ fail:
     return CV_ENOMEM;
 }
 
-int registry_engine_renew(struct registry *r, struct engine *e, const struct hello *h, uint32_t incarnation)
+int registry_engine_renew(struct registry *r, struct engine *e, const struct hello *h,
+                          uint32_t incarnation)
 {
     uint32_t old = e->incarnation;
 
@@ -237,8 +239,7 @@ struct engine **registry_engines_sorted(const struct registry *r, uint32_t *ret_
     uint32_t n = 0;
 
     if (v) {
-        list_each(l, &r->engines)
-            v[n++] = list_entry(l, struct engine, node);
+        list_each(l, &r->engines) v[n++] = list_entry(l, struct engine, node);
         qsort(v, n, sizeof(*v), by_number);
     }
     *ret_n = n;
@@ -251,8 +252,10 @@ int registry_host_add(struct registry *r, const struct hello *h, struct host **r
 
     if (!x)
         return CV_ENOMEM;
-    *x = (struct host){.session = h->session, .machine = h->machine, .pid = h->pid, .slots = h->slot};
-    if (set_text(&x->name, h->host) != CV_OK || hash_put(&r->host_by_session, 0, x->session, x, NULL) != CV_OK) {
+    *x = (struct host){
+        .session = h->session, .machine = h->machine, .pid = h->pid, .slots = h->slot};
+    if (set_text(&x->name, h->host) != CV_OK ||
+        hash_put(&r->host_by_session, 0, x->session, x, NULL) != CV_OK) {
         free(x->name);
         free(x);
         return CV_ENOMEM;

@@ -27,22 +27,22 @@ struct engine {
     enum engine_state state;
     uint64_t session, host_session, machine;
     char *uuid, *host, *python;
-    uint32_t pid;            /* as it says */
-    uint64_t pid_start;      /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
-    uint64_t away_since;     /* ns since 1970 */
-    char *cause;             /* dead: CAUSE as JSON text */
-    struct list node;        /* registry.engines or registry.dead */
+    uint32_t pid;        /* as it says */
+    uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
+    uint64_t away_since; /* ns since 1970 */
+    char *cause;         /* dead: CAUSE as JSON text */
+    struct list node;    /* registry.engines or registry.dead */
 
-    struct conn *conn;       /* its own link, or that of the host that relays it; NULL when away */
-    struct list via;         /* in the relaying conn's list */
-    bool relayed;            /* conn is its host's */
-    bool leaving;            /* it said BYE */
-    uint64_t results;        /* RESULTs received on this connection: what ACK tells it */
-    struct list ack_node;    /* in controller.ack_due when it must be told */
-    uint64_t resend_left;    /* RESULTs that it sends again before what it holds is compared */
+    struct conn *conn;    /* its own link, or that of the host that relays it; NULL when away */
+    struct list via;      /* in the relaying conn's list */
+    bool relayed;         /* conn is its host's */
+    bool leaving;         /* it said BYE */
+    uint64_t results;     /* RESULTs received on this connection: what ACK tells it */
+    struct list ack_node; /* in controller.ack_due when it must be told */
+    uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */
     struct held_task running, *unstarted;
     uint32_t nunstarted;
-    struct death *death;     /* while it is unclear whether it has died */
+    struct death *death; /* while it is unclear whether it has died */
 };
 
 struct host {
@@ -64,11 +64,12 @@ struct client {
     char *host, *python;
     struct conn *conn;
     struct list node;
-    struct sent *sent;       /* RESULTs not acknowledged on this connection: a ring */
+    struct sent *sent; /* RESULTs not acknowledged on this connection: a ring */
     uint32_t sent_head, sent_n, sent_cap;
-    uint64_t acked;          /* how many of them the client has acknowledged in all */
-    struct ranges bulky;     /* tasks with a large OUTPUT on the way, which their RESULT must not overtake */
-    bool muted;              /* reads too slowly: gets no OUTPUT */
+    uint64_t acked; /* how many of them the client has acknowledged in all */
+    struct ranges
+        bulky;  /* tasks with a large OUTPUT on the way, which their RESULT must not overtake */
+    bool muted; /* reads too slowly: gets no OUTPUT */
 };
 
 struct registry {
@@ -85,14 +86,17 @@ void registry_release(struct registry *r);
 
 /* A new engine with the number it asks for if that is free, else the next one. CV_ENOMEM. */
 int registry_engine_add(struct registry *r, const struct hello *h, struct engine **ret) CV_CHECK;
-/* The successor of a dead engine takes over its number: the struct is the same, with a new incarnation. */
-int registry_engine_renew(struct registry *r, struct engine *e, const struct hello *h, uint32_t incarnation) CV_CHECK;
+/* The successor of a dead engine takes over its number: the struct is the same, with a new
+ * incarnation. */
+int registry_engine_renew(struct registry *r, struct engine *e, const struct hello *h,
+                          uint32_t incarnation) CV_CHECK;
 /* What a HELLO on a new link says about an engine that is known: pid, host, what it holds. */
 int registry_engine_update(struct engine *e, const struct hello *h) CV_CHECK;
 void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take);
-struct engine *registry_engine(const struct registry *r, uint32_t number);         /* also dead ones */
+struct engine *registry_engine(const struct registry *r, uint32_t number); /* also dead ones */
 struct engine *registry_engine_by_session(const struct registry *r, uint64_t session);
-const char *registry_uuid(const struct registry *r, uint32_t number, uint32_t incarnation); /* NULL: never seen */
+const char *registry_uuid(const struct registry *r, uint32_t number,
+                          uint32_t incarnation); /* NULL: never seen */
 /* Live engines in the order of their numbers: malloc'ed array. NULL when out of memory or none. */
 struct engine **registry_engines_sorted(const struct registry *r, uint32_t *ret_n);
 /* The engine sends and holds nothing more of its former connection. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * See route.h. A peer that sends what it may not is told and closed; an engine behind a relay is told
- * alone, since its link is shared. */
+ * See route.h. A peer that sends what it may not is told and closed; an engine behind a relay is
+ * told alone, since its link is shared. */
 #include "controller/route.h"
 
 #include <stdio.h>
@@ -55,9 +55,11 @@ static const struct row *row_of(uint8_t type)
 }
 
 /* False: from an engine that this link does not carry (any more), or of an earlier incarnation. */
-static bool find_origin(struct conn *k, const struct header *h, const struct row *row, struct origin *o)
+static bool find_origin(struct conn *k, const struct header *h, const struct row *row,
+                        struct origin *o)
 {
-    *o = (struct origin){.conn = k, .role = k->role, .client = k->client, .engine = k->engine, .host = k->host};
+    *o = (struct origin){
+        .conn = k, .role = k->role, .client = k->client, .engine = k->engine, .host = k->host};
     if (k->role == ROLE_ENGINE)
         return k->engine != NULL;
     if (k->role != ROLE_HOST || h->engine == WIRE_ENGINE_NONE || !row || !(row->from & FROM_ENGINE))

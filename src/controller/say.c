@@ -28,7 +28,8 @@ json_t *say_parse(const struct msg *m)
 
     if (!m->payload || !m->payload->nbufs)
         return NULL;
-    j = json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len, JSON_REJECT_DUPLICATES, NULL);
+    j = json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len,
+                   JSON_REJECT_DUPLICATES, NULL);
     if (j && !json_is_object(j)) {
         json_decref(j);
         j = NULL;
@@ -101,8 +102,12 @@ fail:
 
 void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra)
 {
-    struct header out = {.type = MSG_REPLY, .engine = WIRE_ENGINE_NONE, .session = h->session, .seq = h->seq,
-                         .count = 1, .time = clock_wall()};
+    struct header out = {.type = MSG_REPLY,
+                         .engine = WIRE_ENGINE_NONE,
+                         .session = h->session,
+                         .seq = h->seq,
+                         .count = 1,
+                         .time = clock_wall()};
     struct payload *p = say_json(json_pack("{s:o}", "ok", ok_take));
 
     if (p && extra && extra->nbufs)
@@ -114,8 +119,12 @@ void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct p
 
 void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...)
 {
-    struct header out = {.type = MSG_REPLY, .engine = WIRE_ENGINE_NONE, .session = h->session, .seq = h->seq,
-                         .count = 1, .time = clock_wall()};
+    struct header out = {.type = MSG_REPLY,
+                         .engine = WIRE_ENGINE_NONE,
+                         .session = h->session,
+                         .seq = h->seq,
+                         .count = 1,
+                         .time = clock_wall()};
     char text[1024];
     va_list ap;
 

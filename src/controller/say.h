@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Messages that the controller writes itself: JSON in one buffer. A message that can't be built or
- * queued for lack of memory is dropped: its receiver's link is then dying or will be asked again. */
+ * queued for lack of memory is dropped: its receiver's link is then dying or will be asked again.
+ */
 #ifndef COVEY_CONTROLLER_SAY_H
 #define COVEY_CONTROLLER_SAY_H
 
@@ -17,7 +18,8 @@ void say(struct link *l, const struct header *h, json_t *j_take);
 void say_bye(struct link *l, uint32_t engine, const char *reason);
 /* REPLY to the message with header h: {"ok": ok_take}, then the buffers of extra (may be NULL). */
 void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra);
-void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...) CV_PRINTF(4, 5);
+void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...)
+    CV_PRINTF(4, 5);
 /* u64 times in JSON: seconds since 1970, null for 0. */
 json_t *say_time(uint64_t ns);
 /* "%016x_%d" */

@@ -11,9 +11,9 @@
 #include "controller/events.h"
 #include "wire/route.h"
 
-#define KEEP_TASK_MAX (1u << 20)      /* calls up to this size are kept with their record */
-#define MUTE_BYTES (256ull << 20)     /* a client with more than this to read gets no OUTPUT ... */
-#define UNMUTE_BYTES (64ull << 20)    /* ... until it is down to this */
+#define KEEP_TASK_MAX (1u << 20)   /* calls up to this size are kept with their record */
+#define MUTE_BYTES (256ull << 20)  /* a client with more than this to read gets no OUTPUT ... */
+#define UNMUTE_BYTES (64ull << 20) /* ... until it is down to this */
 
 /* --- TASK --- */
 
@@ -22,7 +22,7 @@ struct submit {
     const struct msg *m;
     struct route route;
     enum sched_mode mode;
-    uint32_t *fit;  /* balanced: the allowed engines that have the right Python */
+    uint32_t *fit; /* balanced: the allowed engines that have the right Python */
 };
 
 static struct sched_id id_of(const struct header *h)
@@ -30,9 +30,11 @@ static struct sched_id id_of(const struct header *h)
     return (struct sched_id){h->session, h->seq};
 }
 
-static void refuse(struct submit *s, uint64_t seq, uint32_t count, uint32_t engine, const char *evalue)
+static void refuse(struct submit *s, uint64_t seq, uint32_t count, uint32_t engine,
+                   const char *evalue)
 {
-    act_end(s->c, (struct sched_id){s->m->h.session, seq}, count, RESULT_REFUSED, engine, NULL, NULL, evalue);
+    act_end(s->c, (struct sched_id){s->m->h.session, seq}, count, RESULT_REFUSED, engine, NULL,
+            NULL, evalue);
 }
 
 /* Ends item(s) for an engine that can't take them, with the reason. False: it can. */
@@ -48,7 +50,8 @@ static bool unusable(struct submit *s, uint64_t seq, uint32_t count, uint32_t nu
     } else if (e->state == ENGINE_DEAD) {
         act_end(s->c, id, count, RESULT_ENGINE_DIED, number, NULL, e->cause, NULL);
     } else if (s->route.python && strcmp(s->route.python, e->python)) {
-        snprintf(text, sizeof(text), "a function of Python %s can't be run by engine %u, which is Python %s",
+        snprintf(text, sizeof(text),
+                 "a function of Python %s can't be run by engine %u, which is Python %s",
                  s->route.python, number, e->python);
         refuse(s, seq, count, number, text);
     } else {
@@ -88,7 +91,8 @@ static bool fit_python(struct submit *s)
     }
     if (!n) {
         char text[200];
-        snprintf(text, sizeof(text), "no engine runs Python %s, of which this task's function is", s->route.python);
+        snprintf(text, sizeof(text), "no engine runs Python %s, of which this task's function is",
+                 s->route.python);
         refuse(s, s->m->h.seq, s->m->h.count, WIRE_ENGINE_NONE, text);
         return false;
     }
@@ -115,7 +119,8 @@ static uint8_t dep_bits(const struct dep_flags *f)
     return (uint8_t)((f->all ? 1 : 0) | (f->success ? 2 : 0) | (f->failure ? 4 : 0));
 }
 
-static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const uint32_t *targets, uint32_t ntargets)
+static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const uint32_t *targets,
+                          uint32_t ntargets)
 {
     const struct header *h = &s->m->h;
     struct sched_range *after = ranges_of(s->route.after, s->route.nafter);
@@ -138,7 +143,8 @@ static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const 
     ev.submit.follow = follow;
     ev.submit.nfollow = s->route.nfollow;
     ev.submit.follow_flags = dep_bits(&s->route.follow_flags);
-    int r = after && follow ? act(s->c, &ev, &e) : err_set(&e, CV_ENOMEM, "the controller is out of memory");
+    int r = after && follow ? act(s->c, &ev, &e)
+                            : err_set(&e, CV_ENOMEM, "the controller is out of memory");
     if (r != CV_OK)
         refuse(s, seq, count, WIRE_ENGINE_NONE, e.text);
     free(after);
@@ -165,8 +171,14 @@ static bool record(struct submit *s)
 {
     const struct header *h = &s->m->h;
     const struct payload *p = s->m->payload;
-    struct store_task t = {.session = h->session, .seq = h->seq, .count = h->count, .kind = h->status,
-                           .mode = (uint8_t)s->mode, .flags = h->flags, .submitted = h->time, .label = s->route.label,
+    struct store_task t = {.session = h->session,
+                           .seq = h->seq,
+                           .count = h->count,
+                           .kind = h->status,
+                           .mode = (uint8_t)s->mode,
+                           .flags = h->flags,
+                           .submitted = h->time,
+                           .label = s->route.label,
                            .payload = p && p->total <= KEEP_TASK_MAX ? s->m->payload : NULL};
 
     t.bytes = t.payload ? p->total : 0;
@@ -191,7 +203,9 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m)
         conn_bye(o->conn, "a TASK's route can't be read: %s", e.text);
         return;
     }
-    s.mode = h->flags & MSG_F_DIRECT ? SCHED_DIRECT : h->flags & MSG_F_BROADCAST ? SCHED_BROADCAST : SCHED_BALANCED;
+    s.mode = h->flags & MSG_F_DIRECT      ? SCHED_DIRECT
+             : h->flags & MSG_F_BROADCAST ? SCHED_BROADCAST
+                                          : SCHED_BALANCED;
     if (s.mode == SCHED_BROADCAST && s.route.ntargets != h->count) {
         conn_bye(o->conn, "a broadcast of %u tasks names %u engines", h->count, s.route.ntargets);
     } else if (!record(&s)) {
@@ -202,7 +216,8 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m)
         if (!unusable(&s, h->seq, h->count, h->engine))
             hand_to_sched(&s, h->seq, h->count, &h->engine, 1);
     } else if (fit_python(&s)) {
-        hand_to_sched(&s, h->seq, h->count, s.route.has_targets ? s.route.targets : NULL, s.route.ntargets);
+        hand_to_sched(&s, h->seq, h->count, s.route.has_targets ? s.route.targets : NULL,
+                      s.route.ntargets);
     }
     free(s.fit);
     route_release(&s.route);
@@ -210,10 +225,15 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m)
 
 /* --- from engines --- */
 
-static struct sched_event engine_event(enum sched_event_type type, const struct engine *e, const struct header *h)
+static struct sched_event engine_event(enum sched_event_type type, const struct engine *e,
+                                       const struct header *h)
 {
-    return (struct sched_event){.type = type, .id = id_of(h), .count = h->count, .attempt = h->attempt,
-                                .engine = e->number, .incarnation = e->incarnation};
+    return (struct sched_event){.type = type,
+                                .id = id_of(h),
+                                .count = h->count,
+                                .attempt = h->attempt,
+                                .engine = e->number,
+                                .incarnation = e->incarnation};
 }
 
 void task_started(struct controller *c, const struct origin *o, struct msg *m)
@@ -225,14 +245,16 @@ void task_started(struct controller *c, const struct origin *o, struct msg *m)
 
 static void engine_synced(struct controller *c, struct engine *e)
 {
-    struct sched_event ev = {.type = SCHED_ENGINE_SYNCED, .engine = e->number, .incarnation = e->incarnation};
+    struct sched_event ev = {
+        .type = SCHED_ENGINE_SYNCED, .engine = e->number, .incarnation = e->incarnation};
 
     act_must(c, &ev);
 }
 
 void task_engine_back(struct controller *c, struct engine *e)
 {
-    struct sched_event ev = {.type = SCHED_ENGINE_BACK, .engine = e->number, .incarnation = e->incarnation};
+    struct sched_event ev = {
+        .type = SCHED_ENGINE_BACK, .engine = e->number, .incarnation = e->incarnation};
     struct sched_held *held = calloc(e->nunstarted + 1, sizeof(*held));
     uint64_t resend_left = e->resend_left;
 
@@ -241,9 +263,11 @@ void task_engine_back(struct controller *c, struct engine *e)
         return;
     }
     for (uint32_t i = 0; i < e->nunstarted; i++)
-        held[i] = (struct sched_held){{e->unstarted[i].session, e->unstarted[i].seq}, e->unstarted[i].count,
+        held[i] = (struct sched_held){{e->unstarted[i].session, e->unstarted[i].seq},
+                                      e->unstarted[i].count,
                                       e->unstarted[i].attempt};
-    ev.back.running = (struct sched_held){{e->running.session, e->running.seq}, e->running.count, e->running.attempt};
+    ev.back.running = (struct sched_held){
+        {e->running.session, e->running.seq}, e->running.count, e->running.attempt};
     ev.back.unstarted = held;
     ev.back.nunstarted = e->nunstarted;
     act_must(c, &ev);
@@ -291,7 +315,8 @@ void task_send_acks(struct controller *c)
 {
     for (struct list *l; (l = list_first(&c->ack_due));) {
         struct engine *e = list_entry(l, struct engine, ack_node);
-        struct header h = {.type = MSG_ACK, .engine = e->number, .incarnation = e->incarnation, .aux = e->results};
+        struct header h = {
+            .type = MSG_ACK, .engine = e->number, .incarnation = e->incarnation, .aux = e->results};
         list_del(l);
         if (e->conn && !e->conn->closing && link_send(e->conn->link, &h, NULL, 0, NULL, 0) != CV_OK)
             conn_bye(e->conn, "the controller is out of memory");
@@ -308,9 +333,11 @@ static bool may_send_output(struct controller *c, struct client *x)
     if (queued > MUTE_BYTES && !x->muted) {
         struct header h = {.type = MSG_EVENT, .engine = WIRE_ENGINE_NONE};
         x->muted = true;
-        log_warn(c->log, "client %016llx does not read: its tasks' output is left out", (unsigned long long)x->session);
+        log_warn(c->log, "client %016llx does not read: its tasks' output is left out",
+                 (unsigned long long)x->session);
         struct payload *p = NULL;
-        static const char text[] = "{\"event\":\"notice\",\"text\":\"output was left out: this client reads too slowly\"}";
+        static const char text[] =
+            "{\"event\":\"notice\",\"text\":\"output was left out: this client reads too slowly\"}";
         if (payload_new_copy(&p, text, sizeof(text) - 1) == CV_OK)
             act_to_client(c, x, &h, NULL, 0, p, 0);
         payload_unref(p);
@@ -341,8 +368,8 @@ void task_output(struct controller *c, const struct origin *o, struct msg *m)
     m->h.incarnation = o->engine->incarnation;
     if (p && p->nbufs && (m->h.status == OUTPUT_STDOUT || m->h.status == OUTPUT_STDERR))
         c->store->ops->output(c->store, m->h.session, m->h.seq,
-                              m->h.status == OUTPUT_STDOUT ? STORE_STDOUT : STORE_STDERR, p->bufs[0].data,
-                              p->bufs[0].len);
+                              m->h.status == OUTPUT_STDOUT ? STORE_STDOUT : STORE_STDERR,
+                              p->bufs[0].data, p->bufs[0].len);
     forward_side(c, m);
 }
 
@@ -368,7 +395,8 @@ void task_comm(struct controller *c, const struct origin *o, struct msg *m)
 
 void task_cancel(struct controller *c, const struct origin *o, struct msg *m)
 {
-    struct sched_event ev = {.type = SCHED_CANCEL, .id = id_of(&m->h), .count = m->h.count, .engine = WIRE_ENGINE_NONE};
+    struct sched_event ev = {
+        .type = SCHED_CANCEL, .id = id_of(&m->h), .count = m->h.count, .engine = WIRE_ENGINE_NONE};
 
     ev.cancel.how = m->h.flags & MSG_F_ABORT  ? SCHED_CANCEL_ABORT
                     : m->h.flags & MSG_F_KILL ? SCHED_CANCEL_KILL

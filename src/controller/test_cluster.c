@@ -84,8 +84,10 @@ void cluster_start(struct cluster *c, const char *const *args)
     c->events = fdopen(fds[0], "r");
     json_t *j = cluster_event(c, "listening");
     snprintf(c->name, sizeof(c->name), "%s", json_string_value(json_object_get(j, "unix")) + 1);
-    snprintf(c->client_file, sizeof(c->client_file), "%s", json_string_value(json_object_get(j, "client_file")));
-    snprintf(c->engine_file, sizeof(c->engine_file), "%s", json_string_value(json_object_get(j, "engine_file")));
+    snprintf(c->client_file, sizeof(c->client_file), "%s",
+             json_string_value(json_object_get(j, "client_file")));
+    snprintf(c->engine_file, sizeof(c->engine_file), "%s",
+             json_string_value(json_object_get(j, "engine_file")));
     c->port = (int)json_integer_value(json_object_get(j, "port"));
     json_decref(j);
 }
@@ -154,7 +156,8 @@ int fake_connect(const struct cluster *c)
     struct timeval tv = {TEST_WAIT_MS / 1000, 0};
 
     memcpy(a.sun_path + 1, c->name, n);
-    assert_return_code(connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)),
+    assert_return_code(connect(fd, (struct sockaddr *)&a,
+                               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)),
                        errno);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
@@ -192,10 +195,10 @@ static bool recv_all(int fd, void *data, size_t n)
 }
 
 /* Large bodies go as CHUNKs; only one of them is under way at a time here. */
-void fake_send(struct fake *f, struct header h, const void *route, uint32_t route_len, const void *body, size_t n)
+void fake_send(struct fake *f, struct header h, const void *route, uint32_t route_len,
+               const void *body, size_t n)
 {
     uint8_t head[WIRE_HEADER_SIZE];
-    static uint64_t transfers[1024];
 
     h.route_len = route_len;
     h.nbufs = body ? 1 : 0;
@@ -210,10 +213,15 @@ void fake_send(struct fake *f, struct header h, const void *route, uint32_t rout
         send_all(f->fd, body, n);
         return;
     }
-    uint64_t transfer = ++transfers[f->fd];
+    f->transfers++;
     for (size_t off = 0; off < n; off += WIRE_CHUNK_MAX) {
         size_t k = n - off < WIRE_CHUNK_MAX ? n - off : WIRE_CHUNK_MAX;
-        struct header c = {.type = MSG_CHUNK, .seq = transfer, .aux = off, .engine = 0, .nbufs = 1, .body_len = k};
+        struct header c = {.type = MSG_CHUNK,
+                           .seq = f->transfers,
+                           .aux = off,
+                           .engine = 0,
+                           .nbufs = 1,
+                           .body_len = k};
         header_encode(head, &c);
         send_all(f->fd, head, sizeof(head));
         send_all(f->fd, (const uint8_t *)body + off, k);
@@ -263,7 +271,8 @@ struct msg *fake_recv(struct fake *f)
         chunk = recv_one(f);
         assert_non_null(chunk);
         assert_int_equal(chunk->h.type, MSG_CHUNK);
-        memcpy(m->payload->bufs[chunk->h.engine].data + chunk->h.aux, chunk->payload->bufs[0].data, chunk->h.body_len);
+        memcpy(m->payload->bufs[chunk->h.engine].data + chunk->h.aux, chunk->payload->bufs[0].data,
+               chunk->h.body_len);
     }
     if (m && m->h.type == MSG_RESULT)
         f->results++;
@@ -279,7 +288,8 @@ struct msg *fake_expect(struct fake *f, uint8_t type)
         if (m->h.type == type)
             return m;
         if (m->h.type != MSG_EVENT && m->h.type != MSG_ACK && m->h.type != MSG_OUTPUT)
-            fail_msg("%s instead of %s: %s", msg_type_name(m->h.type), msg_type_name(type), msg_text(m));
+            fail_msg("%s instead of %s: %s", msg_type_name(m->h.type), msg_type_name(type),
+                     msg_text(m));
         msg_free(m);
     }
 }
@@ -300,7 +310,8 @@ void fake_close(struct fake *f)
 
 /* --- peers --- */
 
-void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend, struct welcome *ret)
+void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend,
+                struct welcome *ret)
 {
     struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .seq = resend, .aux = 7};
     struct buf b = {0};
@@ -308,7 +319,7 @@ void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64
 
     f->fd = fake_connect(c);
     f->session = h->session;
-    f->results = 0;
+    f->results = f->transfers = 0;
     h->machine = machine_id();
     if (!h->python)
         h->python = "3.11";
@@ -342,8 +353,12 @@ void fake_client(struct fake *f, const struct cluster *c, uint64_t session)
 
 void fake_engine(struct fake *f, const struct cluster *c, uint64_t session, uint64_t host_session)
 {
-    struct hello h = {.role = ROLE_ENGINE, .session = session, .number = WIRE_ENGINE_NONE, .uuid = "uuid-of-engine",
-                      .host_session = host_session, .pid = (uint32_t)getpid()};
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = session,
+                      .number = WIRE_ENGINE_NONE,
+                      .uuid = "uuid-of-engine",
+                      .host_session = host_session,
+                      .pid = (uint32_t)getpid()};
 
     memset(f, 0, sizeof(*f));
     fake_hello(f, c, &h, 0, NULL);
@@ -357,11 +372,16 @@ void fake_host(struct fake *f, const struct cluster *c, uint64_t session)
     fake_hello(f, c, &h, 0, NULL);
 }
 
-uint64_t fake_submit(struct fake *f, uint16_t flags, uint32_t engine, const struct route *r, uint32_t count,
-                     const char *body)
+uint64_t fake_submit(struct fake *f, uint16_t flags, uint32_t engine, const struct route *r,
+                     uint32_t count, const char *body)
 {
-    struct header h = {.type = MSG_TASK, .flags = flags, .engine = engine, .session = f->session, .seq = f->seq + 1,
-                       .count = count, .time = clock_wall()};
+    struct header h = {.type = MSG_TASK,
+                       .flags = flags,
+                       .engine = engine,
+                       .session = f->session,
+                       .seq = f->seq + 1,
+                       .count = count,
+                       .time = clock_wall()};
     struct buf b = {0};
 
     if (r)
@@ -372,18 +392,28 @@ uint64_t fake_submit(struct fake *f, uint16_t flags, uint32_t engine, const stru
     return h.seq;
 }
 
-void fake_result(struct fake *engine, const struct msg *task, uint8_t status, const void *body, size_t n)
+void fake_result(struct fake *engine, const struct msg *task, uint8_t status, const void *body,
+                 size_t n)
 {
-    struct header h = {.type = MSG_RESULT, .status = status, .attempt = task->h.attempt, .session = task->h.session,
-                       .seq = task->h.seq, .count = task->h.count, .engine = task->h.engine,
-                       .incarnation = task->h.incarnation, .time = clock_wall(), .aux = clock_wall() + 1000};
+    struct header h = {.type = MSG_RESULT,
+                       .status = status,
+                       .attempt = task->h.attempt,
+                       .session = task->h.session,
+                       .seq = task->h.seq,
+                       .count = task->h.count,
+                       .engine = task->h.engine,
+                       .incarnation = task->h.incarnation,
+                       .time = clock_wall(),
+                       .aux = clock_wall() + 1000};
 
     fake_send(engine, h, NULL, 0, body, n);
 }
 
 json_t *msg_json(const struct msg *m)
 {
-    json_t *j = m->payload ? json_loadb((char *)m->payload->bufs[0].data, m->payload->bufs[0].len, 0, NULL) : NULL;
+    json_t *j = m->payload
+                    ? json_loadb((char *)m->payload->bufs[0].data, m->payload->bufs[0].len, 0, NULL)
+                    : NULL;
 
     assert_non_null(j);
     return j;
@@ -403,7 +433,10 @@ const char *msg_text(const struct msg *m)
 
 json_t *fake_query(struct fake *f, const char *json)
 {
-    struct header h = {.type = MSG_QUERY, .session = f->session, .seq = 1000000 + f->results, .count = 1,
+    struct header h = {.type = MSG_QUERY,
+                       .session = f->session,
+                       .seq = 1000000 + f->results,
+                       .count = 1,
                        .engine = WIRE_ENGINE_NONE};
 
     fake_send(f, h, NULL, 0, json, strlen(json));

@@ -21,19 +21,20 @@
 
 struct cluster {
     pid_t pid;
-    char dir[64];         /* the profile */
+    char dir[64]; /* the profile */
     char client_file[128], engine_file[128];
-    char name[80];        /* of the abstract socket, without '@' */
+    char name[80]; /* of the abstract socket, without '@' */
     int port;
     FILE *events;
-    int status;           /* once it has ended */
+    int status; /* once it has ended */
 };
 
 struct fake {
     int fd;
     uint64_t session, seq;
     uint32_t number, incarnation;
-    uint64_t results; /* RESULTs received: what ACK says */
+    uint64_t transfers; /* CHUNKED messages sent */
+    uint64_t results;   /* RESULTs received: what ACK says */
 };
 
 /* The program's path comes from argv[1] of the test. */
@@ -48,23 +49,27 @@ json_t *cluster_event(struct cluster *c, const char *name);
 void cluster_program(const char *path);
 
 int fake_connect(const struct cluster *c);
-void fake_send(struct fake *f, struct header h, const void *route, uint32_t route_len, const void *body, size_t n);
+void fake_send(struct fake *f, struct header h, const void *route, uint32_t route_len,
+               const void *body, size_t n);
 /* One message (CHUNKs put together). NULL at EOF. */
 struct msg *fake_recv(struct fake *f);
-/* The next message of this type; EVENTs, ACKs and OUTPUT are skipped if not asked for, others fail. */
+/* The next message of this type; EVENTs, ACKs and OUTPUT are skipped if not asked for, others fail.
+ */
 struct msg *fake_expect(struct fake *f, uint8_t type);
 /* Says HELLO and reads WELCOME (also into ret, if given). */
-void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend, struct welcome *ret);
+void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend,
+                struct welcome *ret);
 void fake_client(struct fake *f, const struct cluster *c, uint64_t session);
 void fake_engine(struct fake *f, const struct cluster *c, uint64_t session, uint64_t host_session);
 void fake_host(struct fake *f, const struct cluster *c, uint64_t session);
 void fake_close(struct fake *f);
 bool fake_silent(struct fake *f, int ms); /* nothing comes within ms */
 
-uint64_t fake_submit(struct fake *f, uint16_t flags, uint32_t engine, const struct route *r, uint32_t count,
-                     const char *body);
+uint64_t fake_submit(struct fake *f, uint16_t flags, uint32_t engine, const struct route *r,
+                     uint32_t count, const char *body);
 /* Answers a TASK. */
-void fake_result(struct fake *engine, const struct msg *task, uint8_t status, const void *body, size_t n);
+void fake_result(struct fake *engine, const struct msg *task, uint8_t status, const void *body,
+                 size_t n);
 json_t *fake_query(struct fake *f, const char *json); /* REPLY's whole object */
 json_t *fake_event(struct fake *f, const char *name);
 json_t *msg_json(const struct msg *m);

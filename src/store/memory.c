@@ -36,7 +36,8 @@ static struct memory *memory_of(const struct store *s)
 
 static uint64_t record_bytes(const struct store_record *r)
 {
-    return r->task_bytes + r->result.bytes + r->output[STORE_STDOUT].len + r->output[STORE_STDERR].len;
+    return r->task_bytes + r->result.bytes + r->output[STORE_STDOUT].len +
+           r->output[STORE_STDERR].len;
 }
 
 static void record_move(struct memory *m, struct store_record *r, enum store_state to)
@@ -133,8 +134,13 @@ static int memory_submit(struct store *s, const struct store_task *t)
 
     if (!x || !r)
         goto out;
-    *r = (struct store_record){.session = t->session, .lo = t->seq, .hi = t->seq + t->count, .kind = t->kind,
-                               .mode = t->mode, .flags = t->flags, .submitted = t->submitted};
+    *r = (struct store_record){.session = t->session,
+                               .lo = t->seq,
+                               .hi = t->seq + t->count,
+                               .kind = t->kind,
+                               .mode = t->mode,
+                               .flags = t->flags,
+                               .submitted = t->submitted};
     if (t->label && !(r->label = strdup(t->label)))
         goto out;
     ret = index_insert(&x->index, r);
@@ -168,8 +174,15 @@ static int record_split(struct memory *m, struct session *x, struct store_record
 
     if (!b)
         return CV_ENOMEM;
-    *b = (struct store_record){.session = r->session, .lo = seq, .hi = hi, .state = r->state, .kind = r->kind,
-                               .mode = r->mode, .flags = r->flags, .submitted = r->submitted, .task = r->task};
+    *b = (struct store_record){.session = r->session,
+                               .lo = seq,
+                               .hi = hi,
+                               .state = r->state,
+                               .kind = r->kind,
+                               .mode = r->mode,
+                               .flags = r->flags,
+                               .submitted = r->submitted,
+                               .task = r->task};
     if (r->label && !(b->label = strdup(r->label))) {
         free(b);
         return CV_ENOMEM;
@@ -194,7 +207,8 @@ static int record_split(struct memory *m, struct session *x, struct store_record
     return CV_OK;
 }
 
-static int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count, const struct store_result *res)
+static int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
+                      const struct store_result *res)
 {
     struct memory *m = memory_of(s);
     struct session *x = hash_get(&m->sessions, 0, session);
@@ -235,8 +249,8 @@ static int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t 
     return CV_OK;
 }
 
-static void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which, const void *data,
-                          size_t n)
+static void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
+                          const void *data, size_t n)
 {
     struct memory *m = memory_of(s);
     struct session *x = hash_get(&m->sessions, 0, session);
@@ -268,14 +282,16 @@ static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, ui
 
     if (!x)
         return;
-    for (size_t i = index_seek(&x->index, seq); i < x->index.n && x->index.v[i].lo < seq + count; i++) {
+    for (size_t i = index_seek(&x->index, seq); i < x->index.n && x->index.v[i].lo < seq + count;
+         i++) {
         struct store_record *r = x->index.v[i].record;
         if (r && r->state == STORE_ENDED)
             record_move(m, r, STORE_DELIVERED);
     }
 }
 
-/* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: is it in expired? */
+/* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: is it
+ * in expired? */
 static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired)
 {
     uint64_t end = UINT64_MAX;
@@ -297,8 +313,8 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
     return end;
 }
 
-static enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret,
-                                   uint64_t *ret_end)
+static enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
+                                   const struct store_record **ret, uint64_t *ret_end)
 {
     struct session *x = hash_get(&memory_of(s)->sessions, 0, session);
     struct store_record *r = x ? index_find(&x->index, seq) : NULL;
@@ -316,9 +332,7 @@ static void memory_each(struct store *s, store_cb cb, void *arg)
 {
     struct memory *m = memory_of(s);
 
-    list_each(l, &m->by_time)
-        if (!cb(arg, list_entry(l, struct store_record, by_time)))
-            return;
+    list_each(l, &m->by_time) if (!cb(arg, list_entry(l, struct store_record, by_time))) return;
 }
 
 static uint64_t memory_purge(struct store *s, store_cb match, void *arg)
@@ -370,7 +384,8 @@ static const struct store_ops memory_ops = {
     .free = memory_free,
 };
 
-int memory_store_new(struct store **ret, const struct store_limits *l, const struct store_payload_ops *p)
+int memory_store_new(struct store **ret, const struct store_limits *l,
+                     const struct store_payload_ops *p)
 {
     struct memory *m = calloc(1, sizeof(*m));
 
@@ -416,7 +431,8 @@ static const struct store_ops none_ops = {
     .free = memory_free,
 };
 
-int none_store_new(struct store **ret, const struct store_limits *l, const struct store_payload_ops *p)
+int none_store_new(struct store **ret, const struct store_limits *l,
+                   const struct store_payload_ops *p)
 {
     int r = memory_store_new(ret, l, p);
 

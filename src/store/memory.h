@@ -6,7 +6,9 @@
 
 #include "store/store.h"
 
-int memory_store_new(struct store **ret, const struct store_limits *l, const struct store_payload_ops *p) CV_CHECK;
-int none_store_new(struct store **ret, const struct store_limits *l, const struct store_payload_ops *p) CV_CHECK;
+int memory_store_new(struct store **ret, const struct store_limits *l,
+                     const struct store_payload_ops *p) CV_CHECK;
+int none_store_new(struct store **ret, const struct store_limits *l,
+                   const struct store_payload_ops *p) CV_CHECK;
 
 #endif

@@ -11,7 +11,8 @@ int store_new(struct store **ret, const char *backend, const struct store_limits
 {
     static const struct {
         const char *name;
-        int (*make)(struct store **ret, const struct store_limits *l, const struct store_payload_ops *p);
+        int (*make)(struct store **ret, const struct store_limits *l,
+                    const struct store_payload_ops *p);
     } backends[] = {{"memory", memory_store_new}, {"none", none_store_new}};
 
     for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)

@@ -7,8 +7,8 @@
  * All calls come from the loop's thread and never block. A record covers the ids [lo, hi) of a
  * session and is split when a part of it ends. It is pending, ended (result not acknowledged yet)
  * or delivered. Beyond the limits delivered records go first, the oldest before the others, then
- * ended ones; a pending one never. What went is remembered as expired while its session has records.
- * Payloads are opaque: the store holds references. */
+ * ended ones; a pending one never. What went is remembered as expired while its session has
+ * records. Payloads are opaque: the store holds references. */
 #ifndef COVEY_STORE_STORE_H
 #define COVEY_STORE_STORE_H
 
@@ -40,8 +40,8 @@ enum store_stream { STORE_STDOUT, STORE_STDERR, STORE_STREAMS };
 struct store_task {
     uint64_t session, seq;
     uint32_t count;
-    uint8_t kind;       /* enum task_kind */
-    uint8_t mode;       /* 0 balanced, 1 direct, 2 broadcast */
+    uint8_t kind; /* enum task_kind */
+    uint8_t mode; /* 0 balanced, 1 direct, 2 broadcast */
     uint16_t flags;
     uint64_t submitted; /* ns since 1970, as are all times here */
     const char *label;  /* copied; may be NULL */
@@ -54,9 +54,9 @@ struct store_result {
     uint16_t attempt;
     uint32_t engine, incarnation;
     uint64_t started, completed, received;
-    uint64_t seq;   /* the range that the payload is about: may be wider than the record */
+    uint64_t seq; /* the range that the payload is about: may be wider than the record */
     uint32_t count;
-    void *payload;  /* may be NULL */
+    void *payload; /* may be NULL */
     uint64_t bytes;
 };
 
@@ -71,7 +71,7 @@ struct store_record {
     uint64_t task_bytes;
     struct store_result result; /* once ended */
     struct buf output[STORE_STREAMS];
-    bool output_cut;            /* more was printed than is kept */
+    bool output_cut; /* more was printed than is kept */
     struct list by_time, by_state;
 };
 
@@ -86,12 +86,15 @@ struct store_ops {
     bool queryable; /* records of delivered tasks can be asked for */
     int (*submit)(struct store *s, const struct store_task *t) CV_CHECK;
     /* [seq, seq + count) has ended; parts that are unknown or have ended already are left alone. */
-    int (*end)(struct store *s, uint64_t session, uint64_t seq, uint32_t count, const struct store_result *r) CV_CHECK;
-    void (*output)(struct store *s, uint64_t session, uint64_t seq, enum store_stream which, const void *data, size_t n);
+    int (*end)(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
+               const struct store_result *r) CV_CHECK;
+    void (*output)(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
+                   const void *data, size_t n);
     void (*delivered)(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
-    /* ret is valid until the next call that changes something. ret_end (may be NULL): the answer holds for [seq, *ret_end). */
-    enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq, const struct store_record **ret,
-                            uint64_t *ret_end);
+    /* ret is valid until the next call that changes something. ret_end (may be NULL): the answer
+     * holds for [seq, *ret_end). */
+    enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq,
+                            const struct store_record **ret, uint64_t *ret_end);
     void (*each)(struct store *s, store_cb cb, void *arg); /* in the order of submission */
     /* Forgets the ended and delivered records that match; returns how many ids. */
     uint64_t (*purge)(struct store *s, store_cb match, void *arg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Records: splitting, eviction order, expiry, purge, and that every payload reference is given back. */
+ * Records: splitting, eviction order, expiry, purge, and that every payload reference is given
+ * back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +37,8 @@ static struct store *make(const char *backend, uint64_t bytes, uint64_t records)
 
 static void submit(struct store *s, uint64_t seq, uint32_t count, struct blob *b)
 {
-    struct store_task t = {.session = 7, .seq = seq, .count = count, .submitted = seq, .label = "l", .payload = b};
+    struct store_task t = {
+        .session = 7, .seq = seq, .count = count, .submitted = seq, .label = "l", .payload = b};
 
     assert_int_equal(s->ops->submit(s, &t), CV_OK);
 }
@@ -185,17 +187,16 @@ static void none_forgets(void **state)
     assert_int_equal(find(s, 1, &r), STORE_EXPIRED);
     assert_int_equal(find(s, 2, &r), STORE_FOUND);
     store_free(s);
-    assert_int_equal(store_new(&s, "mongo", &(struct store_limits){0}, &(struct store_payload_ops){0}, NULL),
-                     CV_EINVAL);
+    assert_int_equal(
+        store_new(&s, "mongo", &(struct store_limits){0}, &(struct store_payload_ops){0}, NULL),
+        CV_EINVAL);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits),
-        cmocka_unit_test(evicts_delivered_first),
-        cmocka_unit_test(counts_bound),
-        cmocka_unit_test(purges_and_output),
+        cmocka_unit_test(splits),       cmocka_unit_test(evicts_delivered_first),
+        cmocka_unit_test(counts_bound), cmocka_unit_test(purges_and_output),
         cmocka_unit_test(none_forgets),
     };
 
