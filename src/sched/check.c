@@ -92,8 +92,6 @@ static const char *engine_check(struct tally *y, struct engine *e)
         return "a direct task is kept though its engine's window is open";
     if ((e->state == SCHED_AWAY) != heap_in(&e->grace))
         return "an away engine has no grace time, or another one has";
-    if (!list_empty(&e->dirty_node))
-        return "an engine was left to be looked at";
     if (!e->ready && e->state == SCHED_UP && engine_load(e) == 0)
         return "an idle engine is not in the policy's index";
     if (engine_has_room((struct sched *)y->s, e) && queue_best_for((struct sched *)y->s, e))

@@ -42,9 +42,8 @@ uint64_t engine_load(const struct engine *e)
 /* How long an item takes there, as far as one can tell now: one that is silent is slow. */
 static uint64_t engine_pace(const struct sched *s, const struct engine *e)
 {
-    uint64_t known = e->ewma_ns ? e->ewma_ns : s->ewma_ns;
     uint64_t silent = engine_load(e) && s->now > e->progress_ns ? s->now - e->progress_ns : 0;
-    return known > silent ? known : silent;
+    return e->ewma_ns > silent ? e->ewma_ns : silent;
 }
 
 bool engine_has_room(const struct sched *s, const struct engine *e)
@@ -56,8 +55,8 @@ bool engine_has_room(const struct sched *s, const struct engine *e)
         return true;
     if (s->o.hwm)
         return load < s->o.hwm;
-    if (!e->ewma_ns && !s->ewma_ns)
-        return false;
+    if (!e->ewma_ns)
+        return false; /* one first */
     uint64_t pace = engine_pace(s, e);
     if (pace >= SLOW_NS)
         return false;

@@ -25,6 +25,11 @@ struct engine *engine_find(const struct sched *s, uint32_t number, uint32_t inca
     return e && e->incarnation == incarnation ? e : NULL;
 }
 
+bool engine_takes(const struct engine *e)
+{
+    return e->state != SCHED_DEAD && !e->draining;
+}
+
 bool engine_connected(const struct engine *e)
 {
     return e->state == SCHED_UP || e->state == SCHED_DRAINING;
@@ -53,8 +58,9 @@ static struct engine *engine_new(uint32_t number)
 static void engine_set_state(struct sched *s, struct engine *e, enum sched_engine_state to)
 {
     s->up += (to == SCHED_UP) - (e->state == SCHED_UP);
-    s->alive += (to != SCHED_DEAD) - (e->state != SCHED_DEAD);
+    s->alive -= engine_takes(e);
     e->state = (uint8_t)to;
+    s->alive += engine_takes(e);
     heap_del(&s->engine_timers, &e->grace);
     engine_touch(s, e);
 }
@@ -159,7 +165,13 @@ static void mark_unreported(struct sched *s, struct engine *e, const struct sche
     struct list *held[] = {&e->sent[0], &e->sent[1], &e->running};
     for (int i = 0; n == 0 && i < 3; i++)
         list_each(l, held[i]) task_flag(s, list_entry(l, struct task, node), 0, TASK_UNSURE);
+    const struct sched_held *r = &ev->dead.running;
+    struct task_walk w = task_walk(s, r->id, n ? r->count : 0);
     struct task *t;
+    uint64_t lo, end;
+    while ((t = task_walk_next(s, &w))) /* what of its range came before is not what ran */
+        if (t->engine == e && task_ran(t, ev, &lo, &end))
+            task_cut(s, t, lo, end);
     while (n > 0 && (t = oldest_sure(e, ev))) {
         uint64_t hi = t->id.seq;
         for (; n > 0 && hi < task_end(t); hi++)
@@ -278,11 +290,13 @@ void engine_drain(struct sched *s, const struct sched_event *ev)
     struct engine *e = engine_find(s, ev->engine, ev->incarnation);
     if (!e || e->state == SCHED_DEAD)
         return;
+    s->alive -= engine_takes(e);
     e->draining = true;
-    if (e->state != SCHED_UP)
-        return;
-    engine_set_state(s, e, SCHED_DRAINING);
-    take_all(s, e);
+    if (e->state == SCHED_UP) {
+        engine_set_state(s, e, SCHED_DRAINING);
+        take_all(s, e);
+    }
+    queues_recheck(s, e);
 }
 
 /* It says that it holds these: those that are still its own are sure, the others it must not run.

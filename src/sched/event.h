@@ -24,6 +24,7 @@ void engine_drain(struct sched *s, const struct sched_event *ev);
 void engine_tick(struct sched *s); /* away longer than the grace time */
 void engine_free(struct engine *e);
 struct engine *engine_find(const struct sched *s, uint32_t number, uint32_t incarnation);
+bool engine_takes(const struct engine *e); /* balanced tasks, now or when it is back */
 bool engine_connected(const struct engine *e);
 
 void cancel_handle(struct sched *s, const struct sched_event *ev);
@@ -51,7 +52,7 @@ bool task_is_at(const struct task *t, const struct sched_event *ev);
 void task_return(struct sched *s, struct task *t, const struct task_word *lost);
 /* t failed on that engine: it goes to others (hard: never there again). */
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard);
-/* An engine left: ends what is queued and can go nowhere any more. */
+/* An engine left or takes no more: ends what is queued and can go nowhere any more. */
 void queues_recheck(struct sched *s, struct engine *left);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/event.h"
 #include "sched/state.h"
 
 /* --- one queue --- */
@@ -263,7 +264,7 @@ bool set_alive(const struct sched *s, const struct task_set *set)
     uint32_t named = 0;
     for (uint32_t i = 0; i < set->n; i++) {
         const struct engine *e = hash_get(&s->engines, 0, set->engines[i]);
-        named += e && e->state != SCHED_DEAD;
+        named += e && engine_takes(e);
     }
     return set->except ? named < s->alive || s->alive == 0 : named > 0;
 }

@@ -59,7 +59,7 @@ struct task_set *set_ref(struct task_set *set); /* NULL is fine */
 void set_unref(struct sched *s, struct task_set *set);
 bool set_has(const struct task_set *set, uint32_t engine); /* NULL has all */
 bool set_alive(const struct sched *s,
-               const struct task_set *set); /* names an engine that is not dead */
+               const struct task_set *set); /* names an engine that takes tasks */
 
 /* The first in line of all tasks that may go to e. */
 struct task *queue_best_for(struct sched *s, struct engine *e);

@@ -29,7 +29,6 @@ static void engine_progress(struct sched *s, struct engine *e, const struct sche
     if (ev->result.run_ns && ev->count) {
         uint64_t sample = ev->result.run_ns / ev->count;
         e->ewma_ns = pace_after(e->ewma_ns, sample ? sample : 1);
-        s->ewma_ns = pace_after(s->ewma_ns, sample ? sample : 1);
     }
     engine_touch(s, e);
 }

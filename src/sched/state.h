@@ -89,10 +89,9 @@ struct sched {
 
     int64_t order_head, order_tail;
     uint64_t sends;
-    uint64_t ewma_ns;
     size_t records, unassigned; /* live records; waiting and queued balanced items */
     uint32_t up;                /* engines that are up */
-    uint32_t alive;             /* engines that are not dead */
+    uint32_t alive;             /* engines that take balanced tasks, now or when they are back */
 };
 
 static inline int mode_class(uint8_t mode)

@@ -282,13 +282,15 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
         break;
     default:
         list_add_tail(&s->ended, &t->node);
+        deps_free(s, t);
         task_index_del(s, t);
         task_arm(s, t, UINT64_MAX);
         t->client->live--;
         s->records--;
         return;
     }
-    task_arm(s, t, task_on_engine(t) ? UINT64_MAX : t->deadline);
+    if (!(t->flags & TASK_KILL))
+        task_arm(s, t, task_on_engine(t) ? UINT64_MAX : t->deadline);
     task_count(s, t, 1);
 }
 
