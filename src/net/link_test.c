@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Links between two ends of one loop: small messages, closing, freeing in callbacks, liveness. */
+#include <netinet/in.h>
 #include <stdio.h>
 
 #include "net/test_pair.h"
@@ -133,6 +134,46 @@ static void the_end_of_the_stream_comes_after_the_messages(void **state)
     pair_close(&p);
 }
 
+static void refuse(struct end *end, struct msg *m)
+{
+    msg_free(m);
+    send_text(end->link, MSG_BYE, 0, "no");
+    link_close_after_flush(end->link, 5 * NS_PER_S);
+}
+
+/* Over TCP a close with bytes unread takes back what the peer has not read. */
+static void last_words_are_not_taken_back(void **state)
+{
+    struct pair p;
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof sa;
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pair_loop(&p);
+    assert_int_equal(bind(s, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(s, 1), 0);
+    assert_int_equal(getsockname(s, (struct sockaddr *)&sa, &n), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    end_open_fd(&p, &p.a, fd);
+    end_open_fd(&p, &p.b, accept(s, NULL, NULL));
+    p.b.on_msg = refuse;
+    for (int i = 0; i < 50000; i++)
+        send_text(p.a.link, MSG_TASK, 1,
+                  "many bytes that are still on their way when the other side closes");
+    link_flush(p.a.link);
+    while (!p.a.msgs && !p.a.closed)
+        pair_settle(&p);
+    assert_int_equal(p.a.msgs, 1);
+    assert_int_equal(p.b.msgs, 1);
+    link_free(p.a.link);
+    p.a.link = NULL;
+    while (!p.b.closed)
+        loop_run(p.loop);
+    assert_int_equal(p.b.code, CV_ECLOSED);
+    close(s);
+    pair_close(&p);
+}
+
 /* The last words of a peer that closed with our bytes unread are still delivered. */
 static void a_refusal_is_read_though_writing_fails(void **state)
 {
@@ -215,7 +256,7 @@ static void a_peer_that_never_reads_only_grows_its_queue(void **state)
 {
     struct pair p;
     pair_open_bare(&p);
-    for (int i = 0; i < 10000; i++)
+    for (int i = 0; i < 50000; i++)
         send_text(p.a.link, MSG_TASK, 1, "a few bytes that stay with us since nobody takes them");
     pair_settle(&p);
     assert_true(link_queued_bytes(p.a.link) > 500000);
@@ -264,6 +305,7 @@ int main(void)
         cmocka_unit_test(an_echo_comes_back),
         cmocka_unit_test(a_large_route_and_many_buffers_arrive),
         cmocka_unit_test(the_end_of_the_stream_comes_after_the_messages),
+        cmocka_unit_test(last_words_are_not_taken_back),
         cmocka_unit_test(a_refusal_is_read_though_writing_fails),
         cmocka_unit_test(a_link_may_be_freed_by_its_message),
         cmocka_unit_test(a_link_may_be_freed_when_ready_and_when_closed),
