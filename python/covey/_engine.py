@@ -17,7 +17,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,7 @@ class Engine:
         self.link = link
         self.shell = shell
         self.leaving: int | None = None
+        self._pid = os.getpid()
         self._queued: deque[tuple[Any, ...]] = deque()
 
     # The loop.
@@ -117,6 +120,7 @@ class Engine:
                 else _invoke(*serialize.unpack_apply(buffers, shell.user_ns))
             link.end()
         except BaseException as error:
+            self._check_fork(error)
             link.end()
             self._check_leaving()
             self._fail(error, "apply")
@@ -153,6 +157,7 @@ class Engine:
             error = result.error_before_exec or result.error_in_exec
             link.end()
         except BaseException as e:
+            self._check_fork(error or e)
             link.end()
             error, lines = e, []
         self._check_leaving()
@@ -183,6 +188,7 @@ class Engine:
                 value = self._call(unpack) if shell.has_callbacks() else _invoke(*unpack())
                 link.end()
             except BaseException as error:
+                self._check_fork(error)
                 link.end()
                 self._check_leaving()
                 self._flush(batch, skip=1)
@@ -208,6 +214,22 @@ class Engine:
     def _check_leaving(self) -> None:
         if self.leaving is not None:
             raise SystemExit(self.leaving)
+
+    def _check_fork(self, error: BaseException) -> None:
+        """A child that a task forked ends where the task ends in it: the link is its parent's.
+
+        sys.exit() gives its exit code; a child that comes back from the call (the link then refuses it) or
+        raises ends with 1.
+        """
+        if os.getpid() == self._pid:
+            return
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                stream.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _flush(self, batch: list[Any], skip: int = 0) -> None:
         """Sends the results of a map's finished items; `skip`: the item begun last is not among them."""

@@ -89,6 +89,12 @@ class ZMQInteractiveShell(InteractiveShell):
         os.environ.setdefault("PAGER", "cat")
         os.environ.setdefault("GIT_PAGER", "cat")
 
+    def init_user_ns(self) -> None:
+        """Also after a reset: multiprocessing looks at these two names of `__main__`."""
+        super().init_user_ns()
+        self.user_ns.setdefault("__spec__", None)
+        self.user_ns.setdefault("__loader__", None)
+
     def init_virtualenv(self) -> None:
         pass
 
@@ -310,4 +316,5 @@ def make_shell(outlet: Outlet) -> ZMQInteractiveShell:
     install_streams(outlet)
     kernel.comm_manager = install_comms(outlet, lambda: kernel.current_task)
     builtins.input = _no_input  # type: ignore[assignment]
+    builtins.get_ipython = shell.get_ipython  # type: ignore[attr-defined]  # in calls, too, where IPython sets no trap
     return shell

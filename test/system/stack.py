@@ -1,0 +1,45 @@
+"""A controller and a host without a supervisor: for tests of what engines do."""
+import os
+import signal
+import subprocess
+
+import covey as ipp
+from covey._programs import program_argv
+
+from .conftest import wait_until
+
+
+class Stack:
+    """Starts `ipcontroller` and `ipengine -n N` with the default profile of an environment; `stop()` ends both."""
+
+    def __init__(self, env, n=2, engine_args=(), controller_args=()):
+        self.env = env
+        self.folder = os.path.join(env["IPYTHONDIR"], "profile_default")
+        os.makedirs(os.path.join(self.folder, "security"), exist_ok=True)
+        self.processes = []
+        self.client_file = os.path.join(self.folder, "security", "ipcontroller-client.json")
+        self.log = open(os.path.join(self.folder, "stack.log"), "wb")
+        self.run("ipcontroller", *controller_args)
+        wait_until(lambda: os.path.exists(self.client_file), what="the connection file")
+        self.host = self.run("ipengine", "-n", str(n), *engine_args)
+        self.rc = ipp.Client(self.client_file)
+        self.rc.wait_for_engines(n, timeout=20, interactive=False)
+
+    def run(self, program, *args):
+        p = subprocess.Popen(program_argv(program, args), env=self.env, stdin=subprocess.DEVNULL, stdout=self.log,
+                             stderr=self.log, start_new_session=True)
+        self.processes.append(p)
+        return p
+
+    def stop(self):
+        self.rc.close()
+        for p in reversed(self.processes):
+            if p.poll() is None:
+                p.send_signal(signal.SIGTERM)
+        for p in self.processes:
+            try:
+                p.wait(15)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+        self.log.close()

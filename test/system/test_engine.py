@@ -1,0 +1,343 @@
+"""Engines as users meet them: output, interrupts, forks, asyncio, startup, with real processes."""
+import os
+import signal
+import sys
+import time
+
+import covey as ipp
+import pytest
+
+from .conftest import wait_gone, wait_until
+from .stack import Stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines")
+    env = dict(os.environ, IPYTHONDIR=str(folder))
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_CONNECTION_INFO", "COVEY_EVENTS_FD", "PYTHONSTARTUP"):
+        env.pop(name, None)
+    s = Stack(env)
+    yield s
+    s.stop()
+    assert not wait_gone(folder)
+
+
+@pytest.fixture
+def rc(stack):
+    stack.rc[:].clear(block=True)
+    return stack.rc
+
+
+OURS = os.path.join("covey", "_engine.py")
+
+
+def own_stack(ipython_dir, **kwargs):
+    return Stack(ipython_dir, **kwargs)
+
+
+def run(view, source):
+    """Runs a cell and returns its AsyncResult when it is done."""
+    ar = view.execute(source, silent=False, block=False)
+    ar.get(20)
+    ar.wait_for_output(5)
+    return ar
+
+
+# ---- output
+
+
+def test_output_comes_in_the_order_in_which_it_was_made(rc):
+    ar = run(rc[0], "import ctypes, os, subprocess\nprint('python 1')\nctypes.CDLL(None).puts(b'c 2')\nprint('python 3')\n"
+                    "_ = os.system('echo shell 4')\nos.write(1, b'fd 5\\n')\n_ = subprocess.run(['echo', 'child 6'])\nprint('python 7')")
+    assert ar.stdout == "python 1\nc 2\npython 3\nshell 4\nfd 5\nchild 6\npython 7\n"
+
+
+def test_unfinished_c_output_is_there_when_the_task_ends(rc):
+    ar = run(rc[0], "import ctypes; _ = ctypes.CDLL(None).printf(b'no newline')")
+    assert ar.stdout == "no newline"
+
+
+def test_output_of_a_call_and_of_stderr(rc):
+    def speak():
+        import logging
+        import sys
+        logging.getLogger("x").warning("logged")
+        print("said")
+        print("err", file=sys.stderr)
+
+    ar = rc[0].apply_async(speak)
+    ar.get(10)
+    assert ar.stdout == "said\n" and "logged\n" in ar.stderr and ar.stderr.endswith("err\n")
+
+
+def test_more_than_a_pipe_holds(rc):
+    ar = run(rc[0], "import os\nfor i in range(40):\n    os.write(1, b'x' * 9999 + b'\\n')\nprint('end')")
+    assert len(ar.stdout) == 400000 + 4 and ar.stdout.endswith("end\n")
+
+
+def test_output_streams_while_the_task_runs(rc):
+    ar = rc[0].execute("import time; print('early'); time.sleep(5)", block=False)
+    wait_until(lambda: ar.stdout == "early\n", timeout=4, what="early output")
+    assert not ar.ready()
+    ar.cancel()
+
+
+def test_rich_output(rc):
+    ar = run(rc[0], "from IPython.display import HTML, Image, display\ndisplay(HTML('<b>x</b>'), Image(b'\\x89PNG\\r\\n\\x1a\\n', format='png')); 6 * 7")
+    html, png = ar.outputs
+    assert html["data"]["text/html"] == "<b>x</b>" and png["data"]["image/png"] == "iVBORw0KGgo="
+    assert ar.execute_result["data"]["text/plain"] == "42"
+
+
+def test_the_last_value_of_a_silent_cell_is_not_shown(rc):
+    ar = rc[0].execute("1 + 1", silent=True, block=False)
+    ar.get(10)
+    assert not ar.execute_result
+
+
+# ---- errors
+
+
+def test_errors_carry_the_engine_and_the_traceback(rc):
+    with pytest.raises(ipp.RemoteError) as e:
+        rc[1].execute("def f():\n    1/0\nf()", silent=False, block=True)
+    assert e.value.ename == "ZeroDivisionError" and e.value.engine_info["engine_id"] == 1
+    assert "Cell" in e.value.traceback and OURS not in e.value.traceback
+    with pytest.raises(ipp.RemoteError) as e:
+        rc[1].apply_sync(lambda: 1 / 0)
+    assert e.value.engine_info["method"] == "apply" and OURS not in e.value.traceback
+
+
+def test_exit_is_an_error_and_the_engine_lives(rc):
+    pid = rc[0].apply_sync(os.getpid)
+    with pytest.raises(ipp.RemoteError, match="SystemExit"):
+        rc[0].apply_sync(sys.exit, 3)
+    rc[0].execute("exit", silent=False, block=True)
+    assert rc[0].apply_sync(os.getpid) == pid
+
+
+def test_a_failed_cell_aborts_the_next(rc):
+    first = rc[0].execute("import time; time.sleep(0.3); 1/0", silent=False, block=False)
+    second = rc[0].execute("survived = 1", silent=False, block=False)
+    with pytest.raises(ipp.RemoteError, match="ZeroDivisionError"):
+        first.get(10)
+    with pytest.raises(ipp.TaskAborted):
+        second.get(10)
+    assert rc[0]["'survived' in globals()"] is False
+
+
+# ---- stopping
+
+
+def nap(path, seconds=30):
+    import time
+    from pathlib import Path
+
+    Path(path).write_text("on")
+    time.sleep(seconds)
+    return "slept"
+
+
+def test_m5_cancel_interrupts_and_the_engine_keeps_its_data(rc, tmp_path):
+    rc[0].push({"kept": 5}, block=True)
+    ar = rc[0].apply_async(nap, str(tmp_path / "a"))
+    wait_until((tmp_path / "a").exists, what="the task")
+    start = time.monotonic()
+    ar.cancel()
+    assert rc[0]["kept"] == 5
+    assert time.monotonic() - start < 5
+
+
+def test_s12_sigint_to_the_pid_interrupts_the_task_alone(rc, tmp_path):
+    pid = rc[0].apply_sync(os.getpid)
+    os.kill(pid, signal.SIGINT)  # between tasks: nothing
+    assert rc[0].apply_sync(os.getpid) == pid
+    ar = rc[0].apply_async(nap, str(tmp_path / "b"))
+    other = rc[1].apply_async(nap, str(tmp_path / "c"), 1)
+    wait_until(lambda: (tmp_path / "b").exists() and (tmp_path / "c").exists(), what="the tasks")
+    os.kill(pid, signal.SIGINT)
+    with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
+        ar.get(5)
+    assert other.get(10) == "slept"
+
+
+def test_an_awaiting_cell_is_interrupted(rc):
+    pid = rc[0].apply_sync(os.getpid)
+    ar = rc[0].execute("print('on'); import asyncio; await asyncio.sleep(30)", silent=False, block=False)
+    wait_until(lambda: ar.stdout, what="the cell")
+    os.kill(pid, signal.SIGINT)
+    with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
+        ar.get(5)
+
+
+def test_s12_sigterm_ends_that_engine_alone_in_python_s_way(ipython_dir, tmp_path):
+    s = own_stack(ipython_dir)
+    try:
+        note = tmp_path / "atexit"
+        s.rc[0].execute(f"import atexit, pathlib; atexit.register(pathlib.Path({str(note)!r}).write_text, 'left')", block=True)
+        ar = s.rc[0].apply_async(nap, str(tmp_path / "on"))
+        wait_until((tmp_path / "on").exists, what="the task")
+        os.kill(pid_of(s, 0), signal.SIGTERM)
+        with pytest.raises(ipp.EngineError):
+            ar.get(10)
+        wait_until(lambda: s.rc.ids == [1], what="engine 0 leaving")
+        assert note.read_text() == "left"
+        assert s.rc[1].apply_sync(abs, -1) == 1
+    finally:
+        s.stop()
+
+
+def pid_of(stack, engine):
+    return stack.rc._engines[engine]["pid"]
+
+
+# ---- forks
+
+
+def test_m6_tasks_may_fork(rc):
+    def forks():
+        import os
+        pid = os.fork()
+        if pid == 0:
+            print("child speaks", flush=True)
+            os._exit(0)
+        return os.waitpid(pid, 0)[1]
+
+    pid = rc[0].apply_sync(os.getpid)
+    ar = rc[0].apply_async(forks)
+    assert ar.get(10) == 0 and ar.stdout == "child speaks\n"
+    assert rc[0].apply_sync(os.getpid) == pid
+
+
+@pytest.mark.parametrize("source", ["import os, sys\npid = os.fork()\nif pid == 0: sys.exit(7)",
+                                    "import os\npid = os.fork()"])
+def test_m6_a_forked_child_that_comes_back_disturbs_nobody(rc, source):
+    """By sys.exit() or by running on: it ends at the task's end, the engine goes on."""
+    pid = rc[0].apply_sync(os.getpid)
+    rc[0].execute(source, block=True)
+    status = rc[0]["os.waitpid(pid, 0)[1]"]
+    assert os.waitstatus_to_exitcode(status) == (7 if "exit" in source else 1)
+    assert rc[0].apply_sync(os.getpid) == pid and rc.ids == [0, 1]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_m6_tasks_may_use_multiprocessing(rc, method):
+    def pools(method):
+        import math
+        import multiprocessing
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            return pool.map(math.factorial, [3, 4, 5])
+
+    assert rc[0].apply_sync(pools, method) == [6, 24, 120]
+
+
+def test_m6_children_s_output_and_threads(rc):
+    def mixed():
+        import subprocess
+        import threading
+        t = threading.Thread(target=print, args=("thread",))
+        t.start()
+        t.join()
+        subprocess.run(["sh", "-c", "echo child; echo bad >&2"])
+
+    ar = rc[0].apply_async(mixed)
+    ar.get(10)
+    assert ar.stdout == "thread\nchild\n" and ar.stderr == "bad\n"
+
+
+def test_m6_a_child_that_outlives_its_task_keeps_nobody_waiting(rc):
+    def leaves_a_child():
+        import subprocess
+        return subprocess.Popen(["sleep", "5"]).pid
+
+    start = time.monotonic()
+    pid = rc[0].apply_sync(leaves_a_child)
+    assert rc[0].apply_sync(abs, -1) == 1 and time.monotonic() - start < 3
+    os.kill(pid, signal.SIGKILL)
+
+
+# ---- asyncio and the shell
+
+
+def test_m8_background_tasks_go_on_between_cells(rc):
+    run(rc[0], "import asyncio\nn = 0\nasync def tick():\n    global n\n    while True:\n        n += 1\n        await asyncio.sleep(0.01)\n"
+               "ticking = asyncio.create_task(tick())")
+    first = rc[0]["n"]
+    wait_until(lambda: rc[0]["n"] > first + 5, timeout=10, what="ticks between tasks")
+    assert rc[0].apply_sync(lambda: __import__("asyncio").run(__import__("asyncio").sleep(0, "ran"))) == "ran"
+    assert run(rc[0], "await asyncio.sleep(0.01); n").execute_result
+    run(rc[0], "ticking.cancel()")
+
+
+def test_m7_the_shell(rc):
+    seen = rc[1].apply_sync(lambda: (type(get_ipython()).__name__, "IPKernelApp" in get_ipython().config,  # noqa: F821
+                                     get_ipython().kernel.engine_id, __import__("sys").argv, __import__("sys").path[0]))  # noqa: F821
+    assert seen == ("ZMQInteractiveShell", True, 1, ["ipengine"], "")
+    assert rc[0].apply_sync(lambda: __import__("os").getsid(0) == __import__("os").getpid())
+
+
+def test_m7_inline_figures_in_cells_and_calls(rc):
+    pytest.importorskip("matplotlib")
+
+    def draws():
+        import matplotlib.pyplot as plt
+        plt.plot([1, 2])
+
+    cell = run(rc[0], "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    assert any("image/png" in o["data"] for o in cell.outputs)
+    call = rc[0].apply_async(draws)
+    call.get(20)
+    assert any("image/png" in o["data"] for o in call.outputs)
+
+
+def test_fresh_engines_draw_different_numbers(rc):
+    def draw():
+        import random
+
+        import numpy
+        return random.random(), numpy.random.rand()
+
+    pairs = rc[:].apply_sync(draw)
+    assert len({p[0] for p in pairs}) == len({p[1] for p in pairs}) == len(pairs)
+
+
+def test_data_is_published_while_a_task_runs(rc):
+    def work():
+        import time
+
+        from covey.datapub import publish_data
+        publish_data({"done": 1})
+        time.sleep(5)
+
+    ar = rc[0].apply_async(work)
+    wait_until(lambda: ar.data == {"done": 1}, timeout=4, what="published data")
+    ar.cancel()
+
+
+def test_startup_in_each_engine(ipython_dir, tmp_path):
+    """Config, startup files, PYTHONSTARTUP, exec_lines, exec_files, -s and -c, in this order."""
+    folder = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default")
+    os.makedirs(os.path.join(folder, "startup"))
+
+    def write(path, text):
+        with open(path, "w") as f:
+            f.write(text)
+        return str(path)
+
+    for name, mark in (("10.py", "startup1"), ("20.ipy", "startup2")):
+        write(os.path.join(folder, "startup", name), f"order.append({mark!r})\n")
+    ipython_dir["PYTHONSTARTUP"] = write(tmp_path / "first.py", "order = ['pythonstartup']\n")
+    file = write(tmp_path / "file.py", "order.append('file')\n1/0\n")
+    script = write(tmp_path / "script.py", "order.append('script')\n")
+    write(os.path.join(folder, "ipengine_config.py"),
+          f"c.InteractiveShellApp.exec_lines = ['order.append(\"line\")']\nc.InteractiveShellApp.exec_files = [{file!r}]\n"
+          "c.InteractiveShellApp.extensions = ['autoreload']\nc.InteractiveShell.colors = 'nocolor'\n")
+    s = own_stack(ipython_dir, engine_args=["-c", "order.append('command')", "-s", script])
+    try:
+        want = ["pythonstartup", "startup1", "startup2", "file", "line", "script", "command"]
+        assert s.rc[:]["order"] == [want] * 2
+        assert s.rc[:].apply_sync(lambda: get_ipython().colors) == ["nocolor"] * 2  # noqa: F821
+        assert s.rc[0].apply_sync(lambda: "autoreload" in get_ipython().magics_manager.magics["line"])  # noqa: F821
+    finally:
+        s.stop()
