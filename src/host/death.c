@@ -65,7 +65,7 @@ static int stderr_copy(const struct death *d, size_t max, struct buf *out)
     int rc = buf_add(out, d->err.data + skip, d->err.len - skip);
     if (rc == CV_OK)
         text_clean((char *)out->data, out->len);
-    return rc;
+    return rc == CV_OK && !buf_cstr(out) ? CV_ENOMEM : rc;
 }
 
 /* Color codes and the like are for terminals, not for a sentence. */
@@ -78,19 +78,15 @@ static size_t skip_escape(const char *p, size_t n)
     return i < n ? i + 1 : n;
 }
 
-static int add_last_lines(const struct death *d, struct buf *out)
+/* Adds text[from, to) on one line. */
+static int add_on_one_line(struct buf *out, const char *text, size_t from, size_t to)
 {
-    struct buf err = {0};
-    int rc = stderr_copy(d, TOLD_BYTES, &err);
-    const char *text = (const char *)err.data;
-    size_t from = rc == CV_OK ? tail_lines(text, err.len, TOLD_LINES) : 0, n = err.len;
-    while (n > from && strchr(" \t\r\n", text[n - 1]))
-        n--;
-    if (rc == CV_OK && n > from)
-        rc = buf_addstr(out, "; last lines of its stderr: ");
-    for (size_t i = from; i < n && rc == CV_OK;) {
+    int rc = CV_OK;
+    while (to > from && strchr(" \t\r\n", text[to - 1]))
+        to--;
+    for (size_t i = from; i < to && rc == CV_OK;) {
         if (text[i] == 0x1B) {
-            i += skip_escape(text + i, n - i);
+            i += skip_escape(text + i, to - i);
             continue;
         }
         rc = text[i] == '\n'   ? buf_addstr(out, " | ")
@@ -98,6 +94,45 @@ static int add_last_lines(const struct death *d, struct buf *out)
                                : buf_add(out, text + i, 1);
         i++;
     }
+    return rc;
+}
+
+/* The place in a dump of Python's faulthandler that tells most: its innermost frame. */
+static const char *innermost_frame(const char *text, size_t n)
+{
+    static const char mark[] = "(most recent call first):\n";
+    const char *dump = memmem(text, n, "Fatal Python error:", 19);
+    const char *found =
+        dump ? memmem(dump, n - (size_t)(dump - text), mark, sizeof mark - 1) : NULL;
+    return found ? found + sizeof mark - 1 : NULL;
+}
+
+/* What stderr ends with, shortened to what a sentence can bear. */
+static int add_last_lines(const struct death *d, struct buf *out)
+{
+    struct buf err = {0};
+    int rc = stderr_copy(d, DEATH_STDERR_MAX, &err);
+    const char *text = (const char *)err.data;
+    if (rc != CV_OK || err.len == 0)
+        goto out;
+    const char *frame = innermost_frame(text, err.len);
+    if (frame) {
+        const char *end = memchr(frame, '\n', err.len - (size_t)(frame - text));
+        rc = buf_addstr(out, "; Python was at ");
+        if (rc == CV_OK)
+            rc = add_on_one_line(out, text, (size_t)(frame - text) + strspn(frame, " "),
+                                 end ? (size_t)(end - text) : err.len);
+        goto out;
+    }
+    size_t from = tail_lines(text, err.len, TOLD_LINES);
+    if (err.len - from > TOLD_BYTES)
+        from = err.len - TOLD_BYTES;
+    if (strspn(text + from, " \t\r\n") < err.len - from) {
+        rc = buf_addstr(out, "; last lines of its stderr: ");
+        if (rc == CV_OK)
+            rc = add_on_one_line(out, text, from, err.len);
+    }
+out:
     buf_release(&err);
     return rc;
 }

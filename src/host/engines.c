@@ -34,7 +34,7 @@ struct engines {
 
 static int slot_start(struct engines *g, struct slot *s, struct err *e) CV_CHECK;
 static void on_zygote(void *arg, uint32_t slot, pid_t pid, const char *why);
-static void slot_end(struct engines *g, struct slot *s, struct death *d);
+static void slot_end(struct engines *g, struct slot *s, struct death *d, const char *said);
 
 /* --- looking: registration, pauses, kills --- */
 
@@ -78,10 +78,15 @@ static void pauses_schedule(struct engines *g)
         timer_start(g->pause, next > now ? next - now : 0, 0);
 }
 
+/* why: one line, and what was said on stderr behind it. */
 static void slot_failed(struct engines *g, struct slot *s, const char *why)
 {
-    struct death d = {.failure = why};
-    slot_end(g, s, &d);
+    char first[256];
+    size_t n = strcspn(why, "\n");
+    snprintf(first, sizeof first, "%.*s", (int)n, why);
+    struct death d = {.failure = first};
+    const char *said = why[n] ? why + n + 1 : "";
+    slot_end(g, s, &d, said);
 }
 
 static void on_pause(void *arg)
@@ -357,14 +362,15 @@ static void report_keep(struct slot *s, const struct death *d)
     json_decref(cause);
 }
 
-/* The engine of this slot is no more: tells it and goes on. d says how it ended. */
-static void slot_end(struct engines *g, struct slot *s, struct death *d)
+/* The engine of this slot is no more: tells it and goes on. d says how it ended, said what others
+ * heard on its stderr. */
+static void slot_end(struct engines *g, struct slot *s, struct death *d, const char *said)
 {
     struct buf err = {0};
     d->slot = s->index;
     d->host = g->c.host;
     d->number = WIRE_ENGINE_NONE;
-    if (slot_autopsy(s, d, &err) != CV_OK)
+    if (buf_addstr(&err, said) != CV_OK || slot_autopsy(s, d, &err) != CV_OK)
         log_warn(g->c.log, "out of memory while reading what a dead engine left");
     d->err = err;
     if (d->number != WIRE_ENGINE_NONE) { /* it may have registered since we looked */
@@ -411,7 +417,7 @@ static void on_reaped(void *arg, const struct reaped *r)
             .peak_rss = r->peak_rss,
             .oom = was_oom(g, r, s->because[0] != 0),
         };
-        slot_end(g, s, &d);
+        slot_end(g, s, &d, "");
         return;
     }
 }

@@ -151,8 +151,8 @@ static void log_death(struct host *h, const struct death *d, const char *text)
 {
     bool expected = h->stopping || death_is_clean(d);
     log_at(h->log, expected ? LOG_INFO_ : LOG_ERROR_, "%s", text ? text : "an engine has ended");
-    if (expected || d->number != WIRE_ENGINE_NONE || d->err.len == 0)
-        return;
+    if (expected || d->number != WIRE_ENGINE_NONE || d->failure || d->err.len == 0)
+        return; /* what a zygote says is passed on at once */
     ssize_t n = write(STDERR_FILENO, d->err.data, d->err.len);
     if (n > 0 && d->err.data[d->err.len - 1] != '\n')
         n = write(STDERR_FILENO, "\n", 1);

@@ -18,6 +18,7 @@
 #include "tls/tls.h"
 #include "wire/hello.h"
 
+#define TELL_WAITING_NS NS_PER_S /* what takes less needs no line */
 #define LOOK_NS (50 * NS_PER_MS)
 #define RETRY_MIN_NS (50 * NS_PER_MS)
 #define RETRY_MAX_NS (2 * NS_PER_S)
@@ -42,6 +43,7 @@ struct uplink {
     struct link *link;
     struct peer peer;
     struct timer *timer;
+    uint64_t tell_at;         /* when waiting for the file is worth a line */
     uint64_t deadline;        /* of SEARCHING or AWAY */
     uint64_t retry_at, retry; /* the next attempt; the pause after that */
     char unix_endpoint[128];
@@ -59,6 +61,7 @@ int uplink_new(struct uplink **ret, const struct uplink_config *c, struct err *e
     }
     u->c = *c;
     u->source = (struct source){.path = c->path, .info = c->info};
+    u->tell_at = clock_mono() + TELL_WAITING_NS;
     u->deadline = clock_mono() + c->timeout_ns;
     u->retry = RETRY_MIN_NS;
     timer_start(u->timer, 0, 0);
@@ -359,7 +362,7 @@ static void search(struct uplink *u)
         end(u, u->why[0] ? UPLINK_NO_ANSWER : UPLINK_NO_FILE, why);
         return;
     }
-    if (!u->have_file && !u->told_waiting && !u->why[0]) {
+    if (!u->have_file && !u->told_waiting && !u->why[0] && now >= u->tell_at) {
         u->told_waiting = true;
         log_info(u->c.log, "waiting for the connection file %s (for up to %.0f s)", u->c.path,
                  (double)u->c.timeout_ns / NS_PER_S);
