@@ -13,8 +13,7 @@
 #include "controller/death.h"
 #include "controller/say.h"
 
-#define CLIENT_MUTE_BYTES (256ull << 20)
-#define CLIENT_CLOSE_BYTES (1ull << 30)
+#define CLOSE_FACTOR 4 /* times client_buffer: then a client that does not read is closed */
 
 /* --- to the client --- */
 
@@ -25,9 +24,9 @@ void act_to_client(struct controller *c, struct client *x, const struct header *
         return;
     if (link_send(x->conn->link, h, route, route_len, p, flags) != CV_OK)
         conn_bye(x->conn, "the controller is out of memory");
-    else if (link_queued_bytes(x->conn->link) > CLIENT_CLOSE_BYTES)
-        conn_bye(x->conn, "this client has not read for long, and more than 1 GiB waits for it; "
-                          "results are kept");
+    else if (link_queued_bytes(x->conn->link) > CLOSE_FACTOR * c->opt->client_buffer)
+        conn_bye(x->conn,
+                 "this client has not read for long and too much waits for it; results are kept");
 }
 
 static void deliver(struct controller *c, const struct header *h, struct payload *p)

@@ -17,7 +17,7 @@ bool admission_ask(const struct admission *a, uint64_t now, struct place **ret_v
     list_each(l, &a->places)
     {
         struct place *p = list_entry(l, struct place, node);
-        if (now - p->heard >= ADMISSION_SILENT_NS) {
+        if (now >= p->heard + ADMISSION_SILENT_NS) {
             *ret_victim = p;
             return true;
         }
@@ -46,7 +46,7 @@ struct place *admission_expired(const struct admission *a, uint64_t now, uint64_
     if (!l)
         return NULL;
     struct place *p = list_entry(l, struct place, node);
-    if (now - p->since >= ADMISSION_TIMEOUT_NS)
+    if (now >= p->since + ADMISSION_TIMEOUT_NS)
         return p;
     *ret_next = p->since + ADMISSION_TIMEOUT_NS;
     return NULL;

@@ -166,6 +166,7 @@ void controller_stop(struct controller *c, const char *reason)
     listener_free(c->unix_listener);
     listener_free(c->tcp_listener);
     c->unix_listener = c->tcp_listener = NULL;
+    list_each(l, &c->registry.engines) list_entry(l, struct engine, node)->asked = true;
     list_each(l, &c->conns)
         conn_bye(list_entry(l, struct conn, node), "the controller stops: %s", reason);
     timer_start(c->stop_timer, STOP_NS, 0);

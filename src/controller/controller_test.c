@@ -8,7 +8,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "controller/test_cluster.h"
+#include "tls/tls.h"
+#include "wire/connfile.h"
 
 #define S 0xabcdef0000000001ull /* the first client's session */
 
@@ -640,6 +643,228 @@ static void python_versions(void **state)
     cluster_stop(&c);
 }
 
+/* A client that never reads: output is left out, then it is closed; its results are kept, others
+ * don't notice. */
+static void client_that_never_reads(void **state)
+{
+    struct cluster c;
+    struct fake client, other, engine;
+    static char text[60000];
+
+    cluster_start(&c,
+                  (const char *const[]){"--IPController.client_buffer=1000000", "--hwm=4", NULL});
+    fake_client(&client, &c, S);
+    fake_client(&other, &c, S + 1);
+    fake_engine(&engine, &c, 11, 0);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "prints much");
+    struct msg *task = fake_expect(&engine, MSG_TASK);
+    struct header h = {
+        .type = MSG_OUTPUT, .status = OUTPUT_STDOUT, .session = S, .seq = 1, .count = 1};
+    for (int i = 0; i < 100; i++)
+        fake_send(&engine, h, NULL, 0, text, sizeof(text));
+    fake_result(&engine, task, RESULT_OK, "v", 1);
+    uint64_t got = 0;
+    bool told = false;
+    struct msg *m;
+    for (; (m = fake_recv(&client))->h.type != MSG_RESULT; msg_free(m)) {
+        got += m->h.type == MSG_OUTPUT;
+        told |= m->h.type == MSG_EVENT && strstr(msg_text(m), "left out");
+    }
+    msg_free(m);
+    assert_true(told);
+    assert_in_range(got, 15, 60);
+
+    char *big = calloc(1, 6000000);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "large value");
+    m = fake_expect(&engine, MSG_TASK);
+    fake_result(&engine, m, RESULT_OK, big, 6000000);
+    msg_free(fake_expect(&engine, MSG_ACK));
+    json_decref(fake_query(&other, "{\"query\":\"status\"}"));
+    while ((task->next = fake_recv(&client)))
+        msg_free(task->next);
+    fake_close(&client);
+    char ask[200];
+    snprintf(ask, sizeof(ask), "{\"query\":\"result_status\",\"ids\":[\"%016llx_2\"]}", S);
+    json_t *j = fake_query(&other, ask);
+    assert_int_equal(json_array_size(at(at(j, "ok"), "completed")), 1);
+    json_decref(j);
+    free(big);
+    msg_free(m);
+    msg_free(task);
+    fake_close(&other);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* shutdown of one engine: it is told, gets nothing more, and leaves; its host says so. */
+static void engine_shut_down(void **state)
+{
+    struct cluster c;
+    struct fake client, host, a;
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    fake_engine(&a, &c, 11, 99);
+    json_t *j = fake_query(&client, "{\"query\":\"shutdown\",\"targets\":[0]}");
+    assert_true(json_is_null(at(j, "ok")));
+    json_decref(j);
+    struct msg *m = fake_expect(&a, MSG_BYE);
+    expect_text(m, "shutdown");
+    msg_free(m);
+    struct header bye = {.type = MSG_BYE, .engine = WIRE_ENGINE_NONE};
+    fake_send(&a, bye, NULL, 0, "{}", 2);
+    assert_null(fake_recv(&a));
+    struct header gone = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
+    const char *cause = "{\"signal\":null,\"code\":0,\"running\":null,\"text\":\"left as asked\"}";
+    fake_send(&host, gone, NULL, 0, cause, strlen(cause));
+    j = fake_event(&client, "engine_died");
+    assert_int_equal(json_integer_value(at(at(j, "cause"), "code")), 0);
+    json_decref(j);
+    j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(at(j, "ok")), 0);
+    json_decref(j);
+    fake_engine(&a, &c, 12, 99); /* restart: the host is asked */
+    assert_int_equal(a.number, 1);
+    json_decref(fake_query(&client, "{\"query\":\"shutdown\",\"targets\":[1],\"restart\":true}"));
+    m = fake_expect(&host, MSG_SPAWN);
+    assert_int_equal(m->h.engine, 1);
+    assert_true(m->h.flags & MSG_F_RESTART);
+    msg_free(m);
+    fake_close(&a);
+    fake_close(&host);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* A result of a task that an earlier controller had accepted waits for its client. */
+static void result_of_an_earlier_life(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    struct hello e = {
+        .role = ROLE_ENGINE, .session = 11, .number = 3, .incarnation = 1, .uuid = "u"};
+
+    cluster_start(&c, NULL);
+    fake_hello(&engine, &c, &e, 1, NULL);
+    assert_int_equal(engine.number, 3);
+    struct header h = {.type = MSG_RESULT,
+                       .status = RESULT_OK,
+                       .session = S,
+                       .seq = 1,
+                       .count = 1,
+                       .attempt = 1,
+                       .engine = 3,
+                       .incarnation = 1};
+    fake_send(&engine, h, NULL, 0, "kept", 4);
+    msg_free(fake_expect(&engine, MSG_ACK));
+    struct id_range waiting = {S, 1, 2};
+    struct hello hello = {.role = ROLE_CLIENT,
+                          .session = S,
+                          .number = WIRE_ENGINE_NONE,
+                          .waiting = &waiting,
+                          .nwaiting = 1};
+    fake_hello(&client, &c, &hello, 0, NULL);
+    expect_result(&client, 1, RESULT_OK, "kept");
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* The one TCP port, with the key of the file. */
+struct tls_visit {
+    struct loop *loop;
+    struct link *link;
+    char why[300];
+    bool welcome;
+};
+
+static void tls_msg(struct link *l, struct msg *m, void *arg)
+{
+    struct tls_visit *v = arg;
+
+    v->welcome = m->h.type == MSG_WELCOME;
+    snprintf(v->why, sizeof(v->why), "%s", msg_type_name(m->h.type));
+    msg_free(m);
+    loop_stop(v->loop);
+}
+
+static void tls_closed(struct link *l, int code, const char *why, void *arg)
+{
+    struct tls_visit *v = arg;
+
+    snprintf(v->why, sizeof(v->why), "%s", why ? why : "");
+    loop_stop(v->loop);
+}
+
+static void tls_connected(void *arg, struct link *link, int code, const char *why)
+{
+    static const struct link_callbacks callbacks = {.on_msg = tls_msg, .on_closed = tls_closed};
+    struct tls_visit *v = arg;
+    struct hello h = {.role = ROLE_CLIENT, .session = S, .number = WIRE_ENGINE_NONE};
+    struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
+    struct wire_limits limits = {1 << 30, WIRE_ROUTE_MAX};
+    struct buf b = {0};
+
+    v->link = link;
+    if (!link) {
+        snprintf(v->why, sizeof(v->why), "%s", why);
+        loop_stop(v->loop);
+        return;
+    }
+    link_set_callbacks(link, &callbacks, v);
+    link_set_limits(link, &limits);
+    assert_int_equal(hello_encode(&h, &b), CV_OK);
+    assert_int_equal(link_send(link, &head, b.data, (uint32_t)b.len, NULL, 0), CV_OK);
+    buf_release(&b);
+}
+
+static void tls_visit(struct tls_visit *v, const struct cluster *c, const char *identity,
+                      const char *key)
+{
+    char endpoint[60];
+    const char *endpoints[] = {endpoint};
+    struct tls_context *t;
+    struct connector *k;
+
+    memset(v, 0, sizeof(*v));
+    snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", c->port);
+    assert_int_equal(loop_new(&v->loop), CV_OK);
+    assert_int_equal(tls_client_new(&t, identity, key, NULL), CV_OK);
+    struct transport_factory f = tls_factory(t);
+    assert_int_equal(
+        connector_new(&k, v->loop, endpoints, 1, &f, 3 * NS_PER_S, tls_connected, v, NULL), CV_OK);
+    assert_int_equal(loop_run(v->loop), CV_OK);
+    connector_free(k);
+    link_free(v->link);
+    tls_context_free(t);
+    loop_free(v->loop);
+}
+
+static void by_tls(void **state)
+{
+    struct cluster c;
+    struct connfile client, engine;
+    struct tls_visit v;
+
+    cluster_start(&c, (const char *const[]){"--no-unix", "--ip=*", NULL});
+    assert_int_equal(connfile_read(c.client_file, &client, NULL), CV_OK);
+    assert_int_equal(connfile_read(c.engine_file, &engine, NULL), CV_OK);
+    assert_string_not_equal(client.key, engine.key);
+    tls_visit(&v, &c, "client", client.key);
+    if (!v.welcome)
+        fail_msg("no WELCOME: %s", v.why);
+    tls_visit(&v, &c, "client", engine.key);
+    assert_false(v.welcome);
+    tls_visit(&v, &c, "engine",
+              engine.key); /* lets in, but not as a client: WELCOME with `refused` */
+    if (!v.welcome)
+        fail_msg("no answer: %s", v.why);
+    connfile_release(&client);
+    connfile_release(&engine);
+    cluster_stop(&c);
+}
+
 static void stops(void **state)
 {
     struct cluster c;
@@ -748,6 +973,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(queries),
         cmocka_unit_test(relayed_engines),
         cmocka_unit_test(python_versions),
+        cmocka_unit_test(client_that_never_reads),
+        cmocka_unit_test(engine_shut_down),
+        cmocka_unit_test(result_of_an_earlier_life),
+        cmocka_unit_test(by_tls),
         cmocka_unit_test(stops),
         cmocka_unit_test(reuse_keeps_keys),
         cmocka_unit_test(refusals),

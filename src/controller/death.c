@@ -123,10 +123,10 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     ev.dead.known = known;
     if (known)
         parse_running(cause, &ev.dead.running);
-    ev.dead.free_of_charge = e->leaving;
+    ev.dead.free_of_charge = e->asked;
     ev.dead.cause = dump;
     const char *why = json_string_value(json_object_get(cause, "text"));
-    if (e->leaving)
+    if (e->leaving || e->asked)
         log_info(c->log, "engine %u has left: %s", e->number, why ? why : text);
     else
         log_warn(c->log, "engine %u died: %s", e->number, why ? why : text);

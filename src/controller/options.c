@@ -279,6 +279,8 @@ static int read_values(struct options *o, FILE *notices, struct err *e)
     o->init = get_bool(&r, "init");
     o->away_grace = get_seconds(&r, "away_grace", 300);
     o->client_grace = get_seconds(&r, "client_grace", 0);
+    o->client_buffer =
+        (uint64_t)get_int(&r, "IPController", "client_buffer", 256l << 20, 1 << 16, LONG_MAX / 8);
     get_log_level(&r);
     get_port(&r);
     get_store(&r);

@@ -29,6 +29,8 @@ struct options {
     int log_level;
     uint64_t record_limit, size_limit;
     double away_grace, client_grace; /* seconds */
+    uint64_t
+        client_buffer; /* bytes a client may have to read before its tasks' output is left out */
 };
 
 /* What becomes of the program after options_parse(). */

@@ -48,11 +48,12 @@ static void engine_away(struct controller *c, struct engine *e, const char *why)
     e->away_since = clock_wall();
     registry_engine_forget_held(e);
     act_must(c, &ev);
-    if (!e->leaving && !c->stopping) {
+    if (!e->leaving && !e->asked && !c->stopping) {
         log_debug(c->log, "engine %u is away: %s", e->number, why);
         event_engine_away(c, e, why);
     }
-    death_link_lost(c, e);
+    if (!c->stopping)
+        death_link_lost(c, e);
 }
 
 static void host_lost(struct controller *c, struct conn *k, const char *why)

@@ -4,6 +4,7 @@
  * here, so that a handler sees what protocol.md says. */
 #include "controller/query.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -397,6 +398,8 @@ static void ask_signal(const struct question *q)
     free(v);
 }
 
+/* It gets no more tasks and is told to leave; its host is asked where it can't be reached or is to
+ * be replaced. */
 static void shut_down_engine(struct controller *c, struct engine *e, bool restart)
 {
     struct host *x = registry_host(&c->registry, e->host_session);
@@ -404,12 +407,20 @@ static void shut_down_engine(struct controller *c, struct engine *e, bool restar
                        .flags = MSG_F_RESTART,
                        .engine = e->number,
                        .incarnation = e->incarnation};
+    struct sched_event drain = {
+        .type = SCHED_ENGINE_DRAIN, .engine = e->number, .incarnation = e->incarnation};
+    struct err err = {{0}};
 
-    e->leaving = true;
+    act_must(c, &drain);
+    if (e->state == ENGINE_UP)
+        e->state = ENGINE_DRAINING;
+    e->asked = true;
     if (restart && x && x->conn && !x->conn->closing)
         say(x->conn->link, &h, json_pack("{s:s}", "reason", "a client asked for a restart"));
-    else
+    else if (e->conn)
         conn_bye_engine(e, "a client asked for the shutdown");
+    else if (act_signal(c, e, SIGTERM, &err) != CV_OK)
+        log_warn(c->log, "engine %u can't be told to leave: %s", e->number, err.text);
 }
 
 static void ask_shutdown(const struct question *q)

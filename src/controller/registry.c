@@ -124,7 +124,7 @@ int registry_engine_update(struct engine *e, const struct hello *h)
     e->pid = h->pid;
     e->machine = h->machine;
     e->host_session = h->host_session;
-    e->leaving = false;
+    e->leaving = e->asked = false;
     e->results = 0;
     return CV_OK;
 }

@@ -37,6 +37,7 @@ struct engine {
     struct list via;      /* in the relaying conn's list */
     bool relayed;         /* conn is its host's */
     bool leaving;         /* it said BYE */
+    bool asked;           /* it was asked to leave: its end is planned */
     uint64_t results;     /* RESULTs received on this connection: what ACK tells it */
     struct list ack_node; /* in controller.ack_due when it must be told */
     uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */

@@ -11,9 +11,7 @@
 #include "controller/events.h"
 #include "wire/route.h"
 
-#define KEEP_TASK_MAX (1u << 20)   /* calls up to this size are kept with their record */
-#define MUTE_BYTES (256ull << 20)  /* a client with more than this to read gets no OUTPUT ... */
-#define UNMUTE_BYTES (64ull << 20) /* ... until it is down to this */
+#define KEEP_TASK_MAX (1u << 20) /* calls up to this size are kept with their record */
 
 /* --- TASK --- */
 
@@ -278,6 +276,33 @@ void task_engine_back(struct controller *c, struct engine *e)
         engine_synced(c, e);
 }
 
+/* A result that the scheduler has no use for: if its task was never heard of, an earlier controller
+ * had accepted it, and its client will come and ask for it. */
+static void keep_stray(struct controller *c, const struct msg *m)
+{
+    const struct store_record *r;
+    struct store_task t = {.session = m->h.session, .seq = m->h.seq, .count = m->h.count};
+    struct store_result res = {.status = m->h.status,
+                               .attempt = m->h.attempt,
+                               .engine = m->h.engine,
+                               .incarnation = m->h.incarnation,
+                               .started = m->h.time,
+                               .completed = m->h.aux,
+                               .received = clock_wall(),
+                               .seq = m->h.seq,
+                               .count = m->h.count,
+                               .payload = m->payload,
+                               .bytes = m->payload ? m->payload->total : 0};
+
+    if (m->h.status > RESULT_ERROR ||
+        sched_task_state(c->sched, id_of(&m->h), NULL) != SCHED_T_UNKNOWN ||
+        c->store->ops->find(c->store, t.session, t.seq, &r, NULL) != STORE_UNKNOWN)
+        return;
+    if (c->store->ops->submit(c->store, &t) != CV_OK ||
+        c->store->ops->end(c->store, t.session, t.seq, t.count, &res) != CV_OK)
+        log_debug(c->log, "a result of an earlier life is not kept");
+}
+
 void task_result(struct controller *c, const struct origin *o, struct msg *m)
 {
     struct engine *e = o->engine;
@@ -300,6 +325,8 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
     ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
     ev.result.payload = m;
     act_must(c, &ev);
+    if (!c->actions.n)
+        keep_stray(c, m);
     if (e->resend_left && !--e->resend_left)
         engine_synced(c, e);
 }
@@ -330,7 +357,7 @@ static bool may_send_output(struct controller *c, struct client *x)
 {
     uint64_t queued = link_queued_bytes(x->conn->link);
 
-    if (queued > MUTE_BYTES && !x->muted) {
+    if (queued > c->opt->client_buffer && !x->muted) {
         struct header h = {.type = MSG_EVENT, .engine = WIRE_ENGINE_NONE};
         x->muted = true;
         log_warn(c->log, "client %016llx does not read: its tasks' output is left out",
@@ -341,7 +368,7 @@ static bool may_send_output(struct controller *c, struct client *x)
         if (payload_new_copy(&p, text, sizeof(text) - 1) == CV_OK)
             act_to_client(c, x, &h, NULL, 0, p, 0);
         payload_unref(p);
-    } else if (queued < UNMUTE_BYTES) {
+    } else if (queued < c->opt->client_buffer / 4) {
         x->muted = false;
     }
     return !x->muted;
