@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from covey import _display, _shell
@@ -77,7 +78,8 @@ def fork_engine(channel: socket.socket, request: dict[str, Any]) -> bool:
     if pid:
         os.waitpid(pid, 0)
         return False
-    orphaned, alive = os.pipe()  # end of file once the process in the middle is gone
+    middle = os.getpid()
+    orphaned, alive = os.pipe()  # end of file once the process in the middle is all but gone
     try:
         pid = os.fork()
         if pid:
@@ -90,6 +92,8 @@ def fork_engine(channel: socket.socket, request: dict[str, Any]) -> bool:
     os.close(alive)
     os.read(orphaned, 1)
     os.close(orphaned)
+    while os.getppid() == middle:  # a process closes its files a moment before it hands over its children
+        time.sleep(0.0002)
     channel.close()
     return True
 
