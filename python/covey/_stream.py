@@ -30,6 +30,19 @@ def show(content: dict, engine: Any, name: str = "output", update: bool = False)
     publish_display_data(data=data, metadata=content.get("metadata") or {}, transient=transient, update=update)
 
 
+def show_result(content: dict, engine: Any) -> None:
+    """The value of a cell's last expression, as ``Out[engine:number]: …``; rich forms are kept."""
+    data = dict(content.get("data", {}))
+    text = data.get("text/plain", "")
+    data["text/plain"] = f"Out[{engine}:{content.get('execution_count', '')}]: " + ("\n" if "\n" in text else "") + text
+    if _shell() is None:
+        print(data["text/plain"])
+        return
+    from IPython.display import publish_display_data
+
+    publish_display_data(data=data, metadata=content.get("metadata") or {})
+
+
 class Streamer:
     """Prints the output of an AsyncResult's tasks when it comes. Called by whoever pumps the client, one at a time."""
 
@@ -52,7 +65,7 @@ class Streamer:
             for content in md["outputs"]:
                 show(content, self._engine(t))
             if md["execute_result"]:
-                show(md["execute_result"], self._engine(t), "Out")
+                show_result(md["execute_result"], self._engine(t))
 
     @staticmethod
     def _engine(t: Task) -> Any:
@@ -64,7 +77,7 @@ class Streamer:
         elif kind in (DISPLAY, UPDATE_DISPLAY):
             show(content, self._engine(t), update=kind == UPDATE_DISPLAY)
         elif kind == EXECUTE_RESULT:
-            show(content, self._engine(t), "Out")
+            show_result(content, self._engine(t))
         elif kind == CLEAR and _shell() is not None:
             from IPython.display import clear_output
 
@@ -106,9 +119,9 @@ def _print_stream(name: str, t: Task) -> None:
 def _result(t: Task, value: Any) -> None:
     if t.kind == EXECUTE:
         if isinstance(value, ExecuteReply) and value.execute_result:
-            show(value.execute_result, Streamer._engine(t), "Out")
+            show_result(value.execute_result, Streamer._engine(t))
     elif value is not None:
-        show({"data": {"text/plain": repr(value)}}, Streamer._engine(t), "Out")
+        show_result({"data": {"text/plain": repr(value)}}, Streamer._engine(t))
 
 
 def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -93,7 +93,8 @@ class ParallelMagics(Magics):
     suffix : appended to each name
     """
 
-    registered = True
+    registered = True  # what IPython's decorators would set; the names depend on the suffix
+    magics: dict[str, dict[str, Any]] = {"line": {}, "cell": {}}
 
     verbose = False
     progress_after_seconds: float = 2.0
@@ -200,8 +201,11 @@ class ParallelMagics(Magics):
             words = shlex.split(line)
         except ValueError as e:
             raise UsageError(f"{name}: {e}") from None
+        for i, word in enumerate(words[:-1]):
+            if word in ("-t", "--targets"):  # a slice like -2: is no option
+                words[i:i + 2] = ["--targets=" + words[i + 1], ""]
         options = _defaults()
-        vars(options).update(vars(_make_parser(name).parse_args(words)))
+        vars(options).update(vars(_make_parser(name).parse_args([w for w in words if w])))
         return options
 
     def _targets(self, spec: Any) -> Any:
@@ -244,9 +248,15 @@ class ParallelMagics(Magics):
         progress_after = self.progress_after_seconds if options.progress_after is None else options.progress_after
         sig = self.signal_on_interrupt if options.signal_on_interrupt is None else options.signal_on_interrupt
         errors = _ErrorPrinter(ar)
-        with ar.stream_output() if stream else contextlib.nullcontext():
-            self._wait(ar, progress_after, sig, errors.look if stream else lambda: None)
-            ar.wait_for_output(1)
+        interrupted = self._interrupter(ar, sig)
+        while True:
+            try:
+                with ar.stream_output() if stream else contextlib.nullcontext():
+                    self._wait(ar, progress_after, interrupted, errors.look if stream else lambda: None)
+                    ar.wait_for_output(1)
+                break
+            except KeyboardInterrupt:
+                interrupted()
         if not stream:
             ar.get(return_exceptions=True)
             ar.display_outputs(groupby=options.groupby or "type")
@@ -259,24 +269,23 @@ class ParallelMagics(Magics):
             raise AlreadyDisplayedError(failure)
         raise failure
 
-    def _wait(self, ar: AsyncResult, progress_after: float, sig: int | str | None, look: Any) -> None:
-        """Until all is done; Ctrl-C goes to the engines, a second one comes through."""
+    def _wait(self, ar: AsyncResult, progress_after: float, interrupted: Callable[[], None], look: Callable[[], None]) -> None:
+        """Until all is done; Ctrl-C goes to the engines."""
         deadline = None if progress_after < 0 else time.monotonic() + progress_after
-        with self._interrupts(ar, sig) as interrupted:
-            while not ar.ready():
-                left = None if deadline is None else deadline - time.monotonic()
-                try:
-                    if left is not None and left <= 0:
-                        ar.wait_interactive()
-                        deadline = None
-                    else:
-                        ar.wait(POLL if left is None else min(POLL, left))
-                        look()
-                except KeyboardInterrupt:
-                    interrupted()
+        while not ar.ready():
+            left = None if deadline is None else deadline - time.monotonic()
+            try:
+                if left is not None and left <= 0:
+                    ar.wait_interactive()
+                    deadline = None
+                else:
+                    ar.wait(POLL if left is None else min(POLL, left))
+                    look()
+            except KeyboardInterrupt:
+                interrupted()
 
-    @contextlib.contextmanager
-    def _interrupts(self, ar: AsyncResult, sig: int | str | None) -> Iterator[Any]:
+    def _interrupter(self, ar: AsyncResult, sig: int | str | None) -> Callable[[], None]:
+        """What Ctrl-C does while a cell runs: twice it goes to the engines, the third time it ends the waiting."""
         count = 0
 
         def interrupted() -> None:
@@ -286,9 +295,11 @@ class ParallelMagics(Magics):
                 raise KeyboardInterrupt
             print(f"Received Keyboard Interrupt. Sending signal {sig} to engines...", file=sys.stderr)
             if sig not in (0, "0"):
-                self.view.client.send_signal(sig, targets=ar._targets if getattr(ar, "_targets", None) else self.view.targets, block=True)
+                running = [part.engine_id for part in (ar.split() if len(ar.msg_ids) > 1 else [ar]) if not part.ready()]
+                targets = [id for id in running if isinstance(id, int)] or self.view.targets
+                self.view.client.send_signal(sig, targets=targets, block=True)
 
-        yield interrupted
+        return interrupted
 
     # %autopx
 

@@ -1,0 +1,203 @@
+"""%px and its kin, in an IPython shell of a process of its own, on two engines."""
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from .conftest import wait_gone
+from .stack import Stack
+
+SESSION = """
+import sys, json, os, signal, threading, re
+from contextlib import contextmanager
+from io import StringIO
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.error import UsageError
+from traitlets.config import Config
+c = Config(); c.HistoryManager.enabled = False; c.HistoryManager.hist_file = ':memory:'
+ip = InteractiveShell.instance(config=c)
+import covey as ipp
+rc = ipp.Client(sys.argv[1])
+rc[:].clear(block=True)
+v = rc[:]
+v.block = True
+v.activate()
+
+@contextmanager
+def captured():
+    class IO: pass
+    io = IO()
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = a, b = StringIO(), StringIO()
+    try:
+        yield io
+    finally:
+        sys.stdout, sys.stderr = out, err
+        io.stdout, io.stderr = a.getvalue(), b.getvalue()
+
+def px(line): return ip.run_line_magic('px', line)
+def cell(options, source): return ip.run_cell_magic('px', options, source)
+def raises(kind, call, *args):
+    try: call(*args)
+    except kind as e: return e
+    raise AssertionError(f'{kind} was not raised')
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("magics")
+    env = dict(os.environ, IPYTHONDIR=str(folder))
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_NONINTERACTIVE", "PYTHONSTARTUP"):
+        env.pop(name, None)
+    s = Stack(env)
+    yield s
+    s.stop()
+    assert not wait_gone(folder)
+
+
+@pytest.fixture
+def session(stack):
+    """run(source): runs Python lines in a fresh IPython session with a client, a view v and magics; its output."""
+    def run(source):
+        text = SESSION + textwrap.dedent(source) + "\nprint('FINE')\n"
+        p = subprocess.run([sys.executable, "-c", text, stack.client_file], env=stack.env, capture_output=True, text=True, timeout=40)
+        assert p.returncode == 0 and "FINE" in p.stdout, p.stdout + p.stderr
+        return p.stdout
+    return run
+
+
+def test_px_runs_a_line_and_shows_output_with_the_engine(session):
+    session("""
+    assert px('a = 5') is None and v['a'] == [5, 5]
+    with captured() as io: px('print("foo")')
+    assert re.findall(r'\\[stdout:(\\d)\\] foo', io.stdout) == ['0', '1'] or sorted(re.findall(r'\\[stdout:(\\d)\\] foo', io.stdout)) == ['0', '1'], io.stdout
+    with captured() as io: px('6 * 7')
+    assert re.search(r'Out\\[0:\\d+\\].*42', io.stdout) and re.search(r'Out\\[1:\\d+\\].*42', io.stdout), io.stdout
+    x = 'local'
+    px('b = "{x}"')
+    assert v['b'] == ['{x}'] * 2
+    """)
+
+
+def test_errors_are_shown_once_as_they_come(session):
+    session("""
+    with captured() as io: e = raises(ipp.error.AlreadyDisplayedError, cell, '', 'import time\\n1/0')
+    assert io.stderr.count('ZeroDivisionError') >= 2 and e.render_traceback() == ['2 errors'], io.stderr
+    e = raises(ipp.error.CompositeError, cell, '--no-stream', '1/0')
+    assert e.elist[0][0] == 'ZeroDivisionError'
+    v.targets = 0
+    raises(ipp.error.RemoteError, px, '1/0')
+    """)
+
+
+def test_noblock_out_and_pxresult(session):
+    session("""
+    raises(UsageError, ip.run_line_magic, 'pxresult', '')
+    ar = cell('--noblock -o kept', 'print("later"); 5')
+    assert isinstance(ar, ipp.AsyncResult) and ip.user_ns['kept'] is ar
+    with captured() as io: ip.run_line_magic('pxresult', '')
+    assert io.stdout.count('later') == 2 and re.search(r'Out\\[1:\\d+\\].*5', io.stdout), io.stdout
+    with captured() as io: ip.run_line_magic('result', '-e')
+    assert io.stdout.count('later') == 2
+    v.block = False
+    assert isinstance(px('1'), ipp.AsyncResult)
+    assert cell('-b', 'b = 3') is None and v.block is False
+    """)
+
+
+def test_targets_and_local(session):
+    session("""
+    cell('-t 1', 'only = 1')
+    assert v["'only' in globals()"].get() if not v.block else v["'only' in globals()"] == [False, True]
+    for spec, want in (('0', [0]), ('::2', [0]), ('[0,1]', [0, 1]), ('all', [0, 1]), ('-1:', [1])):
+        ar = cell(f'--noblock --targets {spec}', '1'); ar.get()
+        found = ar.engine_id if isinstance(ar.engine_id, list) else [ar.engine_id]
+        assert found == want, (spec, found)
+    two = 1
+    ip.user_ns['two'] = 1
+    ip.run_cell('%%px -t {two}\\nhere = 1')
+    assert v["'here' in globals()"] == [False, True]
+    with captured() as io: cell('--local', 'both = 7')
+    assert ip.user_ns['both'] == 7 and v['both'] == [7, 7]
+    raises(UsageError, cell, '--nonsense', '1')
+    """)
+
+
+def test_pxconfig_and_suffixes(session):
+    session("""
+    ip.run_line_magic('pxconfig', '--verbose --noblock -t 0')
+    assert v.block is False and v.targets == 0
+    with captured() as io: cell('', '1')
+    assert io.stdout.startswith('Async parallel execution on engine(s): 0'), io.stdout
+    with captured() as io: cell('--block', '1')
+    assert io.stdout.startswith('Parallel execution'), io.stdout
+    rc[1].activate('1')
+    ip.run_line_magic('px1', 'mine = 1')
+    assert rc[:].apply_sync(lambda: 'mine' in globals()) == [False, True]
+    for name in ('px1', 'pxresult1', 'pxconfig1', 'autopx1', 'px', 'result'):
+        assert name in ip.magics_manager.magics['line'], name
+    """)
+
+
+def test_autopx(session):
+    session("""
+    with captured() as io:
+        ip.run_line_magic('autopx', '')
+        ip.run_cell('a = 5; b = 12345; c = 0')
+        ip.run_cell('b *= 2')
+        ip.run_cell('print(b)')
+        ip.run_cell('b')
+        ip.run_cell('b / c')
+        ip.run_cell('%autopx')
+        ip.run_cell('here = 1')
+    assert io.stdout.startswith('%autopx enabled') and io.stdout.rstrip().endswith('%autopx disabled'), io.stdout
+    assert 'ZeroDivisionError' not in io.stdout and 'ZeroDivisionError' in io.stderr, (io.stdout, io.stderr)
+    assert re.search(r'Out\\[\\d:\\d+\\].*24690', io.stdout) and '[stdout:' in io.stdout
+    assert 'a' not in ip.user_ns and ip.user_ns['here'] == 1 and v['b'] == [24690, 24690]
+    """)
+
+
+def test_ctrl_c_goes_to_the_engines(session):
+    session("""
+    import time
+    class Interrupter(StringIO):
+        count = 0
+        def write(self, text):
+            self.count += text.count('on')
+            if self.count == 2:
+                self.count += 1
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().write(text)
+    begun = time.monotonic()
+    with captured() as io:
+        sys.stdout = Interrupter()
+        e = raises(ipp.error.RemoteError, cell, '', 'import time; print("on"); time.sleep(20)')
+    assert time.monotonic() - begun < 10
+    assert 'Received Keyboard Interrupt. Sending signal SIGINT to engines...' in io.stderr, io.stderr
+    assert 'KeyboardInterrupt' in io.stderr and px('1') is None
+    """)
+
+
+def test_output_streams_and_groups(session):
+    session("""
+    source = 'import sys\\nprint("one"); print("two")\\nprint("err", file=sys.stderr)\\nfrom IPython.display import display, Math\\ndisplay(Math("x"))\\n7'
+    for groupby in ('engine', 'order', 'type'):
+        with captured() as io: cell('--no-stream --group-outputs=' + groupby, source)
+        assert io.stdout.count('one') == 2 and io.stderr.count('err') >= 2 and io.stdout.count('[output:') == 2, (groupby, io.stdout)
+        engines = re.findall(r'\\[stdout:(\\d)\\]|Out\\[(\\d):', io.stdout)
+        flat = [a or b for a, b in engines]
+        assert flat == (['0', '0', '1', '1'] if groupby == 'engine' else ['0', '1', '0', '1']), (groupby, io.stdout)
+    seen = []
+    class Spy:
+        def write(self, text): seen.append((time.monotonic(), text)); return len(text)
+        def flush(self): pass
+    import time
+    out, sys.stdout = sys.stdout, Spy()
+    try: cell('-t 0', 'import time\\nprint("early"); time.sleep(0.6); print("late")')
+    finally: sys.stdout = out
+    at = {word: t for t, text in seen for word in ('early', 'late') if word in text}
+    assert at['late'] - at['early'] > 0.4, seen
+    """)
