@@ -46,22 +46,25 @@ static bool any_in(const struct engines *g, enum slot_state state)
     return false;
 }
 
+/* An engine that has registered since we looked last goes UP. */
+static void slot_look(struct engines *g, struct slot *s)
+{
+    uint32_t number = s->state == SLOT_STARTING ? atomic_load(&s->page->number) : WIRE_ENGINE_NONE;
+    if (number == WIRE_ENGINE_NONE)
+        return;
+    s->state = SLOT_UP;
+    s->number = number;
+    s->incarnation = atomic_load(&s->page->incarnation);
+    free(s->report);
+    s->report = NULL;
+    g->c.registered(g->c.arg, number);
+}
+
 static void on_look(void *arg)
 {
     struct engines *g = arg;
-    for (uint32_t i = 0; i < g->c.n; i++) {
-        struct slot *s = &g->slots[i];
-        uint32_t number =
-            s->state == SLOT_STARTING ? atomic_load(&s->page->number) : WIRE_ENGINE_NONE;
-        if (number == WIRE_ENGINE_NONE)
-            continue;
-        s->state = SLOT_UP;
-        s->number = number;
-        s->incarnation = atomic_load(&s->page->incarnation);
-        free(s->report);
-        s->report = NULL;
-        g->c.registered(g->c.arg, number);
-    }
+    for (uint32_t i = 0; i < g->c.n; i++)
+        slot_look(g, &g->slots[i]);
     if (!any_in(g, SLOT_STARTING))
         timer_stop(g->look);
 }
@@ -367,16 +370,13 @@ static void report_keep(struct slot *s, const struct death *d)
 static void slot_end(struct engines *g, struct slot *s, struct death *d, const char *said)
 {
     struct buf err = {0};
+    slot_look(g, s);
     d->slot = s->index;
     d->host = g->c.host;
     d->number = WIRE_ENGINE_NONE;
     if (buf_addstr(&err, said) != CV_OK || slot_autopsy(s, d, &err) != CV_OK)
         log_warn(g->c.log, "out of memory while reading what a dead engine left");
     d->err = err;
-    if (d->number != WIRE_ENGINE_NONE) { /* it may have registered since we looked */
-        s->number = d->number;
-        s->incarnation = d->incarnation;
-    }
     if (s->because[0])
         d->because = s->because;
     bool again = slot_plan_restart(g, s, d);

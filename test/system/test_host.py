@@ -1,0 +1,366 @@
+"""`ipengine` with a real controller: starts, deaths and why, restarts, the relay, signals, and that nothing is left."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import covey as ipp
+import pytest
+from covey._programs import program_argv
+
+from .conftest import files_of, processes_of, wait_gone, wait_until
+
+
+class Program:
+    """A running program: its stderr so far in `text`, its events in `events`."""
+
+    def __init__(self, env, name, *args):
+        r, w = os.pipe()
+        os.set_inheritable(w, True)
+        self.process = subprocess.Popen([*program_argv(name), *args], env=dict(env, COVEY_EVENTS_FD=str(w)), stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[w], text=True, start_new_session=True)
+        os.close(w)
+        self.pid, self.text, self.events = self.process.pid, "", []
+        self.threads = [threading.Thread(target=self._read_text), threading.Thread(target=self._read_events, args=[r])]
+        for t in self.threads:
+            t.start()
+
+    def _read_text(self):
+        for line in self.process.stdout:
+            self.text += line
+
+    def _read_events(self, fd):
+        with os.fdopen(fd) as f:
+            for line in f:
+                self.events.append(json.loads(line))
+
+    def event(self, name, **wanted):
+        def found():
+            return next((e for e in self.events if e["event"] == name and all(e.get(k) == v for k, v in wanted.items())), None)
+
+        return wait_until(found, what=f"event {name} {wanted}")
+
+    def wait_text(self, pattern, n=1):
+        try:
+            wait_until(lambda: len(re.findall(pattern, self.text)) >= n, what=f"{n} times {pattern!r}")
+        except AssertionError as e:
+            raise AssertionError(f"{e}; it said:\n{self.text}") from None
+
+    def end(self, number=signal.SIGTERM, timeout=15):
+        """Sends a signal, returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait(timeout)
+
+    def wait(self, timeout=15):
+        code = self.process.wait(timeout)
+        for t in self.threads:
+            t.join(timeout)
+        return code
+
+
+@pytest.fixture
+def start(ipython_dir, monkeypatch):
+    """start(name, *args, **env) -> Program; all are stopped at the end."""
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    programs = []
+
+    def start(name, *args, **env):
+        programs.append(Program(dict(ipython_dir, **env), name, *args))
+        return programs[-1]
+
+    yield start
+    for p in reversed(programs):
+        if p.process.poll() is None:
+            p.process.kill()
+        p.process.wait()
+        for t in p.threads:
+            t.join(10)
+
+
+@pytest.fixture
+def controller(start):
+    c = start("ipcontroller")
+    c.event("listening")
+    return c
+
+
+@pytest.fixture
+def connect():
+    clients = []
+
+    def connect(n):
+        rc = ipp.Client(timeout=10)
+        clients.append(rc)
+        rc.wait_for_engines(n, timeout=20)
+        return rc
+
+    yield connect
+    for rc in clients:
+        rc.close()
+
+
+def segfault():
+    import os
+    import sys
+
+    print("last words", file=sys.stderr)
+    os.kill(os.getpid(), 11)
+
+
+def leave():
+    import os
+
+    os.system("echo from a child >&2")
+    os._exit(3)
+
+
+def hold(path):
+    import time
+    from pathlib import Path
+
+    Path(path).write_text("running")
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
+def test_engines_of_one_zygote(controller, start, connect, option):
+    host = start("ipengine", "-n", "4", *option)
+    rc = connect(4)
+    host.wait_text(r"\[IPEngine\] Completed registration with id \d", 4)
+    assert ("through this host" in host.text) == bool(option)
+    view = rc[:]
+    pids = view.apply_sync(os.getpid)
+    assert len(set(pids)) == 4
+    assert set(view.apply_sync(os.getppid)) == {host.pid}
+    assert rc.load_balanced_view().map_sync(abs, range(-200, 0)) == list(range(200, 0, -1))
+    big = os.urandom(3 << 20)
+    view.push({"big": big}, block=True)
+    assert all(b == big for b in view.pull("big", block=True))
+    assert host.end() == 1
+    wait_until(lambda: rc.ids == [], what="the engines leaving rc.ids")
+
+
+@pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
+def test_each_death_says_why(controller, start, connect, option, tmp_path):
+    start("ipengine", "-n", "4", *option)
+    rc = connect(4)
+    with pytest.raises(ipp.error.EngineError) as failure:
+        rc[0].apply_sync(segfault)
+    assert re.search(r"engine 0 \(host \S+, pid \d+\) was killed by SIGSEGV while it ran task \w+", str(failure.value))
+    cause = controller.event("engine_died", id=0)["cause"]
+    assert cause["signal"] == 11 and cause["code"] is None and "last words" in cause["stderr"] and cause["running"]
+    with pytest.raises(ipp.error.EngineError) as failure:
+        rc[1].apply_sync(leave)
+    assert "exit code 3" in str(failure.value) and "from a child" in str(failure.value)
+    assert controller.event("engine_died", id=1)["cause"]["code"] == 3
+    pid = rc[2].apply_sync(os.getpid)
+    running = rc[2].apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ipp.error.EngineError) as failure:
+        running.get(20)
+    assert "SIGKILL, not by its host" in str(failure.value) and "peak memory" in str(failure.value)
+    assert rc[3].apply_sync(abs, -1) == 1
+
+
+def test_restart_keeps_the_number_and_gives_up_on_quick_crashes(controller, start, connect):
+    host = start("ipengine", "-n", "2", "--restart")
+    rc = connect(2)
+    pids = dict(zip(rc.ids, rc[:].apply_sync(os.getpid), strict=True))
+    os.kill(pids[1], signal.SIGKILL)
+    host.wait_text("Completed registration with id 1", 2)
+    again = wait_until(lambda: len(rc.ids) == 2 and rc[1].apply_sync(os.getpid), what="engine 1 being back")
+    assert again != pids[1]
+    assert controller.event("engine_died", id=1)["cause"]["restart"] is True
+    for n in (3, None):
+        os.kill(again, signal.SIGKILL)
+        if n:
+            host.wait_text("Completed registration with id 1", n)
+            again = wait_until(lambda: len(rc.ids) == 2 and rc[1].apply_sync(os.getpid), what="engine 1 being back")
+    host.wait_text("not starting another")
+    wait_until(lambda: rc.ids == [0], what="engine 1 leaving rc.ids")
+    assert rc[0].apply_sync(os.getpid) == pids[0]
+
+
+def test_an_engine_that_ends_before_it_registers(controller, start, tmp_path):
+    startup = tmp_path / "startup.py"
+    startup.write_text("import os, sys\nprint('no licence', file=sys.stderr, flush=True)\nos._exit(7)\n")
+    host = start("ipengine", "-n", "2", PYTHONSTARTUP=str(startup))
+    cause = host.event("engine_failed")["cause"]
+    assert cause["code"] == 7 and "no licence" in cause["stderr"] and "had not registered" in cause["text"]
+    assert controller.event("engine_failed")["cause"]["code"] == 7
+    assert host.wait() == 1
+    assert "no licence" in host.text
+    assert host.events[-1]["event"] == "stopped"
+
+
+@pytest.mark.parametrize("n", ["1", "2"])
+def test_an_interpreter_that_is_none(controller, start, n):
+    host = start("ipengine", "-n", n, "--engine-module=no_such_module")
+    assert host.wait() == 1
+    assert "no_such_module" in host.event("engine_failed")["cause"]["stderr"]
+    host = start("ipengine", "-n", n, "--python=/no/such/python")
+    assert host.wait() == 1
+    assert "can't start '/no/such/python'" in host.text
+
+
+def test_startup_command_and_script(controller, start, connect, tmp_path):
+    (tmp_path / "script.py").write_text("from_script = 41\n")
+    start("ipengine", "-n", "2", "-c", "from_command = from_script + 1", "-s", str(tmp_path / "script.py"), "--work-dir", str(tmp_path))
+    rc = connect(2)
+    assert rc[:].pull("from_command", block=True) == [42, 42]
+    assert rc[:].apply_sync(os.getcwd) == [str(tmp_path)] * 2
+
+
+def test_one_engine_has_no_zygote(controller, start, connect):
+    host = start("ipengine", "--id=5")
+    rc = connect(1)
+    assert rc.ids == [5]
+    assert len([c for c in processes_of(os.environ["IPYTHONDIR"]).values() if "covey.engine" in c]) == 1
+    with pytest.raises(ipp.error.EngineError):
+        rc[5].apply_sync(leave)
+    assert host.wait() == 3
+
+
+def test_under_a_process_manager_the_host_is_transparent(controller, start, connect, ipython_dir):
+    r, w = os.pipe()
+    os.set_inheritable(r, True)
+    process = subprocess.Popen(program_argv("ipengine"), env=dict(ipython_dir, PMI_RANK="3", PMI_FD=str(r)), pass_fds=[r], start_new_session=True)
+    try:
+        rc = connect(1)
+        assert rc.ids == [3]
+        assert rc[3].apply_sync(os.getsid, 0) == process.pid
+        os.write(w, b"k")
+        assert rc[3].apply_sync(os.read, r, 1) == b"k"
+        rc[3].apply_async(segfault)
+        assert process.wait(15) == -signal.SIGSEGV
+    finally:
+        process.kill()
+        process.wait()
+        os.close(r)
+        os.close(w)
+
+
+@pytest.mark.parametrize("option", [["-n", "2"], ["-n", "2", "--no-unix"], ["-n", "1"]], ids=["zygote", "relay", "single"])
+def test_killed_host_leaves_nothing(controller, start, connect, option, ipython_dir, tmp_path):
+    host = start("ipengine", *option)
+    rc = connect(int(option[1]))
+    running = rc[0].apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    host.process.kill()
+    with pytest.raises(ipp.error.EngineError):
+        running.get(20)
+    wait_until(lambda: list(processes_of(ipython_dir["IPYTHONDIR"])) == [controller.pid], what="only the controller being left")
+
+
+def test_terminated_host_leaves_no_children_of_engines(controller, start, connect, ipython_dir):
+    host = start("ipengine", "-n", "2")
+    rc = connect(2)
+
+    def spawn():
+        import subprocess
+
+        subprocess.Popen(["sleep", "600"])
+
+    rc[:].apply_sync(spawn)
+    os.kill(rc[0].apply_sync(os.getpid), signal.SIGKILL)  # its child is an orphan now
+    assert host.end() == 1
+    assert list(processes_of(ipython_dir["IPYTHONDIR"])) == [controller.pid]
+
+
+@pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+def test_host_ends_with_its_controller(controller, start, connect, number, option, ipython_dir):
+    host = start("ipengine", "-n", "2", *option)
+    connect(2)
+    controller.end(number)
+    assert host.wait() == (0 if number == signal.SIGTERM else 1)
+    assert not wait_gone(ipython_dir["IPYTHONDIR"])
+
+
+def test_interrupt_goes_to_what_runs(controller, start, connect, tmp_path):
+    host = start("ipengine", "-n", "2")
+    rc = connect(2)
+    ar = rc[0].apply_async(hold, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the task running")
+    os.kill(host.pid, signal.SIGINT)
+    with pytest.raises(ipp.error.RemoteError) as failure:
+        ar.get(20)
+    assert failure.value.ename == "KeyboardInterrupt"
+    assert rc[:].apply_sync(abs, -1) == [1, 1]
+    os.kill(host.pid, signal.SIGINT)
+    host.wait_text("press Ctrl-C once more")
+    assert rc[:].apply_sync(abs, -1) == [1, 1]
+    assert host.end(signal.SIGINT) == 0
+
+
+def test_waits_for_a_controller_and_skips_a_stale_file(start, connect, ipython_dir, tmp_path):
+    first = start("ipcontroller")
+    path = first.event("listening")["engine_file"]
+    first.end(signal.SIGKILL)
+    assert os.path.exists(path)
+    host = start("ipengine", "-n", "2")
+    host.wait_text("can't reach the controller")
+    start("ipcontroller").event("listening")
+    connect(2)
+    assert host.end() == 1
+
+
+def test_a_dead_profile_or_file_ends_it(start, ipython_dir):
+    host = start("ipengine", "--timeout=0.3")
+    assert host.wait() == 1
+    assert "no connection file" in host.text
+    host = start("ipengine", "--profile=nope")
+    assert host.wait() == 1
+    assert "not found" in host.text
+    controller = start("ipcontroller")
+    controller.event("listening")
+    controller.end(signal.SIGKILL)
+    host = start("ipengine", "--timeout=0.5")
+    assert host.wait() == 255
+    assert "no controller within" in host.text
+    assert files_of(ipython_dir["IPYTHONDIR"])
+
+
+def test_connection_info_from_the_environment(controller, start, connect, ipython_dir, tmp_path):
+    with open(controller.event("listening")["engine_file"]) as f:
+        info = f.read()
+    start("ipengine", "-n", "2", "--profile-dir", str(tmp_path / "elsewhere"), IPP_CONNECTION_INFO=info)
+    connect(2)
+
+
+def test_a_lost_relay_link_comes_back(controller, start, connect):
+    """The relay's TCP link is cut; the engines keep their numbers and values."""
+    host = start("ipengine", "-n", "2", "--no-unix", "--debug")
+    rc = connect(2)
+    rc[:].push({"kept": 7}, block=True)
+    cut_tcp(host.pid)
+    host.wait_text("the controller is there again")
+    wait_until(lambda: "engine 1 is connected again" in controller.text, what="the engines being back")
+    assert rc[:].pull("kept", block=True) == [7, 7]
+    assert rc.ids == [0, 1]
+
+
+def cut_tcp(pid):
+    """Shuts down the TCP sockets of another process of ours, through copies of its descriptors."""
+    import ctypes
+    import socket
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        fd = libc.syscall(438, pidfd, int(name), 0)  # pidfd_getfd
+        if fd < 0:
+            continue
+        try:
+            with socket.socket(fileno=fd) as s:
+                if s.family == socket.AF_INET and s.type == socket.SOCK_STREAM:
+                    s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            os.close(fd)
+    os.close(pidfd)
+    assert sys.platform == "linux"
