@@ -286,7 +286,8 @@ static void tcp_start(struct attempt *a)
     tcp_lookup(a, host, service);
 }
 
-/* Starts what is due; the end when nothing is left. `fresh` false: the stagger is over. */
+/* Starts the next TCP endpoint once the Unix ones have failed; ends when nothing is left. The
+ * connector may be gone afterwards. */
 static void go_on(struct connector *c)
 {
     bool unix_open = false, tcp_open = false;

@@ -11,7 +11,9 @@
  *
  * Receiving: a chunked message is delivered when it is complete. The link returns credit to the
  * peer when it has delivered the message, unless the owner asked for manual credit
- * (link_set_manual_credit) and returns it itself by link_credit().
+ * (link_set_manual_credit) and returns it itself by link_credit(), body_len for each message. What
+ * unfinished messages hold beyond half of the window is returned before that in either case, so
+ * that messages larger than the window get through; link_credit() accounts for it.
  *
  * PING on silence, PONG, CHUNK and CREDIT are the link's own; all other types go to on_msg. */
 #ifndef COVEY_NET_LINK_H
