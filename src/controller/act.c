@@ -142,7 +142,7 @@ static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, cons
         for (uint32_t i = 0; i < a->nkilled && i < 3 && r == CV_OK; i++)
             r = buf_addf(&b, " %u", a->killed[i]);
     }
-    if (r == CV_OK && tail && *tail)
+    if (r == CV_OK && tail && *tail && !(text && strstr(text, "stderr")))
         r = buf_addf(&b, "\nIts last words on stderr:\n%s", tail);
     const char *all = r == CV_OK ? buf_cstr(&b) : NULL;
     json_t *ret =

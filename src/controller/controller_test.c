@@ -63,6 +63,13 @@ static void one_task(void **state)
     msg_free(ack);
     msg_free(task);
 
+    json_t *status = fake_query(&client, "{\"query\":\"status\"}");
+#ifndef __SANITIZE_ADDRESS__
+    assert_in_range(json_integer_value(at(at(status, "ok"), "memory")), 1, 15 << 20);
+#endif
+    assert_int_equal(json_integer_value(at(at(status, "ok"), "pid")), c.pid);
+    json_decref(status);
+
     char text[200];
     snprintf(text, sizeof(text), "{\"query\":\"result\",\"id\":\"%016llx_%d\"}", S, 1);
     json_t *j = fake_query(&client, text);

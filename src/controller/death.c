@@ -106,6 +106,13 @@ static void parse_running(const json_t *cause, struct sched_held *ret)
     }
 }
 
+static bool is_zero(const json_t *cause, const char *key)
+{
+    const json_t *v = json_object_get(cause, key);
+
+    return json_is_integer(v) && json_integer_value(v) == 0;
+}
+
 /* Is dead from here on. cause_take: what the host said, or NULL; known: it is clear what it ran. */
 static void die(struct controller *c, struct engine *e, json_t *cause_take, bool known,
                 const char *text)
@@ -126,7 +133,7 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     ev.dead.free_of_charge = e->asked;
     ev.dead.cause = dump;
     const char *why = json_string_value(json_object_get(cause, "text"));
-    if (e->leaving || e->asked)
+    if (e->leaving || e->asked || is_zero(cause, "code"))
         log_info(c->log, "engine %u has left: %s", e->number, why ? why : text);
     else
         log_warn(c->log, "engine %u died: %s", e->number, why ? why : text);

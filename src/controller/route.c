@@ -5,6 +5,7 @@
 #include "controller/route.h"
 
 #include <stdio.h>
+#include "base/clock.h"
 #include "controller/death.h"
 #include "controller/query.h"
 #include "controller/say.h"
@@ -20,7 +21,7 @@ static void on_bye(struct controller *c, const struct origin *o, struct msg *m)
             return; /* its host tells its end */
     }
     o->conn->closing = true;
-    link_close_after_flush(o->conn->link, 0);
+    link_close_after_flush(o->conn->link, NS_PER_S);
 }
 
 static void on_exit_told(struct controller *c, const struct origin *o, struct msg *m)
