@@ -1,0 +1,59 @@
+"""The import name ipyparallel (compat/): names, deep imports, type names, profile files. Each in a fresh interpreter."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMPAT = Path(__file__).parents[2] / "compat"
+
+
+def python(source, tmp_path, *args):
+    env = dict(os.environ, IPYTHONDIR=str(tmp_path), PYTHONPATH=os.pathsep.join([str(COMPAT), *(p for p in sys.path if p)]))
+    return subprocess.run([sys.executable, *(args or ("-c", source))], env=env, capture_output=True, text=True, timeout=60)
+
+
+def run(source, tmp_path):
+    p = python(source, tmp_path)
+    assert p.returncode == 0, p.stdout + p.stderr
+    return p.stdout
+
+
+def test_deep_names_after_a_bare_import(tmp_path):
+    run("""
+import ipyparallel as ipp, covey
+assert ipp.Client is covey.Client and ipp.client.view.ViewExecutor and ipp.client.asyncresult.AsyncResult is ipp.AsyncResult
+assert ipp.error.RemoteError is ipp.RemoteError and ipp.util.interactive and ipp.cluster.ClusterManager
+assert ipp.serialize.pack_apply_message and ipp.apps and ipp.controller and ipp.engine
+for name in 'Reference depend require dependent interactive can uncan use_dill use_cloudpickle use_pickle CompositeError TaskAborted Cluster'.split():
+    assert getattr(ipp, name)
+class Mine(ipp.Client): pass
+""", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["client.client", "client.view", "client.asyncresult", "client.remotefunction", "client.magics", "client.map",
+                                  "client._joblib", "datapub", "engine.datapub", "error", "joblib", "serialize.canning", "serialize.codeutil",
+                                  "serialize.serialize", "util", "cluster.cluster", "cluster.app", "controller.dependency",
+                                  "apps.ipclusterapp", "apps.ipcontrollerapp", "apps.ipengineapp"])
+def test_each_submodule_can_be_imported_first(tmp_path, name):
+    if name in ("joblib", "client._joblib"):
+        pytest.importorskip("joblib")
+    run(f"import ipyparallel.{name} as m; assert m", tmp_path)
+
+
+def test_types_say_ipyparallel(tmp_path):
+    out = run("import ipyparallel as ipp\nprint(ipp.DirectView, ipp.Client, ipp.AsyncMapResult, ipp.Cluster)\n"
+              "from ipyparallel.apps.ipclusterapp import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER\n"
+              "assert (ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER) == (10, 11, 12)", tmp_path)
+    assert out.count("ipyparallel.") == 4
+
+
+def test_ipython_profile_create_parallel(tmp_path):
+    p = python("", tmp_path, "-m", "IPython", "profile", "create", "job", "--parallel")
+    assert p.returncode == 0, p.stderr
+    folder = tmp_path / "profile_job"
+    files = sorted(f.name for f in folder.glob("*_config.py"))
+    assert [f for f in files if f.startswith("ip") and not f.startswith("ipython")] == ["ipcluster_config.py", "ipcontroller_config.py", "ipengine_config.py"]
+    text = (folder / "ipcontroller_config.py").read_text()
+    assert all(line.startswith("#") or not line.strip() for line in text.splitlines())

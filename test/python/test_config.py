@@ -1,0 +1,61 @@
+"""Config files through `python -m covey.config`, and what Cluster makes of its options (no processes of a cluster)."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from covey.config import ConfigError, load_config, load_file
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def command(*args):
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    return subprocess.run([sys.executable, "-m", "covey.config", *args], env=env, capture_output=True, text=True, timeout=30)
+
+
+def test_the_merged_tree_as_json(tmp_path):
+    write(tmp_path, "ipython_config.py", "c.InteractiveShell.colors = 'nocolor'\nc.IPEngine.timeout = 1")
+    write(tmp_path, "sub.py", "c.IPEngine.startup_script = 'sub'")
+    write(tmp_path, "ipengine_config.py", "print('noise')\nc = get_config()\nload_subconfig('sub.py')\nc.IPEngine.timeout = 2\n"
+                                          "c.InteractiveShellApp.extensions.append('autoreload')\nc.Foo.bar = {'a': (1, 2), 'b': int}")
+    write(tmp_path, "ipengine_config.json", '{"IPEngine": {"log_level": 10, "startup_script": "json"}}')
+    extra = write(tmp_path, "extra.py", "c.IPEngine.log_level = 30")
+    p = command("ipengine", f"--profile-dir={tmp_path}", "--config", extra)
+    assert p.returncode == 0, p.stderr
+    assert json.loads(p.stdout) == {
+        "InteractiveShell": {"colors": "nocolor"}, "IPEngine": {"timeout": 2, "startup_script": "json", "log_level": 30},
+        "InteractiveShellApp": {"extensions": ["autoreload"]}, "Foo": {"bar": {"a": [1, 2], "b": "builtins:int"}}}
+    assert "noise" in p.stderr
+
+
+@pytest.mark.parametrize("text, where", [("c.X.y = 1\nc.X.z = 1/0\n", ":2: ZeroDivisionError"), ("c.X.y = = 2\n", ":1: SyntaxError"),
+                                         ("import sys\n\nsys.exit('no')\n", ":3: SystemExit")])
+def test_errors_name_file_and_line(tmp_path, text, where):
+    path = write(tmp_path, "ipcluster_config.py", text)
+    p = command("ipcluster", f"--profile-dir={tmp_path}")
+    assert p.returncode == 1 and p.stdout == "" and f"{path}{where}" in p.stderr and "Traceback" not in p.stderr
+
+
+def test_errors_in_json_and_missing_files(tmp_path):
+    path = write(tmp_path, "ipcluster_config.json", '{"A": {\n"b": }}')
+    with pytest.raises(ConfigError, match=f"{path}:2: not JSON"):
+        load_file(path)
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config("ipengine", "", str(tmp_path / "none.py"))
+
+
+def test_m11_old_class_names(tmp_path, capsys):
+    write(tmp_path, "ipcluster_config.py", "c.IPClusterEngines.engine_launcher_class = 'MPIEngineSetLauncher'\nc.IPClusterEngines.n = 3\n"
+                                           "c.Cluster.n = 5\nc.HubFactory.ip = '*'\nc.EngineFactory.timeout = 1\nc.IPClusterStart.daemonize = True")
+    assert load_config("ipcluster", str(tmp_path)) == {
+        "Cluster": {"n": 5, "engine_launcher_class": "MPIEngineSetLauncher"}, "IPController": {"ip": "*"}, "IPEngine": {"timeout": 1},
+        "IPClusterStart": {"daemonize": True}}
+    told = capsys.readouterr().err
+    assert "c.HubFactory.ip is c.IPController.ip today\n" in told and "which is set too and wins" in told
