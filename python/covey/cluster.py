@@ -387,14 +387,17 @@ class Cluster:
             raise FileNotFoundError(f"no cluster runs here: {path} is not there (`ipcluster list` shows those that run)")
         if not _runs(state):
             raise FileNotFoundError(f"no cluster runs here: {path} is of one that has ended (`ipcluster clean` removes it)")
-        kwargs.setdefault("shutdown_atexit", False)
         return cls.from_dict(state, cluster_file=path, **kwargs)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any], **kwargs: Any) -> Cluster:
-        """The cluster that `to_dict` described, if it still runs; else one that is not started."""
+        """The cluster that `to_dict` described, if it still runs; else one that is not started.
+
+        It is not stopped when this process ends.
+        """
         kwargs.setdefault("profile_dir", state.get("profile_dir"))
         kwargs.setdefault("cluster_id", state.get("cluster_id", ""))
+        kwargs.setdefault("shutdown_atexit", False)
         self = cls(**kwargs)
         if _runs(state):
             self._supervisor = _Supervisor.attach(dict(state))
