@@ -163,8 +163,18 @@ static void mark_unreported(struct sched *s, struct engine *e, const struct sche
 {
     uint32_t n = ev->dead.unreported;
     struct list *held[] = {&e->sent[0], &e->sent[1], &e->running};
-    for (int i = 0; n == 0 && i < 3; i++)
-        list_each(l, held[i]) task_flag(s, list_entry(l, struct task, node), 0, TASK_UNSURE);
+    for (int i = 0; i < 3; i++)
+        list_each(l, held[i])
+        {
+            struct task *t = list_entry(l, struct task, node);
+            /* What was to be given back or dropped may be, and younger ones may have run instead.
+             */
+            bool may_be_gone = t->flags & (TASK_TAKING | TASK_ABORT | TASK_CANCEL);
+            if (n == 0)
+                task_flag(s, t, 0, TASK_UNSURE);
+            else if (may_be_gone)
+                task_flag(s, t, TASK_UNSURE, 0);
+        }
     const struct sched_held *r = &ev->dead.running;
     struct task_walk w = task_walk(s, r->id, n ? r->count : 0);
     struct task *t;
@@ -254,6 +264,8 @@ int engine_join(struct sched *s, const struct sched_event *ev, struct err *err)
     e->progress_ns = s->now;
     queue_engine_joined(s, e);
     engine_set_state(s, e, SCHED_UP);
+    if (s->alive == 1)
+        queues_recheck_open(s);
     return CV_OK;
 }
 
@@ -345,8 +357,8 @@ int engine_back(struct sched *s, const struct sched_event *ev, struct err *err)
     for (int i = 0; i < 3; i++)
         list_each(l, held[i])
             task_flag(s, list_entry(l, struct task, node), TASK_UNSURE, TASK_TAKING | TASK_NO_TAKE);
-    engine_set_state(s, e, e->draining ? SCHED_DRAINING : SCHED_UP);
     e->progress_ns = s->now;
+    engine_set_state(s, e, e->draining ? SCHED_DRAINING : SCHED_UP);
     if (ev->back.running.count)
         engine_holds(s, e, &ev->back.running, true);
     for (uint32_t i = 0; i < ev->back.nunstarted; i++)

@@ -54,5 +54,7 @@ void task_return(struct sched *s, struct task *t, const struct task_word *lost);
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard);
 /* An engine left or takes no more: ends what is queued and can go nowhere any more. */
 void queues_recheck(struct sched *s, struct engine *left);
+/* The first engine came, after none was left: likewise for what waited for any but some. */
+void queues_recheck_open(struct sched *s);
 
 #endif

@@ -152,10 +152,15 @@ static void queue_recheck(struct sched *s, struct task_set *set)
     set_unref(s, set);
 }
 
+void queues_recheck_open(struct sched *s)
+{
+    list_each_safe(l, tmp, &s->open) queue_recheck(s, list_entry(l, struct task_set, open_node));
+}
+
 void queues_recheck(struct sched *s, struct engine *left)
 {
     list_each_safe(l, tmp, &left->sets) queue_recheck(s, list_entry(l, struct set_link, node)->set);
-    list_each_safe(l, tmp, &s->open) queue_recheck(s, list_entry(l, struct task_set, open_node));
+    queues_recheck_open(s);
     struct list *l;
     while ((l = list_first(&left->sets)))
         list_del(l);

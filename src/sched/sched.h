@@ -136,9 +136,10 @@ struct sched_event {
             bool known; /* the host could read the status page; else all that was sent counts as
                            started */
             struct sched_held running; /* count 0: it ran nothing */
-            /* known: items that it finished and whose RESULT never came (the status page's tasks_done
-             * less the results received): the oldest so many that it held count as started, for
-             * their results died with it. Exact where its TASKs came in the order they were sent. */
+            /* known: items that it finished and whose RESULT never came (the status page's
+             * tasks_done less the results received): the oldest so many that it held count as
+             * started, for their results died with it. Exact where its TASKs came in the order they
+             * were sent. */
             uint32_t unreported;
             bool free_of_charge; /* planned: a drain, a walltime: no retry is charged */
             void *cause;         /* passed through to DELIVER, borrowed */

@@ -111,6 +111,125 @@ static void test_resend_is_ignored(void **state)
     kit_release(&k);
 }
 
+static void test_quick_tasks_are_sent_ahead_slow_ones_not(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_warm(&k, 0, 1);
+    size_t sent = 0;
+    for (uint64_t seq = 2; seq < 502; seq++) {
+        kit_balanced(&k, seq, 1, 0);
+        sent += kit_actions(&k, SCHED_SEND);
+    }
+    assert_in_range(sent, 16, 256);
+    for (uint64_t seq = 2; kit_state(&k, 501) == SCHED_T_QUEUED && seq < 501; seq++) {
+        k.now += 3 * MS;
+        kit_result(&k, 0, seq, 1, 1, SCHED_S_OK, 3 * MS);
+        if (seq > 10 && seq < sent)
+            assert_int_equal(kit_actions(&k, SCHED_SEND), 0); /* what it holds comes first */
+    }
+    struct sched_engine_info info;
+    assert_true(sched_engine_info(k.s, 0, &info));
+    assert_int_equal(info.held_balanced, 1);
+    kit_release(&k);
+}
+
+static void test_idle_engine_gets_what_another_holds(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 16});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 16; seq++)
+        kit_balanced(&k, seq, 1, 0);
+    kit_direct(&k, 17, 0);
+    k.now += 2 * MS;
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    assert_int_equal(kit_actions(&k, SCHED_TAKE), 8);
+    assert_null(kit_action(&k, SCHED_TAKE, 17));
+    assert_non_null(kit_action(&k, SCHED_TAKE, 16));
+    kit_result(&k, 0, 15, 1, 1, SCHED_S_OK, 0); /* crossed the TAKE: counts */
+    kit_expect_end(&k, 15, SCHED_S_OK);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 15, 0, 1);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 16, 1, 1);
+    kit_expect_sent(&k, 16, 1, 2);
+    kit_release(&k);
+}
+
+static void test_running_range_is_shared(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 100, 0);
+    kit_word(&k, SCHED_STARTED, 0, 1, 1, 1);
+    k.now += 5 * MS;
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    const struct sched_action *a = kit_action(&k, SCHED_TAKE, 100);
+    assert_non_null(a);
+    assert_true(a->id.seq > 40);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 61, 40, 1);
+    kit_expect_sent(&k, 61, 1, 2);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 61)->offset, 60);
+    assert_int_equal(sched_task_count(k.s), 2);
+    kit_release(&k);
+}
+
+static void submit_to(struct kit *k, uint64_t seq, uint32_t *targets, uint32_t n, int32_t priority)
+{
+    struct sched_event ev = kit_task(k, seq, 1);
+    ev.submit.targets = targets;
+    ev.submit.ntargets = n;
+    ev.submit.priority = priority;
+    assert_int_equal(kit_handle(k, &ev), CV_OK);
+}
+
+static void test_targets_and_priorities(void **state)
+{
+    struct kit k;
+    uint32_t first[] = {0}, missing[] = {8, 9};
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    submit_to(&k, 2, first, 1, 0);
+    submit_to(&k, 3, NULL, 0, 5);
+    submit_to(&k, 4, first, 1, -5);
+    submit_to(&k, 5, missing, 2, 0);
+    kit_expect_end(&k, 5, SCHED_S_IMPOSSIBLE);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_sent(&k, 3, 0, 1);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    assert_int_equal(k.a.n, 0); /* the others are for engine 0 */
+    kit_result(&k, 0, 3, 1, 1, SCHED_S_OK, 0);
+    kit_expect_sent(&k, 2, 0, 1);
+    kit_dead(&k, 0, 2, 1);
+    kit_expect_end(&k, 4, SCHED_S_IMPOSSIBLE);
+    kit_release(&k);
+}
+
+static void test_every_policy_sends(void **state)
+{
+    static const char *const names[] = {"leastload", "lru",         "weighted",
+                                        "twobin",    "plainrandom", "pure"};
+    struct sched *s = NULL;
+    static const struct sched_payload_ops ops = {kit_ref, kit_unref};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct kit k;
+        kit_init(&k, (struct sched_options){.policy = names[i], .hwm = 2});
+        for (uint32_t e = 0; e < 4; e++)
+            kit_engine(&k, SCHED_ENGINE_JOIN, e);
+        size_t sent = 0;
+        for (uint64_t seq = 1; seq <= 12; seq++) {
+            kit_balanced(&k, seq, 1, 0);
+            sent += kit_actions(&k, SCHED_SEND);
+        }
+        assert_int_equal(sent, 8);
+        kit_release(&k);
+    }
+    assert_int_equal(sched_new(&s, &(struct sched_options){.policy = "fairest"}, &ops, NULL),
+                     CV_EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +239,11 @@ int main(void)
         cmocka_unit_test(test_broadcast_is_a_record_per_target),
         cmocka_unit_test(test_balanced_spreads_and_queues),
         cmocka_unit_test(test_resend_is_ignored),
+        cmocka_unit_test(test_quick_tasks_are_sent_ahead_slow_ones_not),
+        cmocka_unit_test(test_idle_engine_gets_what_another_holds),
+        cmocka_unit_test(test_running_range_is_shared),
+        cmocka_unit_test(test_targets_and_priorities),
+        cmocka_unit_test(test_every_policy_sends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

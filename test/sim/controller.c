@@ -104,8 +104,8 @@ static void act_deliver(struct sim *m, const struct sched_action *a)
         else if (a->status == SCHED_S_UNMET ||
                  (a->status >= 2 && !a->why && a->status != SCHED_S_CANCELLED))
             sim_fail(m, id, "a word of ours without a reason");
-        else if ((a->status == SCHED_S_TIMEOUT || a->status == SCHED_S_ABORTED) && it->runs &&
-                 it->may_run == 1)
+        else if ((a->status == SCHED_S_TIMEOUT || a->status == SCHED_S_ABORTED) &&
+                 it->runs > it->free_losses && it->may_run == 1)
             sim_fail(m, id, "a task ended as never started, but it ran");
         if (!it || m->broken)
             return;

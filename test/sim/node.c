@@ -288,10 +288,6 @@ void node_crash(struct sim *m, struct node *n, bool drop_link, bool known)
             sim_at(m, m->now + sim_below(m, MS), H_NOTICE, (uint32_t)(n - m->nodes))->life =
                 n->link;
     }
-    /* Which results died with it is only known where it ran its tasks in the order they were sent. */
-    for (uint32_t i = 0; i < n->nunacked && n->reordered; i++)
-        for (uint32_t k = 0; n->unacked[i].ran && k < n->unacked[i].count; k++)
-            sim_item(m, (struct sched_id){n->unacked[i].id.session, n->unacked[i].id.seq + k})->free_losses++;
     n->alive = false;
     uint64_t at = n->last_up > m->now ? n->last_up : m->now;
     struct happening *h =
@@ -299,6 +295,12 @@ void node_crash(struct sim *m, struct node *n, bool drop_link, bool known)
     h->life = n->life;
     h->m.status = known;
     h->m.ran = known && sim_chance(m, 10); /* a planned end */
+    /* A planned end costs nothing; and which results died with it is only known where it ran its
+     * tasks in the order they were sent. */
+    for (uint32_t i = 0; i < n->nunacked && (n->reordered || h->m.ran); i++)
+        for (uint32_t k = 0; n->unacked[i].ran && k < n->unacked[i].count; k++)
+            sim_item(m, (struct sched_id){n->unacked[i].id.session, n->unacked[i].id.seq + k})
+                ->free_losses++;
     if (it && h->m.ran)
         it->free_losses++;
 }

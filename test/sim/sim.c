@@ -90,7 +90,8 @@ static void all_ended(struct sim *m)
                 sim_fail(m, (struct sched_id){m->clients[i].session, seq},
                          it->ended ? "its client never heard how it ended" : "it never ended");
             else if (it->submit->refs)
-                sim_fail(m, (struct sched_id){m->clients[i].session, seq}, "its payload is not released");
+                sim_fail(m, (struct sched_id){m->clients[i].session, seq},
+                         "its payload is not released");
         }
     if (sched_task_count(m->s) || sched_unassigned(m->s))
         sim_fail(m, (struct sched_id){0}, "records are left");

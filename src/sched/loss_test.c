@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Losing engines: what ran and what did not, retries, away and back, draining. */
+#include "sched/testkit.h"
+
+static void test_death_costs_what_ran(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 16});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 16; seq++) {
+        kit_balanced(&k, seq, 1, 0);
+        kit_expect_sent(&k, seq, 0, 1);
+    }
+    kit_direct(&k, 17, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_dead(&k, 0, 1, 1);
+    kit_expect_end(&k, 1, SCHED_S_ENGINE_DIED);
+    kit_expect_end(&k, 17, SCHED_S_ENGINE_DIED);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 2);
+    assert_int_equal(kit_actions(&k, SCHED_SEND), 15);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 0)->id.seq, 2);
+    kit_expect_sent(&k, 2, 1, 2);
+    kit_release(&k);
+}
+
+static void test_unknown_death_costs_all(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    kit_balanced(&k, 2, 1, 1);
+    kit_dead_unknown(&k, 0);
+    kit_expect_end(&k, 1, SCHED_S_ENGINE_DIED);
+    assert_int_equal(kit_state(&k, 2), SCHED_T_QUEUED);
+    kit_release(&k);
+}
+
+static void test_results_that_died_too(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 4; seq++)
+        kit_balanced(&k, seq, 1, 0);
+    struct sched_event ev = {.type = SCHED_ENGINE_DEAD, .engine = 0, .incarnation = 1};
+    ev.dead.known = true;
+    ev.dead.running = (struct sched_held){{SESSION, 3}, 1, 1};
+    ev.dead.unreported = 2;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        kit_expect_end(&k, seq, SCHED_S_ENGINE_DIED);
+    assert_int_equal(kit_state(&k, 4), SCHED_T_QUEUED);
+    kit_release(&k);
+}
+
+static void test_retries_and_three_kills(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_balanced(&k, 1, 1, 100);
+    for (uint32_t e = 0; e < 3; e++) {
+        kit_engine(&k, SCHED_ENGINE_JOIN, e);
+        kit_expect_sent(&k, 1, e, (uint16_t)(e + 1));
+        kit_dead(&k, e, 1, (uint16_t)(e + 1));
+    }
+    kit_expect_end(&k, 1, SCHED_S_ENGINE_DIED);
+    const struct sched_action *a = kit_action(&k, SCHED_DELIVER, 1);
+    assert_int_equal(a->nkilled, 3);
+    assert_int_equal(a->killed[2], 2);
+    kit_release(&k);
+}
+
+static void test_planned_end_is_free(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 1);
+    struct sched_event ev = {.type = SCHED_ENGINE_DEAD, .engine = 0, .incarnation = 1};
+    ev.dead.known = true;
+    ev.dead.free_of_charge = true;
+    ev.dead.running = (struct sched_held){{SESSION, 1}, 1, 1};
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_QUEUED);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_dead(&k, 1, 1, 2); /* the retry is still there */
+    assert_int_equal(kit_state(&k, 1), SCHED_T_QUEUED);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 2);
+    kit_dead(&k, 2, 1, 3);
+    kit_expect_end(&k, 1, SCHED_S_ENGINE_DIED);
+    kit_release(&k);
+}
+
+static void test_error_is_retried_elsewhere(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_balanced(&k, 1, 1, 2);
+    uint32_t first = kit_action(&k, SCHED_SEND, 1)->engine;
+    kit_result(&k, first, 1, 1, 1, SCHED_S_ERROR, 0);
+    kit_expect_sent(&k, 1, !first, 2);
+    kit_result(&k, !first, 1, 1, 2, SCHED_S_ERROR, 0);
+    assert_int_equal(kit_actions(&k, SCHED_SEND), 1); /* both failed once: any will do */
+    kit_result(&k, kit_action(&k, SCHED_SEND, 1)->engine, 1, 1, 3, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    kit_release(&k);
+}
+
+static void test_range_is_split_where_it_ran(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 100, 200, 0);
+    kit_result(&k, 0, 100, 50, 1, SCHED_S_OK, 0);
+    kit_result(&k, 0, 120, 40, 1, SCHED_S_OK, 0); /* overlaps what is known */
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 1);
+    assert_int_equal(k.a.v[0].id.seq, 150);
+    assert_int_equal(k.a.v[0].count, 10);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_dead(&k, 0, 160, 1);
+    kit_expect_end(&k, 160, SCHED_S_ENGINE_DIED);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 1);
+    kit_expect_sent(&k, 161, 1, 2);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 161)->offset, 61);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 161)->count, 139);
+    kit_release(&k);
+}
+
+static void back(struct kit *k, uint64_t running, uint64_t unstarted)
+{
+    struct sched_event ev = {.type = SCHED_ENGINE_BACK, .engine = 0, .incarnation = 1};
+    struct sched_held held = {{SESSION, unstarted}, 1, 1};
+    if (running)
+        ev.back.running = (struct sched_held){{SESSION, running}, 1, 1};
+    ev.back.unstarted = &held;
+    ev.back.nunstarted = unstarted ? 1 : 0;
+    assert_int_equal(kit_handle(k, &ev), CV_OK);
+}
+
+static void test_away_and_back(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 8});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 4; seq++)
+        kit_balanced(&k, seq, 1, 0);
+    kit_direct(&k, 5, 0);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    kit_direct(&k, 6, 0);
+    assert_int_equal(k.a.n, 0);
+    kit_cancel(&k, 2, 1, SCHED_CANCEL_INTERRUPT, 0);
+    assert_int_equal(k.a.n, 0);
+    back(&k, 1, 2);
+    assert_non_null(kit_action(&k, SCHED_INTERRUPT, 2));
+    kit_expect_sent(&k, 6, 0, 1);
+    assert_null(kit_action(&k, SCHED_SEND, 3)); /* its result may be on the way */
+    kit_result(&k, 0, 3, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 3, SCHED_S_OK);
+    kit_engine(&k, SCHED_ENGINE_SYNCED, 0);
+    kit_expect_sent(&k, 4, 0, 2);
+    kit_expect_sent(&k, 5, 0, 2);
+    assert_int_equal(kit_actions(&k, SCHED_SEND), 2);
+    kit_release(&k);
+}
+
+static void test_back_with_what_ended(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    back(&k, 0, 9);
+    const struct sched_action *a = kit_action(&k, SCHED_INTERRUPT, 9);
+    assert_non_null(a);
+    assert_int_equal(a->engine, 0);
+    kit_release(&k);
+}
+
+static void test_away_too_long(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.away_grace_ns = 10 * MS});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 1);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    assert_int_equal(sched_deadline(k.s), k.now + 10 * MS);
+    kit_tick(&k, 10 * MS);
+    assert_int_equal(kit_actions(&k, SCHED_ENGINE_GONE), 1);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_QUEUED);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_expect_sent(&k, 1, 1, 2);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_ERROR,
+               0); /* an attempt that is over: only a good result counts */
+    assert_int_equal(k.a.n, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 1, SCHED_S_OK);
+    assert_int_equal(kit_action(&k, SCHED_INTERRUPT, 1)->engine, 1);
+    kit_result(&k, 1, 1, 1, 2, SCHED_S_OK, 0);
+    assert_int_equal(k.a.n, 0);
+    kit_release(&k);
+}
+
+static void test_drain(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    kit_balanced(&k, 2, 1, 0);
+    kit_engine(&k, SCHED_ENGINE_DRAIN, 0);
+    assert_int_equal(kit_actions(&k, SCHED_TAKE), 2);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 2, 1, 1);
+    assert_int_equal(kit_state(&k, 2), SCHED_T_QUEUED);
+    kit_direct(&k, 3, 0);
+    kit_expect_sent(&k, 3, 0, 1);
+    kit_release(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_death_costs_what_ran),
+        cmocka_unit_test(test_unknown_death_costs_all),
+        cmocka_unit_test(test_results_that_died_too),
+        cmocka_unit_test(test_retries_and_three_kills),
+        cmocka_unit_test(test_planned_end_is_free),
+        cmocka_unit_test(test_error_is_retried_elsewhere),
+        cmocka_unit_test(test_range_is_split_where_it_ran),
+        cmocka_unit_test(test_away_and_back),
+        cmocka_unit_test(test_back_with_what_ended),
+        cmocka_unit_test(test_away_too_long),
+        cmocka_unit_test(test_drain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

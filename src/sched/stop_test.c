@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Ends before their time: abort, cancel, kill, timeouts; clients that go and come. */
+#include "sched/testkit.h"
+
+static void test_abort_takes_back(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4});
+    kit_balanced(&k, 9, 1, 0);
+    kit_cancel(&k, 9, 1, SCHED_CANCEL_ABORT, 0);
+    kit_expect_end(&k, 9, SCHED_S_ABORTED);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    kit_direct(&k, 2, 0);
+    kit_cancel(&k, 1, 2, SCHED_CANCEL_ABORT, 0);
+    assert_int_equal(kit_actions(&k, SCHED_TAKE), 2);
+    assert_int_equal(kit_actions(&k, SCHED_INTERRUPT), 0);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 1, 0, 1); /* it runs */
+    assert_int_equal(k.a.n, 0);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 2, 1, 1);
+    kit_expect_end(&k, 2, SCHED_S_ABORTED);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 1, SCHED_S_OK);
+    kit_release(&k);
+}
+
+static void test_cancel_interrupts_and_is_never_retried(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 5);
+    kit_cancel(&k, 1, 1, SCHED_CANCEL_INTERRUPT, 0);
+    assert_non_null(kit_action(&k, SCHED_INTERRUPT, 1));
+    kit_cancel(&k, 1, 1, SCHED_CANCEL_INTERRUPT, 0);
+    assert_int_equal(k.a.n, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    kit_balanced(&k, 2, 1, 5);
+    kit_cancel(&k, 2, 1, SCHED_CANCEL_INTERRUPT, 0);
+    kit_dead(&k, 0, 2, 1);
+    kit_expect_end(&k, 2, SCHED_S_CANCELLED);
+    kit_release(&k);
+}
+
+static void test_cancel_part_of_a_range(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_balanced(&k, 10, 10, 0);
+    kit_cancel(&k, 12, 2, SCHED_CANCEL_INTERRUPT, 0);
+    kit_expect_end(&k, 12, SCHED_S_CANCELLED);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    assert_int_equal(kit_actions(&k, SCHED_SEND), 2); /* around the hole */
+    assert_null(kit_action(&k, SCHED_SEND, 13));
+    kit_cancel(&k, 15, 1, SCHED_CANCEL_INTERRUPT, 0);
+    assert_int_equal(kit_action(&k, SCHED_INTERRUPT, 15)->count, 1);
+    kit_result(&k, 0, 10, 10, 1, SCHED_S_OK, 0);
+    assert_int_equal(sched_task_count(k.s), 0);
+    kit_release(&k);
+}
+
+static void test_kill_after(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_direct(&k, 1, 0);
+    kit_cancel(&k, 1, 1, SCHED_CANCEL_KILL, 5 * MS);
+    assert_non_null(kit_action(&k, SCHED_INTERRUPT, 1));
+    kit_word(&k, SCHED_STARTED, 0, 1, 1, 1);
+    kit_tick(&k, 4 * MS);
+    assert_int_equal(k.a.n, 0);
+    kit_tick(&k, 1 * MS);
+    assert_int_equal(kit_action(&k, SCHED_KILL, 0)->engine, 0);
+    kit_tick(&k, 100 * MS);
+    assert_int_equal(k.a.n, 0);
+    kit_dead(&k, 0, 1, 1);
+    kit_expect_end(&k, 1, SCHED_S_CANCELLED);
+    kit_release(&k);
+}
+
+static void test_timeout_of_the_unstarted(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.submit.timeout = 0.005;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    ev.id.seq = 2;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_expect_sent(&k, 1, 0, 1);
+    kit_tick(&k, 5 * MS);
+    kit_expect_end(&k, 2, SCHED_S_TIMEOUT);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 1);
+    assert_int_equal(sched_deadline(k.s), UINT64_MAX);
+    kit_release(&k);
+}
+
+static void test_client_back(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.client_grace_ns = 10 * MS});
+    kit_balanced(&k, 5, 3, 0);
+    struct sched_event ev = {.type = SCHED_CLIENT_GONE, .id = {SESSION, 0}};
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    ev.type = SCHED_CLIENT_BACK;
+    struct sched_range waiting = {SESSION, 3, 10};
+    ev.client.waiting = &waiting;
+    ev.client.nwaiting = 1;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    assert_int_equal(kit_actions(&k, SCHED_AGAIN), 2);
+    assert_int_equal(k.a.v[0].id.seq, 3);
+    assert_int_equal(k.a.v[0].count, 2);
+    assert_int_equal(k.a.v[1].id.seq, 8);
+    assert_int_equal(k.a.v[1].count, 2);
+    kit_tick(&k, 20 * MS);
+    assert_int_equal(k.a.n, 0);
+    ev.type = SCHED_CLIENT_GONE;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_tick(&k, 10 * MS);
+    kit_expect_end(&k, 5, SCHED_S_ABORTED);
+    kit_release(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_abort_takes_back),
+        cmocka_unit_test(test_cancel_interrupts_and_is_never_retried),
+        cmocka_unit_test(test_cancel_part_of_a_range),
+        cmocka_unit_test(test_kill_after),
+        cmocka_unit_test(test_timeout_of_the_unstarted),
+        cmocka_unit_test(test_client_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
