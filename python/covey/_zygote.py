@@ -141,6 +141,8 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
     engine.install_signals()
     try:
         shell.run_startup(params.get("profile_dir") or "", params.get("startup") or {}, params.get("config") or {})
+        if engine.leaving is not None:  # SIGTERM meanwhile: the shell took it for the code's own exit
+            return engine.leaving
         try:
             link.connect(CONNECT_TIMEOUT)
         except OSError as e:
