@@ -139,6 +139,7 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
                         stdout_fd=params["stdout_fd"][0], stderr_fd=params["stderr_fd"][0])
     engine = Engine(link, shell)
     engine.install_signals()
+    outlet.link = link  # it empties the pipes, also before it is connected: startup may print more than they hold
     try:
         shell.run_startup(params.get("profile_dir") or "", params.get("startup") or {}, params.get("config") or {})
         if engine.leaving is not None:  # SIGTERM meanwhile: the shell took it for the code's own exit
@@ -149,8 +150,6 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
             print(f"engine could not register: {e}", file=sys.stderr)
             return EXIT_NOT_REGISTERED
         kernel.engine_id = link.number
-        kernel.link = link
-        outlet.link = link
         return engine.run()
     except SystemExit:
         if engine.leaving is None:

@@ -115,3 +115,9 @@ def test_a_wrong_parent_is_no_host(zygote, subreaper):
     _, channel = zygote
     _, _, out, code = fork(channel, 5, {"host_pid": 1, "startup": {"command": "import atexit; atexit.register(print, 'started')"}})
     assert (out, code) == ("", 255)
+
+
+def test_startup_may_say_more_than_a_pipe_holds(zygote, subreaper):
+    _, channel = zygote
+    _, err, _, code = fork(channel, 6, {"startup": {"command": "import sys\nfor i in range(300):\n    print('x' * 999); print('y' * 999, file=sys.stderr)"}})
+    assert code == 255 and "y" * 999 in err
