@@ -11,6 +11,7 @@
 #include "proc/reap.h"
 #include "wire/header.h"
 
+#define EXIT_TERMINATED 1 /* an engine's exit code after SIGTERM */
 #define TOLD_LINES 3
 #define TOLD_BYTES 600
 
@@ -168,6 +169,8 @@ static int add_how(const struct death *d, struct buf *out)
         return buf_addf(out, " has ended: %s", d->because);
     if (!d->known)
         return buf_addstr(out, " is gone, and nobody can tell how it ended");
+    if (!d->signal && d->code == EXIT_TERMINATED && d->left)
+        return buf_addstr(out, " has ended because somebody sent it SIGTERM");
     if (!d->signal)
         return buf_addf(out, " ended with exit code %d", d->code);
     if (d->oom)

@@ -66,6 +66,10 @@ static void other_ends(void **state)
     struct death d = engine();
     d.code = 3;
     expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 3");
+    d.code = 1;
+    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 1");
+    d.left = true;
+    expect(&d, "engine 3 (host node7, pid 4711) has ended because somebody sent it SIGTERM");
     d.because = "the host was asked to stop";
     expect(&d, "engine 3 (host node7, pid 4711) has ended: the host was asked to stop");
     d = engine();

@@ -48,7 +48,9 @@ struct host {
     struct timer *exits_timer;
     uint64_t interrupted; /* when SIGINT found nothing to interrupt */
     bool stopping, uplink_over, unclean;
+    bool no_engines;  /* none will come; the end waits for the last reports */
     int code, signal; /* what this program ends with */
+    char reason[256]; /* why, for the last event */
 };
 
 struct exit_report {
@@ -68,16 +70,14 @@ static void finish(struct host *h, const char *reason)
         uplink_close(h->uplink, reason);
 }
 
-static void exits_send(struct host *h, bool all);
-
 static void stop(struct host *h, int code, const char *reason)
 {
     if (h->stopping)
         return;
     h->stopping = true;
     h->code = code;
+    snprintf(h->reason, sizeof h->reason, "%s", reason);
     log_info(h->log, "stopping: %s", reason);
-    events_write(h->events, json_pack("{s:s,s:s}", "event", "stopped", "reason", reason));
     if (!engines_stop(h->engines, STOP_GRACE_NS))
         finish(h, reason);
 }
@@ -103,13 +103,15 @@ static void on_report(void *arg, uint32_t number, uint32_t incarnation, const ch
     send_exit(arg, number, incarnation, json);
 }
 
-static void exits_send(struct host *h, bool all)
+/* Sends the reports whose engines have nothing more to say; after the last one of all comes the
+ * end. */
+static void exits_send(struct host *h)
 {
     uint64_t now = clock_mono(), next = UINT64_MAX;
     list_each_safe(n, tmp, &h->exits)
     {
         struct exit_report *x = list_entry(n, struct exit_report, node);
-        if (!all && x->due > now && relay_has(h->relay, x->number)) {
+        if (x->due > now && relay_has(h->relay, x->number)) {
             next = x->due < next ? x->due : next;
             continue;
         }
@@ -118,15 +120,20 @@ static void exits_send(struct host *h, bool all)
         free(x->json);
         free(x);
     }
-    if (next == UINT64_MAX)
-        timer_stop(h->exits_timer);
-    else
+    if (next != UINT64_MAX) {
         timer_start(h->exits_timer, next > now ? next - now : 0, 0);
+        return;
+    }
+    timer_stop(h->exits_timer);
+    if (h->no_engines) {
+        h->no_engines = false;
+        finish(h, h->reason);
+    }
 }
 
 static void on_exits_due(void *arg)
 {
-    exits_send(arg, false);
+    exits_send(arg);
 }
 
 static void tell_exit(struct host *h, const struct death *d, const char *json)
@@ -143,13 +150,13 @@ static void tell_exit(struct host *h, const struct death *d, const char *json)
                               .json = copy,
                               .due = clock_mono() + LAST_BYTES_NS};
     list_add_tail(&h->exits, &x->node);
-    exits_send(h, false);
+    exits_send(h);
 }
 
 /* For people at this host: the sentence, and all of stderr where nobody else will show it. */
 static void log_death(struct host *h, const struct death *d, const char *text)
 {
-    bool expected = h->stopping || death_is_clean(d);
+    bool expected = h->stopping || d->because || death_is_clean(d);
     log_at(h->log, expected ? LOG_INFO_ : LOG_ERROR_, "%s", text ? text : "an engine has ended");
     if (expected || d->number != WIRE_ENGINE_NONE || d->failure || d->err.len == 0)
         return; /* what a zygote says is passed on at once */
@@ -193,12 +200,11 @@ static void on_died(void *arg, const struct death *d, bool last)
         h->signal = d->signal;
     if (!h->stopping) {
         h->stopping = true;
-        log_info(h->log, "no engine is left");
-        events_write(h->events,
-                     json_pack("{s:s,s:s}", "event", "stopped", "reason", "no engine is left"));
+        snprintf(h->reason, sizeof h->reason, "no engine is left");
+        log_info(h->log, "%s", h->reason);
     }
-    exits_send(h, true);
-    finish(h, "no engine is left");
+    h->no_engines = true;
+    exits_send(h);
 }
 
 static void on_registered(void *arg, uint32_t number)
@@ -211,7 +217,7 @@ static void on_leg_closed(void *arg, uint32_t number)
 {
     struct host *h = arg;
     if (!list_empty(&h->exits))
-        exits_send(h, false);
+        exits_send(h);
 }
 
 /* --- the controller --- */
@@ -496,9 +502,11 @@ int host_run(const struct options *o, struct log *log, int events_fd, int *ret_s
         loop_run(h.loop);
     } else {
         log_critical(log, "%s", e.text);
+        snprintf(h.reason, sizeof h.reason, "%.200s", e.text);
         h.code = 1;
     }
     host_release(&h);
+    events_write(events_fd, json_pack("{s:s,s:s}", "event", "stopped", "reason", h.reason));
     *ret_signal = h.signal;
     return h.code;
 }

@@ -13,7 +13,8 @@
 
 enum { PAGE, OUT_R, OUT_W, ERR_R, ERR_W };
 
-#define STATE_RUNNING 2
+#define STATE_RUNNING 2 /* see wire/statuspage.h */
+#define STATE_LEAVING 3
 #define LEFTOVER_MAX (64u << 10) /* a pipe's capacity */
 
 void slot_init(struct slot *s, uint32_t index, uint32_t number)
@@ -116,6 +117,7 @@ int slot_autopsy(const struct slot *s, struct death *d, struct buf *err)
     d->number = atomic_load(&s->page->number);
     d->incarnation = atomic_load(&s->page->incarnation);
     d->running = slot_running(s);
+    d->left = atomic_load(&s->page->state) == STATE_LEAVING;
     d->session = atomic_load(&s->page->session);
     d->seq = atomic_load(&s->page->seq);
     d->attempt = atomic_load(&s->page->attempt);

@@ -186,6 +186,36 @@ def test_restart_keeps_the_number_and_gives_up_on_quick_crashes(controller, star
     assert rc[0].apply_sync(os.getpid) == pids[0]
 
 
+def test_a_dead_zygote_is_replaced_when_it_is_needed(controller, start, connect, ipython_dir):
+    host = start("ipengine", "-n", "2", "--restart")
+    rc = connect(2)
+    pids = rc[:].apply_sync(os.getpid)
+    zygote = next(p for p, c in processes_of(ipython_dir["IPYTHONDIR"]).items() if "--zygote" in c and p not in pids)
+    os.kill(zygote, signal.SIGKILL)
+    host.wait_text("the zygote .* has ended")
+    assert rc[:].apply_sync(os.getpid) == pids
+    os.kill(pids[0], signal.SIGTERM)
+    host.wait_text("Completed registration with id 0", 2)
+    assert "because somebody sent it SIGTERM" in host.text
+    assert rc[0].apply_sync(os.getpid) not in pids
+    assert rc[1].apply_sync(os.getpid) == pids[1]
+
+
+def test_engines_that_were_told_to_leave_are_no_failure(controller, start, connect):
+    host = start("ipengine", "-n", "2", "--restart")
+    rc = connect(2)
+    rc.shutdown()
+    assert host.wait() == 0
+    assert "ERROR" not in host.text
+
+
+def test_terminated_before_there_is_a_controller(start, ipython_dir):
+    host = start("ipengine", "-n", "2")
+    host.wait_text("waiting for the connection file")
+    assert host.end(timeout=3) == 1
+    assert not wait_gone(ipython_dir["IPYTHONDIR"], 1)
+
+
 def test_an_engine_that_ends_before_it_registers(controller, start, tmp_path):
     startup = tmp_path / "startup.py"
     startup.write_text("import os, sys\nprint('no licence', file=sys.stderr, flush=True)\nos._exit(7)\n")
