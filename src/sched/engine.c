@@ -142,6 +142,12 @@ static void task_lose(struct sched *s, struct task *t, const struct sched_event 
     }
 }
 
+/* Parts of one range were sent in one go, and run from its front. */
+static bool sent_before(const struct task *a, const struct task *b)
+{
+    return a->order != b->order ? a->order < b->order : a->id.seq < b->id.seq;
+}
+
 static struct task *oldest_sure(struct engine *e, const struct sched_event *ev)
 {
     struct list *held[] = {&e->sent[0], &e->sent[1], &e->running};
@@ -151,7 +157,7 @@ static struct task *oldest_sure(struct engine *e, const struct sched_event *ev)
         {
             uint64_t lo, hi;
             struct task *t = list_entry(l, struct task, node);
-            if ((!oldest || t->order < oldest->order) && !task_ran(t, ev, &lo, &hi))
+            if ((!oldest || sent_before(t, oldest)) && !task_ran(t, ev, &lo, &hi))
                 oldest = t;
         }
     return oldest;

@@ -35,12 +35,6 @@ static void pick_dependencies(struct sim *m, struct client *c, struct submit *b)
     }
 }
 
-static void client_post(struct sim *m, struct client *c, struct happening *h)
-{
-    h->life = c->link;
-    (void)m;
-}
-
 static uint64_t up(struct sim *m, struct client *c)
 {
     uint64_t at = m->now + sim_delay(m);
@@ -100,7 +94,7 @@ static void client_submit(struct sim *m, struct client *c)
     make_items(m, c, b, pick_duration(m));
     struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
     h->submit = b;
-    client_post(m, c, h);
+    h->life = c->link;
 }
 
 static void client_stop(struct sim *m, struct client *c)
@@ -112,11 +106,28 @@ static void client_stop(struct sim *m, struct client *c)
     h->m.count = 1 + (uint32_t)sim_below(m, sim_chance(m, 30) ? 30 : 3);
     h->how = (enum sched_cancel)sim_below(m, m->calm ? 2 : 3);
     h->kill_after = sim_below(m, 20 * MS);
-    client_post(m, c, h);
+    h->life = c->link;
+}
+
+/* Equal tasks, all at once. */
+static void client_submit_even(struct sim *m, struct client *c)
+{
+    while (c->next < ITEMS - 1) {
+        struct submit *b = &c->submits[c->nsubmits++];
+        *b = (struct submit){.lo = c->next, .count = 1, .timeout = -1};
+        c->items[c->next++] = (struct item){.submit = b, .run_ns = m->even_ns, .may_run = 1};
+        struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
+        h->submit = b;
+        h->life = c->link;
+    }
 }
 
 void client_act(struct sim *m, struct client *c)
 {
+    if (m->even) {
+        client_submit_even(m, c);
+        return;
+    }
     if (c->connected) {
         uint32_t burst = sim_chance(m, 20) ? 20 : 1;
         for (uint32_t i = 0; i < burst; i++)

@@ -113,6 +113,7 @@ static void act_deliver(struct sim *m, const struct sched_action *a)
         it->status = a->status;
         it->where = a->engine;
     }
+    m->last_word = m->now;
     word_to_client(m, a->id, a->count);
 }
 

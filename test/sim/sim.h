@@ -143,12 +143,13 @@ struct sim {
     struct node nodes[ENGINES];
     struct client clients[CLIENTS];
     uint32_t nclients, next_number;
-    bool calm, healthy;    /* calm: no faults at all; healthy: no more of them */
-    bool story;            /* print */
+    bool calm, healthy; /* calm: no faults at all; healthy: no more of them */
+    bool even;          /* calm, and nothing but equal tasks: must be spread evenly */
+    uint64_t even_ns, even_from, last_word;
+    bool story; /* print */
     struct sched_id about; /* what the story is about; session 0: everything */
     const char *broken;
     struct sched_id broken_id;
-    uint64_t calm_work;
     uint64_t tick_at;
 };
 
