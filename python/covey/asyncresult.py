@@ -56,6 +56,7 @@ class AsyncResult(Future):
     """
 
     owner: bool
+    _unseen = 0  # results that the dispatcher has yet to hear of
 
     def __init__(self, client: Client, tasks: Iterable[Task] | None = None, fname: str = "unknown",
                  single: bool = False, owner: bool = True, return_exceptions: bool = False):
@@ -169,7 +170,8 @@ class AsyncResult(Future):
             raise ValueError(f"return_when is ALL_COMPLETED, FIRST_EXCEPTION or FIRST_COMPLETED, not {return_when!r}")
         if return_when is None:
             return self.ready()
-        done, pending = set(), set()
+        done: set[AsyncResult] = set()
+        pending: set[AsyncResult] = set()
         for ar in self.split():
             (done if ar.ready() else pending).add(ar)
         return done, pending
@@ -430,12 +432,15 @@ class AsyncResult(Future):
             self._call(fn)
 
     def set_running_or_notify_cancel(self) -> bool:
+        """Whether it was not cancelled (asked by executors)."""
         return not self._was_cancelled
 
     def set_result(self, result: Any) -> None:
+        """RuntimeError: results come from engines."""
         raise RuntimeError("an AsyncResult gets its result from engines")
 
     def set_exception(self, exception: BaseException | None) -> None:
+        """RuntimeError: results come from engines."""
         raise RuntimeError("an AsyncResult gets its result from engines")
 
     # ------------------------------------------------ stopping
@@ -681,6 +686,7 @@ class AsyncMapResult(AsyncResult):
 
     @classmethod
     def join(cls, *async_results: Any) -> Any:
+        """One AsyncMapResult of several."""
         if not async_results or not all(isinstance(ar, AsyncMapResult) for ar in async_results):
             return AsyncResult.join.__func__(AsyncResult, *async_results)  # type: ignore[attr-defined]
         first = async_results[0]
@@ -715,11 +721,10 @@ class AsyncMapResult(AsyncResult):
     def _iterate_as_done(self) -> Iterator[Task]:
         pending = self._tasks
         while pending:
-            done, rest = [], []
-            for t in pending:
-                (done if t.fetch() else rest).append(t)
+            there = [t.fetch() for t in pending]
+            done = [t for t, came in zip(pending, there) if came]
+            pending = [t for t, came in zip(pending, there) if not came]
             yield from done
-            pending = rest
             if pending and not done:
                 self._client._wait(pending, None, 1)
                 if self._was_cancelled:
@@ -764,6 +769,7 @@ class AsyncHubResult(AsyncResult):
         return part
 
     def abort(self) -> None:
+        """Takes the tasks that have not started off the queue."""
         self._client.abort(self.msg_ids)
 
     def _watch(self) -> None:

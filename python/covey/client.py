@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _connect, error, serialize
 from .asyncresult import _AWAY_AFTER, AsyncHubResult, AsyncResult, _limit
-from .task import (ABORT, BYE, CANCEL, ENGINE_NONE, EVENT, OUTPUT, RESULT, STDERR, STDOUT, Task, msg_id,
+from .task import (ABORT, BYE, CANCEL, COMM, ENGINE_NONE, EVENT, OUTPUT, RESULT, STDERR, STDOUT, Task, msg_id,
                    parse_msg_id)
 from .util import as_list, extract_dates, int_keys, interactive_session, plural, progress
 
@@ -177,6 +177,7 @@ class Client:
         self._watchers: dict[Any, list[AsyncResult]] = {}
         self._to_settle: deque[AsyncResult] = deque()
         self._streamers: list[Any] = []
+        self._twins: Any = None
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
         self._dispatcher: threading.Thread | None = None
         self.results = _Cache(self, _result_of, Task.done)
@@ -505,6 +506,8 @@ class Client:
                         task.output(status, buffers)
                         if self._streamers:
                             self._stream(task, status, buffers)
+                elif type_ == COMM:
+                    self._comm(session, seq, engine, buffers)
                 elif type_ == EVENT:
                     self._event(json.loads(bytes(buffers[0])))
                 elif type_ == RESULT:
@@ -513,6 +516,14 @@ class Client:
                     self._link_down = ("the controller is gone", time.time())
         if self._to_settle and threading.current_thread() is not self._dispatcher:
             self._core.wake()
+
+    def _comm(self, session: int, seq: int, engine: int, buffers: Any) -> None:
+        """A widget's message from an engine (its twin is in this process, if this is a kernel's)."""
+        if self._twins is None:
+            from ._comms import CommTwins
+
+            self._twins = CommTwins(self)
+        self._twins.receive(session, seq, engine, buffers)
 
     # ------------------------------------------------ the dispatcher
 
@@ -620,7 +631,7 @@ class Client:
         if jobs is None:
             return list(self.outstanding if default is None else default)
         ids: list[str] = []
-        items = [jobs] if isinstance(jobs, (str, int, Future)) or not isinstance(jobs, Iterable) else jobs
+        items = [jobs] if not isinstance(jobs, Iterable) or isinstance(jobs, (str, Future)) else jobs
         for job in items:
             if isinstance(job, AsyncResult):
                 ids += job.msg_ids
@@ -745,7 +756,7 @@ class Client:
         """
         if isinstance(keys, str):
             keys = [keys]
-        return [extract_dates(r) for r in self._query("db_query", query=dict(query), keys=keys)]
+        return [extract_dates(r) for r in self._query("db_query", where=dict(query), keys=keys)]
 
     def _chosen(self, jobs: Any, targets: Any) -> tuple[Any, list[int]]:
         if not _some(jobs) and not _some(targets):
@@ -1017,16 +1028,12 @@ def _some(what: Any) -> bool:
 
 def _spans(seqs: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Ranges [lo, hi) of numbers."""
-    lo = hi = None
-    for seq in sorted(seqs):
-        if seq == hi:
-            hi += 1
-        else:
-            if lo is not None:
-                yield lo, hi
-            lo, hi = seq, seq + 1
-    if lo is not None:
-        yield lo, hi
+    numbers = sorted(seqs)
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield numbers[start], numbers[i - 1] + 1
+            start = i
 
 
 def _jsonable(value: Any) -> Any:

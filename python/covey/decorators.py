@@ -117,7 +117,7 @@ class ParallelFunction(RemoteFunction):
             places: list[Any] = [None] * -(-n // size)
             cut = [[s[i:min(n, i + size)] for s in sequences] for i in range(0, n, size)]
         else:
-            places = view._numbers()
+            places = view._numbers()  # type: ignore[attr-defined]
             cut = [[self.map_object.get_partition(s, p, len(places), n) for s in sequences] for p in range(len(places))]
         for place, parts in zip(places, cut):
             if not len(parts[0]):

@@ -198,13 +198,9 @@ def route_of(after: Dependency | None, follow: Dependency | None) -> dict[str, A
 
 
 def _ranges(ids: Iterable[str]) -> Iterable[tuple[int, int, int]]:
-    lo = hi = owner = None
-    for session, seq in sorted(map(parse_msg_id, ids)):
-        if session == owner and seq == hi:
-            hi += 1
-            continue
-        if owner is not None:
-            yield owner, lo, hi
-        owner, lo, hi = session, seq, seq + 1
-    if owner is not None:
-        yield owner, lo, hi
+    pairs = sorted(map(parse_msg_id, ids))
+    start = 0
+    for i in range(1, len(pairs) + 1):
+        if i == len(pairs) or pairs[i] != (pairs[i - 1][0], pairs[i - 1][1] + 1):
+            yield pairs[start][0], pairs[start][1], pairs[i - 1][1] + 1
+            start = i

@@ -261,7 +261,7 @@ def _fill_main_class(cls: type, state: tuple) -> None:
 
 def _memoryview(buf: Any, fmt: str, shape: tuple) -> memoryview:
     m = memoryview(buf).cast("B")
-    return m if fmt == "B" and len(shape) == 1 else m.cast(fmt, shape)
+    return m if fmt == "B" and len(shape) == 1 else m.cast(fmt, shape)  # type: ignore[call-overload]
 
 
 # ---------------------------------------------------------------- the pickler

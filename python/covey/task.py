@@ -192,6 +192,8 @@ class Task:
         self._error: error.RemoteError | None = None
         self._metadata: Metadata | None = None
         self.broadcast = False
+        self.after: Any = None
+        self.follow: Any = None
 
     @property
     def msg_id(self) -> str:
@@ -277,7 +279,7 @@ class Task:
         if md is None:
             md = Metadata(msg_id=self.msg_id, submitted=from_ns(self.submitted), label=self.label,
                           is_broadcast=self.broadcast)
-            md["after"], md["follow"] = getattr(self, "after", None), getattr(self, "follow", None)
+            md["after"], md["follow"] = self.after, self.follow
             if self.target is not None:
                 md["engine_id"], md["engine_uuid"] = self.target, self.client._uuid_of(self.target)
             if self.record is not None:

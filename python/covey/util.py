@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -174,4 +174,5 @@ def plural(n: int, word: str) -> str:
 
 
 def as_list(obj: Any) -> list:
-    return list(obj) if isinstance(obj, Iterable) and not isinstance(obj, (str, bytes)) else [obj]
+    """A list of one thing, or of the things in a list, tuple or set."""
+    return list(obj) if isinstance(obj, (list, tuple, set, frozenset)) else [obj]

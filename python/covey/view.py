@@ -257,6 +257,7 @@ class DirectView(View):
             numbers = targets
         else:
             return self.client._build_targets(targets)
+        self.client._pump()  # a death is heard of here, with its cause
         engines = self.client._engines
         for n in numbers:
             if n not in engines:

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Client on a fake core, and what it says about connection files."""
+import copy
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+
+import covey as ipp
+from covey import _connect
+
+GOOD = {"cluster_id": "", "boot_id": "0123456789abcdef", "endpoints": ["unix:@covey-test", "tcp://127.0.0.1:1"],
+        "location": "127.0.0.1", "key": "0" * 64}
+
+
+@pytest.fixture
+def two(fake):
+    rc, core = fake()
+    return types.SimpleNamespace(rc=rc, core=core, dv=rc[:], e0=rc[0], lv=rc.load_balanced_view())
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    (tmp_path / "profile_default" / "security").mkdir(parents=True)
+    return tmp_path
+
+
+def write(path, content=None, mode=0o600):
+    path.write_text(json.dumps(GOOD if content is None else content) if not isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
+def test_a_missing_profile_is_told_at_once(home):
+    with pytest.raises(OSError, match="no Controller could be found"):
+        ipp.Client(profile="nope")
+
+
+def test_waiting_for_the_file(home, capsys):
+    with pytest.raises(OSError, match="ipcontroller-x-client.json not found after 0.2 s"):
+        ipp.Client(cluster_id="x", timeout=0.2)
+    assert "Waiting for connection file: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content, mode, text", [
+    (None, 0o644, "chmod 600"), ('{"cluster_id": "x", "boo', 0o600, "not a whole connection file"),
+    ({"a": 1}, 0o600, "has no 'boot_id'"), ({"registration": 1}, 0o600, "another ipyparallel"),
+    ([1], 0o600, "no JSON object"), ("", 0o600, "not a whole")])
+def test_bad_files_say_what_is_wrong(tmp_path, content, mode, text):
+    path = write(tmp_path / "f.json", content, mode)
+    for call in (lambda: ipp.Client(path), lambda: ipp.Client(url_file=str(path))):
+        with pytest.raises(OSError, match=text) as e:
+            call()
+        assert GOOD["key"] not in str(e.value)
+
+
+def test_missing_path_and_urls(tmp_path):
+    with pytest.raises(OSError, match="not found"):
+        ipp.Client(tmp_path / "none.json")
+    with pytest.raises(ValueError):
+        ipp.Client("tcp://h:1")
+    with pytest.raises(OSError, match="no 'boot_id'"):
+        ipp.Client({})
+
+
+def test_the_file_that_is_meant(home, monkeypatch):
+    seen = []
+
+    def connect(config, timeout, session=None):
+        seen.append(config["cluster_id"])
+        raise OSError("stop here")
+    monkeypatch.setattr(_connect, "connect", connect)
+    for infix, id in (("", ""), ("-a", "a")):
+        write(home / "profile_default" / "security" / f"ipcontroller{infix}-client.json", dict(GOOD, cluster_id=id))
+    (home / "profile_ssh" / "security").mkdir(parents=True)
+    path = write(home / "profile_ssh" / "security" / "ipcontroller-client.json", dict(GOOD, cluster_id="ssh"))
+    for options in ({}, {"cluster_id": "a"}, {"profile": "ssh"}, {"profile_dir": str(home / "profile_ssh")},
+                    {"ipython_dir": str(home), "profile": "ssh"}, {"url_file": path}, {"connection_info": GOOD}):
+        with pytest.raises(OSError, match="stop here"):
+            ipp.Client(**options)
+    assert seen == ["", "a", "ssh", "ssh", "ssh", "ssh", ""]
+
+
+def test_an_edited_location_is_tried_first():
+    unix, tcp = _connect._endpoints(dict(GOOD, location="node7"))
+    assert unix == ["unix:@covey-test"] and tcp == ["tcp://node7:1", "tcp://127.0.0.1:1"]
+    assert _connect._endpoints(GOOD)[1] == ["tcp://127.0.0.1:1"]
+
+
+def test_options_that_mean_nothing_are_named_once(monkeypatch, capsys):
+    def connect(config, timeout, session=None):
+        raise OSError("stop here")
+    monkeypatch.setattr(_connect, "connect", connect)
+    with pytest.raises(OSError):
+        ipp.Client(GOOD, packer="json", context=object())
+    assert "context, packer mean nothing here" in capsys.readouterr().err
+    with pytest.raises(NotImplementedError, match="ssh -L"):
+        ipp.Client(GOOD, sshserver="host")
+
+
+def test_close(two):
+    with two.rc as rc:
+        pass
+    assert repr(rc) == "<Client: closed>" and two.core.closed
+    rc.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        two.e0.apply(max, 1)
+
+
+def test_m6_a_forked_child_does_not_close_its_parents_client(two):
+    pid = os.fork()
+    if pid == 0:
+        two.rc.close()
+        two.rc.__del__()
+        os._exit(two.core.closed)
+    assert os.waitpid(pid, 0)[1] == 0 and not two.core.closed
+
+
+def test_wait(two):
+    a, b = two.dv.apply_async(max, 1), two.e0.apply_async(max, 1)
+    assert two.rc.outstanding == set(a.msg_ids + b.msg_ids)
+    assert two.rc.wait(a, 0.01) is False and two.rc.wait(timeout=0.01) is False
+    two.core.finish(1), two.core.finish(2)
+    assert two.rc.wait(a, 1) and two.rc.wait([a.msg_ids[0], 1], 1) and two.dv.wait(timeout=1)
+    two.core.finish(3)
+    assert two.rc.wait(timeout=1) and two.rc.wait(b, 1) and not two.rc.outstanding
+    with pytest.raises(TypeError):
+        two.rc.wait(1.5)
+
+
+def test_wait_for_engines(two):
+    assert two.rc.wait_for_engines(2, timeout=1) is None
+    with pytest.raises(TimeoutError, match="2 of 9 engines"):
+        two.rc.wait_for_engines(9, timeout=0.1, interactive=False)
+    with pytest.raises(TypeError):
+        two.rc.wait_for_engines()
+    future = two.rc.wait_for_engines(3, timeout=5, block=False)
+    two.core.event(event="engine_joined", engine={"id": 2, "uuid": "u", "state": "up"})
+    assert future.result(5) is None
+    future = two.rc.wait_for_engines(4, timeout=5, block=False)
+    two.core.event(event="engine_died", id=2, cause={"text": "engine 2: killed by SIGKILL"})
+    with pytest.raises(ipp.EngineError, match="SIGKILL"):
+        future.result(5)
+
+
+def test_abort_and_its_targets(two):
+    two.dv.apply_async(max, 1)
+    two.rc.abort(targets=[1])
+    (_, sent), = two.core.sent
+    assert (sent["seq"], sent["count"], sent["flags"]) == (2, 1, 1 << 6)
+    with pytest.raises(TypeError):
+        two.rc.abort(1.5)
+
+
+def test_resubmit(two):
+    ar = two.dv.apply_async(max, 1, 2)
+    two.core.finish(1, 2), two.core.finish(2, 2)
+    again = two.rc.resubmit(ar.msg_ids)
+    assert {two.core.pending[s][2] for s in (3, 4)} == {0, 1} and set(again.msg_ids).isdisjoint(ar.msg_ids)
+    assert two.core.pending[3][4] and two.core.pending[3][1] == 2
+    two.core.finish(3, 7), two.core.finish(4, 8)
+    assert again.get() == [7, 8]
+    with pytest.raises(KeyError):
+        two.rc.resubmit("0000000000000001_1")
+
+
+def test_s14_queue_status(two):
+    two.core.answer = lambda q: {"ok": {"0": {"queue": 1, "tasks": 0, "completed": 2}, "unassigned": 0}}
+    status = two.rc.queue_status()
+    assert status[np.int64(0)]["completed"] == 2 and copy.deepcopy(status) == status and status["unassigned"] == 0
+    assert two.rc.queue_status(0) == {"queue": 1, "tasks": 0, "completed": 2}
+
+
+def test_db_query_turns_dates(two):
+    asked = []
+
+    def answer(query):
+        asked.append(query)
+        return {"ok": [{"msg_id": "x", "submitted": "2024-01-02T03:04:05.000006+00:00"}]}
+    two.core.answer = answer
+    record, = two.rc.db_query({"label": {"$glob": "a*"}}, keys="submitted")
+    assert record["submitted"].year == 2024 and asked[0]["keys"] == ["submitted"]
+    two.rc.db_query({"submitted": {"$gt": record["submitted"]}})
+    assert asked[1]["where"]["submitted"]["$gt"].startswith("2024-01-02T03")
+
+
+def test_errors_of_queries_are_remote_errors(two):
+    two.core.answer = lambda q: {"error": {"ename": "KeyError", "evalue": "no such task"}}
+    with pytest.raises(KeyError) as e:
+        two.rc.hub_history()
+    assert isinstance(e.value, ipp.RemoteError)
+    ar = two.rc.get_result("0000000000000001_5")
+    assert isinstance(ar, ipp.AsyncHubResult)
+    with pytest.raises(ipp.RemoteError):
+        ar.get(1)
+
+
+def test_result_status(two):
+    ar = two.dv.apply_async(max, 1)
+    two.core.finish(2, 5)
+    assert two.rc.result_status(ar.msg_ids) == {"pending": ar.msg_ids[:1], "completed": ar.msg_ids[1:]}
+    two.core.finish(1, 4)
+    status = two.rc.result_status(ar.msg_ids, status_only=False)
+    assert [status[i] for i in ar.msg_ids] == [4, 5]
+
+
+def test_get_result_is_local_when_it_can_be(two):
+    ar = two.e0.apply_async(max, 1)
+    for again in (two.rc.get_result(), two.rc.get_result(0), two.rc.get_result(ar), two.rc.get_result(ar.msg_ids[0])):
+        assert type(again) is ipp.AsyncResult
+    two.core.finish(1, 5)
+    assert two.rc.get_result(block=True) == 5
+
+
+def test_s5_purging(two):
+    ar = two.e0.apply_async(max, 1)
+    with pytest.raises(RuntimeError):
+        two.rc.purge_local_results("all")
+    with pytest.raises(ValueError):
+        two.rc.purge_local_results()
+    two.core.finish(1, 5)
+    assert len(two.rc.results) == 1
+    two.rc.purge_local_results(ar)
+    assert len(two.rc.results) == 0 and ar.get() == 5
+    two.e0.apply_async(max, 1)
+    two.core.finish(2, 5)
+    two.rc.purge_everything()
+    assert two.rc.history == [] and len(two.rc.metadata) == 0
+    two.e0.apply_async(max, 1), two.rc[1].apply_async(max, 1)
+    two.core.finish(max(two.core.pending) - 1, 5), two.core.finish(max(two.core.pending), 5)
+    two.rc.purge_local_results(targets=0)
+    assert len(two.rc.metadata) == 1
+
+
+def test_caches_are_mutable_mappings(two):
+    two.rc.results["x"] = 1
+    assert two.rc.results.pop("x") == 1 and dict(two.rc.results) == {}
+    with pytest.raises(KeyError):
+        two.rc.metadata["unknown"]
+
+
+def test_a_link_that_is_cut_is_told(two):
+    two.core.event(event="link_lost", why="connection reset")
+    assert "waiting for the controller, away since" in repr(two.rc)
+    two.core.event(event="link_back", welcome=json.dumps({"engines": [{"id": 1, "uuid": "u", "state": "up"}]}))
+    assert two.rc.ids == [1] and repr(two.rc) == "<Client: 1 engine>"
+
+
+def test_status_table(two):
+    two.core.answer = lambda q: {"ok": {"0": {"queue": 1, "tasks": 0, "completed": 2}, "unassigned": 4}}
+    assert "4 tasks wait" in repr(two.rc.status()) and "<table>" in two.rc.status()._repr_html_()
+
+
+def test_signals_by_name(two):
+    asked = []
+    two.core.answer = lambda q: asked.append(q) or {"ok": None}
+    two.rc.send_signal("SIGINT", 0), two.rc.send_signal("INT"), two.rc.send_signal(2)
+    assert [q["signal"] for q in asked] == [2, 2, 2] and asked[0]["targets"] == [0]
+    with pytest.raises(ipp.RemoteError):
+        two.rc.send_signal("SIGNONSENSE")
+
+
+def test_public_names():
+    for name in ("Client", "DirectView", "LoadBalancedView", "BroadcastView", "AsyncResult", "AsyncMapResult",
+                 "AsyncHubResult", "ViewExecutor", "RemoteFunction", "ParallelFunction", "Reference", "Dependency", "depend",
+                 "require", "interactive", "use_dill", "use_cloudpickle", "use_pickle", "Metadata", "ExecuteReply",
+                 "register_joblib_backend", "CompositeError", "RemoteError", "EngineError", "TaskAborted", "version_info",
+                 "ALL_COMPLETED", "can", "uncan", "serialize", "error", "util", "remote", "parallel"):
+        assert hasattr(ipp, name), name
+    for kind in (ipp.Client, ipp.DirectView, ipp.LoadBalancedView, ipp.AsyncResult, ipp.AsyncMapResult, ipp.ViewExecutor):
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+                assert (member.__doc__ or getattr(member, "fget", member).__doc__), f"{kind.__name__}.{name} has no help"
