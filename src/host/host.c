@@ -70,14 +70,15 @@ static void finish(struct host *h, const char *reason)
         uplink_close(h->uplink, reason);
 }
 
-static void stop(struct host *h, int code, const char *reason)
+/* level: LOG_INFO_ for an end that was asked for. */
+static void stop(struct host *h, int level, int code, const char *reason)
 {
     if (h->stopping)
         return;
     h->stopping = true;
     h->code = code;
     snprintf(h->reason, sizeof h->reason, "%s", reason);
-    log_info(h->log, "stopping: %s", reason);
+    log_at(h->log, level, level == LOG_INFO_ ? "stopping: %s" : "%s", reason);
     if (!engines_stop(h->engines, STOP_GRACE_NS))
         finish(h, reason);
 }
@@ -263,15 +264,14 @@ static void on_up(void *arg, bool first)
     if (rc == CV_OK)
         rc = engines_start(h->engines, h->relay ? relay_endpoint(h->relay) : endpoint, &e);
     if (rc != CV_OK) {
-        log_critical(h->log, "%s", e.text);
-        stop(h, 1, e.text);
+        stop(h, LOG_CRITICAL_, 1, e.text);
     }
 }
 
 static void on_down(void *arg)
 {
     struct host *h = arg;
-    log_info(h->log, "keeping the engines for up to %.0f s while the controller is away",
+    log_info(h->log, "keeping the engines for up to %g s while the controller is away",
              h->o->grace);
 }
 
@@ -331,9 +331,10 @@ static void on_uplink_ended(void *arg, enum uplink_end how, const char *why)
             loop_stop(h->loop);
         return;
     }
-    if (how != UPLINK_ASKED)
-        log_critical(h->log, "%s", why);
-    stop(h, how == UPLINK_ASKED ? 0 : how == UPLINK_NO_ANSWER ? 255 : 1, why);
+    if (how == UPLINK_ASKED)
+        stop(h, LOG_INFO_, 0, why);
+    else
+        stop(h, LOG_CRITICAL_, how == UPLINK_NO_ANSWER ? 255 : 1, why);
 }
 
 /* --- signals --- */
@@ -350,7 +351,7 @@ static void on_interrupt(struct host *h)
         h->interrupted = 0;
         log_info(h->log, "interrupted what %" PRIu32 " engine%s ran", n, n == 1 ? "" : "s");
     } else if (h->interrupted && now - h->interrupted < SECOND_INTERRUPT_NS) {
-        stop(h, 0, "interrupted twice while no engine ran anything");
+        stop(h, LOG_INFO_, 0, "interrupted twice while no engine ran anything");
     } else {
         h->interrupted = now;
         log_warn(h->log, "no engine runs anything: press Ctrl-C once more, or send SIGTERM, to "
@@ -367,7 +368,7 @@ static void on_signal(void *arg, int signum)
         return;
     }
     snprintf(reason, sizeof reason, "%s received", signal_name(signum));
-    stop(h, 1, reason);
+    stop(h, LOG_INFO_, 1, reason);
 }
 
 /* SIGHUP stops, too, unless somebody (nohup) had it ignored. */

@@ -89,6 +89,7 @@ int main(int argc, char **argv)
     struct options o;
     struct err e = {{0}};
     int signum = 0, code = 0;
+    signal(SIGPIPE, SIG_IGN); /* whoever reads our log or events may go */
     switch (options_parse(&o, argc, argv, stderr, &e)) {
     case OPTIONS_DONE:
         return 0;

@@ -172,8 +172,11 @@ static void refused(struct uplink *u, const char *why)
         end(u, UPLINK_GONE, why);
         return;
     }
-    note(u, LOG_WARN_, "%s: the controller refused: %s; waiting for a newer file",
-         u->c.info ? "IPP_CONNECTION_INFO" : u->c.path, why);
+    if (u->c.info)
+        note(u, LOG_WARN_, "the controller of IPP_CONNECTION_INFO refused: %s", why);
+    else
+        note(u, LOG_WARN_, "%s: the controller refused: %s; waiting for a newer file", u->c.path,
+             why);
     u->have_file = false;
     retry_later(u);
 }
@@ -349,14 +352,18 @@ static void search(struct uplink *u)
         connect_now(u);
         return;
     }
+    if (u->c.info && !u->have_file) { /* text in the environment gets no better */
+        end(u, UPLINK_NO_ANSWER, u->why);
+        return;
+    }
     if (now >= u->deadline) {
         char why[sizeof u->why + 512];
         double seconds = (double)u->c.timeout_ns / NS_PER_S;
         if (u->why[0])
-            snprintf(why, sizeof why, "no controller within %.0f s: %s", seconds, u->why);
+            snprintf(why, sizeof why, "no controller within %g s: %s", seconds, u->why);
         else
             snprintf(why, sizeof why,
-                     "there was no connection file %s within %.0f s; is a controller running for "
+                     "there was no connection file %s within %g s; is a controller running for "
                      "this profile?",
                      u->c.path, seconds);
         end(u, u->why[0] ? UPLINK_NO_ANSWER : UPLINK_NO_FILE, why);
@@ -364,7 +371,7 @@ static void search(struct uplink *u)
     }
     if (!u->have_file && !u->told_waiting && !u->why[0] && now >= u->tell_at) {
         u->told_waiting = true;
-        log_info(u->c.log, "waiting for the connection file %s (for up to %.0f s)", u->c.path,
+        log_info(u->c.log, "waiting for the connection file %s (for up to %g s)", u->c.path,
                  (double)u->c.timeout_ns / NS_PER_S);
     }
     timer_start(u->timer, LOOK_NS, 0);
@@ -379,7 +386,7 @@ static void stay_away(struct uplink *u)
         return;
     }
     if (now >= u->deadline) {
-        snprintf(why, sizeof why, "the controller could not be reached for %.0f s",
+        snprintf(why, sizeof why, "the controller could not be reached for %g s",
                  (double)u->c.grace_ns / NS_PER_S);
         end(u, UPLINK_GONE, why);
         return;

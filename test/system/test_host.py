@@ -275,6 +275,22 @@ def test_under_a_process_manager_the_host_is_transparent(controller, start, conn
         os.close(w)
 
 
+def test_nobody_reads_its_log_and_events(controller, connect, ipython_dir):
+    r, w = os.pipe()
+    os.close(r)
+    process = subprocess.Popen([*program_argv("ipengine"), "-n", "2", "--debug"], env=dict(ipython_dir, COVEY_EVENTS_FD=str(w)), pass_fds=[w],
+                               stdout=w, stderr=w, start_new_session=True)
+    os.close(w)
+    try:
+        rc = connect(2)
+        with pytest.raises(ipp.error.EngineError):
+            rc[0].apply_sync(segfault)
+        assert rc[1].apply_sync(abs, -1) == 1
+    finally:
+        process.terminate()
+        assert process.wait(15) == 1
+
+
 @pytest.mark.parametrize("option", [["-n", "2"], ["-n", "2", "--no-unix"], ["-n", "1"]], ids=["zygote", "relay", "single"])
 def test_killed_host_leaves_nothing(controller, start, connect, option, ipython_dir, tmp_path):
     host = start("ipengine", *option)
@@ -361,6 +377,26 @@ def test_connection_info_from_the_environment(controller, start, connect, ipytho
         info = f.read()
     start("ipengine", "-n", "2", "--profile-dir", str(tmp_path / "elsewhere"), IPP_CONNECTION_INFO=info)
     connect(2)
+    stale = json.loads(info) | {"boot_id": "0" * 16}
+    for text, why in ((json.dumps(stale), "earlier controller"), ("{}", "IPP_CONNECTION_INFO")):
+        host = start("ipengine", IPP_CONNECTION_INFO=text)
+        assert host.wait(5) == 255  # it can't change: no waiting
+        assert why in host.text
+
+
+def test_another_controllers_key_is_told(controller, start, ipython_dir, tmp_path):
+    with open(controller.event("listening")["engine_file"]) as f:
+        info = json.load(f)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(info | {"key": "ab" * 32}))
+    wrong.chmod(0o600)
+    host = start("ipengine", "--no-unix", "--timeout=1", f"--file={wrong}")
+    assert host.wait() == 255
+    assert "key" in host.text and "ab" * 32 not in host.text
+    wrong.chmod(0o644)
+    host = start("ipengine", "--timeout=0.2", f"--file={wrong}")
+    assert host.wait() == 255
+    assert "chmod 600" in host.text
 
 
 def test_a_lost_relay_link_comes_back(controller, start, connect):
