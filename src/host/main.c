@@ -59,6 +59,17 @@ static int open_log(const struct options *o, struct log **ret, int *ret_fd, stru
     return rc;
 }
 
+/* Two pipes and, with a relay, a socket for each engine; until it is forked, five more. */
+static void allow_descriptors(uint32_t n)
+{
+    struct rlimit r;
+    rlim_t needed = (rlim_t)n * 8 + 64;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur >= needed)
+        return;
+    r.rlim_cur = needed < r.rlim_max ? needed : r.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
 static int run(const struct options *o, int *ret_signal)
 {
     struct log *log = NULL;
@@ -68,6 +79,7 @@ static int run(const struct options *o, int *ret_signal)
         fprintf(stderr, "[%s] CRITICAL | %s\n", APP, e.text);
         return 1;
     }
+    allow_descriptors(o->n);
     int code = host_run(o, log, events_open(), ret_signal);
     log_free(log);
     if (fd != STDERR_FILENO)
