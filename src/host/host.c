@@ -158,8 +158,11 @@ static void tell_exit(struct host *h, const struct death *d, const char *json)
 static void log_death(struct host *h, const struct death *d, const char *text)
 {
     bool expected = h->stopping || d->because || death_is_clean(d);
-    log_at(h->log, h->stopping ? LOG_DEBUG_ : expected ? LOG_INFO_ : LOG_ERROR_, "%s",
-           text ? text : "an engine has ended");
+    log_at(h->log,
+           h->stopping ? LOG_DEBUG_
+           : expected  ? LOG_INFO_
+                       : LOG_ERROR_,
+           "%s", text ? text : "an engine has ended");
     if (expected || d->number != WIRE_ENGINE_NONE || d->failure || d->err.len == 0)
         return; /* what a zygote says is passed on at once */
     ssize_t n = write(STDERR_FILENO, d->err.data, d->err.len);
