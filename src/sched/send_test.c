@@ -175,6 +175,38 @@ static void test_running_range_is_shared(void **state)
     kit_release(&k);
 }
 
+static void test_the_less_loaded_is_chosen(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 8});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        kit_direct(&k, seq, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    for (uint64_t seq = 4; seq <= 6; seq++) {
+        kit_balanced(&k, seq, 1, 0);
+        kit_expect_sent(&k, seq, 1, 1);
+    }
+    kit_release(&k);
+}
+
+static void test_words_of_old_attempts_change_nothing(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 2});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 1, 1, 1);
+    kit_expect_sent(&k, 1, 0, 2);
+    kit_word(&k, SCHED_GIVE_BACK, 0, 1, 1, 1);
+    assert_int_equal(k.a.n, 0);
+    kit_word(&k, SCHED_STARTED, 0, 1, 1, 1);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_SENT);
+    kit_word(&k, SCHED_STARTED, 0, 1, 1, 2);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_RUNNING);
+    kit_release(&k);
+}
+
 static void submit_to(struct kit *k, uint64_t seq, uint32_t *targets, uint32_t n, int32_t priority)
 {
     struct sched_event ev = kit_task(k, seq, 1);
@@ -242,6 +274,8 @@ int main(void)
         cmocka_unit_test(test_quick_tasks_are_sent_ahead_slow_ones_not),
         cmocka_unit_test(test_idle_engine_gets_what_another_holds),
         cmocka_unit_test(test_running_range_is_shared),
+        cmocka_unit_test(test_the_less_loaded_is_chosen),
+        cmocka_unit_test(test_words_of_old_attempts_change_nothing),
         cmocka_unit_test(test_targets_and_priorities),
         cmocka_unit_test(test_every_policy_sends),
     };

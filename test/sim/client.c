@@ -92,9 +92,11 @@ static void client_submit(struct sim *m, struct client *c)
     c->nsubmits++;
     c->next += b->count;
     make_items(m, c, b, pick_duration(m));
-    struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
-    h->submit = b;
-    h->life = c->link;
+    for (int resend = sim_chance(m, 10); resend >= 0; resend--) {
+        struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
+        h->submit = b;
+        h->life = c->link;
+    }
 }
 
 static void client_stop(struct sim *m, struct client *c)
@@ -109,13 +111,14 @@ static void client_stop(struct sim *m, struct client *c)
     h->life = c->link;
 }
 
-/* Equal tasks, all at once. */
+/* Quick ones first, so that the one engine that is there is sent many ahead; then equal ones. */
 static void client_submit_even(struct sim *m, struct client *c)
 {
     while (c->next < ITEMS - 1) {
         struct submit *b = &c->submits[c->nsubmits++];
         *b = (struct submit){.lo = c->next, .count = 1, .timeout = -1};
-        c->items[c->next++] = (struct item){.submit = b, .run_ns = m->even_ns, .may_run = 1};
+        uint64_t ns = c->next < 100 ? 2 * US : m->even_ns;
+        c->items[c->next++] = (struct item){.submit = b, .run_ns = ns, .may_run = 1};
         struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
         h->submit = b;
         h->life = c->link;

@@ -177,6 +177,8 @@ static void node_interrupt(struct sim *m, struct node *n, const struct msg *g)
     if (n->running && held_in(&n->now, g)) {
         hit++;
         struct item *it = sim_item(m, n->now.id);
+        if (!it->cancelled && !it->ended)
+            sim_fail(m, n->now.id, "a task is interrupted that nobody cancelled");
         if (!it->deaf && !n->interrupted) {
             n->interrupted = true;
             step_at(m, n, m->now + sim_below(m, 100 * US));

@@ -97,8 +97,8 @@ static void all_ended(struct sim *m)
         sim_fail(m, (struct sched_id){0}, "records are left");
 }
 
-/* Equal tasks on engines that were there all along end together: half as long again as the ideal,
- * and what messages cost, is too long. */
+/* Equal tasks end together, also on engines that came when the first one held many of them: half as
+ * long again as the ideal, and what messages cost, is too long. */
 static void spread_evenly(struct sim *m)
 {
     uint64_t work = m->even_ns * (m->clients[0].next - 1) / m->next_number;
@@ -247,6 +247,9 @@ static void happen(struct sim *m, struct happening *h)
             sim_event(m, &(struct sched_event){.type = SCHED_TICK});
         }
         break;
+    case H_COME:
+        join_new(m);
+        break;
     case H_CLIENT:
     case H_SUBMIT:
     case H_CANCEL:
@@ -310,8 +313,13 @@ static void sim_init(struct sim *m, uint64_t seed, uint64_t steps)
         c->link = ++m->next_link;
         sim_at(m, m->now + sim_below(m, 5 * MS), H_CLIENT, i);
     }
-    for (uint64_t n = sim_below(m, 5) + m->calm; n > 0; n--)
-        join_new(m);
+    uint64_t n = sim_below(m, 5) + m->calm;
+    for (uint64_t i = 0; i < n; i++) {
+        if (i && m->even)
+            sim_at(m, m->even_from + sim_below(m, 3 * MS), H_COME, 0);
+        else
+            join_new(m);
+    }
     if (!m->calm)
         sim_at(m, m->now + sim_below(m, 10 * MS), H_CHAOS, 0);
 }

@@ -49,6 +49,7 @@ enum happening_type {
     H_KILL,
     H_JOIN,
     H_CHAOS,
+    H_COME,        /* a new engine */
     H_CLIENT,      /* a client does something */
     H_SUBMIT,      /* a client's SUBMIT arrives */
     H_CANCEL,      /* likewise */
@@ -146,7 +147,7 @@ struct sim {
     bool calm, healthy; /* calm: no faults at all; healthy: no more of them */
     bool even;          /* calm, and nothing but equal tasks: must be spread evenly */
     uint64_t even_ns, even_from, last_word;
-    bool story; /* print */
+    bool story;            /* print */
     struct sched_id about; /* what the story is about; session 0: everything */
     const char *broken;
     struct sched_id broken_id;
