@@ -83,14 +83,22 @@ static int run(const struct options *o, struct log *log, struct err *e)
     struct controller c;
     struct watch *signals[4] = {NULL};
     int parent = getppid();
+    sigset_t handled, before;
 
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
+    /* what comes before the loop can hear it waits: files that were written are removed again */
+    sigemptyset(&handled);
+    for (size_t i = 0; i < 3; i++)
+        sigaddset(&handled, stops[i]);
+    sigaddset(&handled, SIGHUP);
+    sigprocmask(SIG_BLOCK, &handled, &before);
     int r = controller_start(&c, o, log, e);
     for (size_t i = 0; i < 3 && r == CV_OK; i++)
         r = signal_new(&signals[i], c.loop, stops[i], on_signal, &c);
     if (r == CV_OK)
         r = signal_new(&signals[3], c.loop, SIGHUP, on_hangup, &c);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (r == CV_OK)
         r = loop_run(c.loop);
     files_remove(&c.files, o, parent);

@@ -6,6 +6,7 @@
  * breach kills this link alone. Runs on the loop's thread. */
 #include <endian.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,6 +155,20 @@ static void take_message(struct link *l, const struct header *h, const uint8_t *
     }
 }
 
+/* The one thing that versions have in common is that a BYE says why. */
+static void say_version(struct link *l, const char *why)
+{
+    struct header h = {.type = MSG_BYE, .engine = WIRE_ENGINE_NONE};
+    struct payload *p;
+    char json[sizeof(struct err) + 16];
+    int n = snprintf(json, sizeof json, "{\"reason\": \"%s\"}", why);
+    if (payload_new_copy(&p, json, (size_t)n) < 0)
+        return;
+    if (link_send(l, &h, NULL, 0, p, 0) == CV_OK)
+        link_flush(l);
+    payload_unref(p);
+}
+
 /* Takes what is complete in data; returns how many bytes were used up. */
 static size_t parse(struct link *l, const uint8_t *data, size_t n)
 {
@@ -176,6 +191,8 @@ static size_t parse(struct link *l, const uint8_t *data, size_t n)
             break;
         int r = header_decode(p, &l->limits, &h, &e);
         if (r < 0) {
+            if (r == CV_EVERSION)
+                say_version(l, e.text);
             link_fail(l, r, "%s", e.text);
             break;
         }
