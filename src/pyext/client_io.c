@@ -347,10 +347,12 @@ static void resend(struct core *c, const struct welcome *w)
         *tail = &s->out;
         tail = &s->out.next;
     }
-    *tail = c->out_head;
-    if (!c->out_head)
-        c->out_tail = tail;
-    c->out_head = head;
+    if (head) { /* else tail is a local's address */
+        *tail = c->out_head;
+        if (!c->out_head)
+            c->out_tail = tail;
+        c->out_head = head;
+    }
     pthread_mutex_unlock(&c->mu);
     waiters_wake(due);
     garbage_free(garbage);
