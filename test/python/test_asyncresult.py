@@ -262,10 +262,11 @@ def test_display_outputs(two, capsys):
         two.core.finish(seq)
     ar.display_outputs()
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["[stdout:0] out 1", "[stdout:1] out 2", "[Out:0] 100", "[Out:1] 200"]
+    assert out.splitlines() == ["[stdout:0] out 1", "[stdout:1] out 2", "Out[0:3]: 100", "Out[1:3]: 200"]
     assert err.splitlines() == ["[stderr:0] err 1", "[stderr:1] err 2"]
     ar.display_outputs("engine")
-    assert capsys.readouterr().out.splitlines() == ["[stdout:0] out 1", "[Out:0] 100", "[stdout:1] out 2", "[Out:1] 200"]
+    assert capsys.readouterr().out.splitlines() == ["[stdout:0] out 1", "Out[0:3]: 100", "[stdout:1] out 2",
+                                                    "Out[1:3]: 200"]
     with pytest.raises(ValueError):
         ar.display_outputs("nonsense")
     assert repr(ar.get()[0]) == "<ExecuteReply[3]: 100>" and ar.get()[0].stdout == "out 1\n"
