@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .view import DirectView
 
 FULL_TRACEBACKS = 4  # errors shown with their traceback while a cell streams; the others in one line
+INTERRUPT_WAIT = 2.0 # seconds in which engines may say what a Ctrl-C did to them
 POLL = 0.2           # seconds between looks at which engines have failed
 
 
@@ -240,66 +241,59 @@ class ParallelMagics(Magics):
     def _blocks(self, options: argparse.Namespace) -> bool:
         return bool(self.view.block if options.block is None else options.block)
 
-    def _finish(self, ar: AsyncResult, options: argparse.Namespace) -> Any:
-        """Waits and shows, as asked; None, or the AsyncResult if nobody waits."""
+    def _finish(self, ar: AsyncResult, options: argparse.Namespace, show_errors: bool = True) -> Any:
+        """Waits and shows, as asked; None, or the AsyncResult if nobody waits.
+
+        show_errors : print the errors of a streaming cell as they come; else the caller shows what is raised
+        """
         if not self._blocks(options):
             return ar
         stream = (self._stream if options.stream is None else options.stream) and not options.local
         progress_after = self.progress_after_seconds if options.progress_after is None else options.progress_after
         sig = self.signal_on_interrupt if options.signal_on_interrupt is None else options.signal_on_interrupt
         errors = _ErrorPrinter(ar)
-        interrupted = self._interrupter(ar, sig)
-        while True:
-            try:
-                with ar.stream_output() if stream else contextlib.nullcontext():
-                    self._wait(ar, progress_after, interrupted, errors.look if stream else lambda: None)
-                    ar.wait_for_output(1)
-                break
-            except KeyboardInterrupt:
-                interrupted()
+        look = errors.look if stream and show_errors else lambda: None
+        try:
+            with ar.stream_output() if stream else contextlib.nullcontext():
+                self._wait(ar, progress_after, look)
+                ar.wait_for_output(1)
+        except KeyboardInterrupt:
+            if sig is None or sig == "":
+                raise
+            self._interrupt(ar, sig)
+            look()
+            return None
         if not stream:
             ar.get(return_exceptions=True)
             ar.display_outputs(groupby=options.groupby or "type")
             return None
-        errors.look()
+        look()
         failure = ar.exception()
         if failure is None:
             return None
-        if isinstance(failure, RemoteError):
-            raise AlreadyDisplayedError(failure)
-        raise failure
+        raise AlreadyDisplayedError(failure) if show_errors and isinstance(failure, RemoteError) else failure
 
-    def _wait(self, ar: AsyncResult, progress_after: float, interrupted: Callable[[], None], look: Callable[[], None]) -> None:
-        """Until all is done; Ctrl-C goes to the engines."""
+    def _wait(self, ar: AsyncResult, progress_after: float, look: Callable[[], None]) -> None:
+        """Until all is done."""
         deadline = None if progress_after < 0 else time.monotonic() + progress_after
         while not ar.ready():
             left = None if deadline is None else deadline - time.monotonic()
-            try:
-                if left is not None and left <= 0:
-                    ar.wait_interactive()
-                    deadline = None
-                else:
-                    ar.wait(POLL if left is None else min(POLL, left))
-                    look()
-            except KeyboardInterrupt:
-                interrupted()
+            if left is not None and left <= 0:
+                ar.wait_interactive()
+                deadline = None
+            else:
+                ar.wait(POLL if left is None else min(POLL, left))
+                look()
 
-    def _interrupter(self, ar: AsyncResult, sig: int | str | None) -> Callable[[], None]:
-        """What Ctrl-C does while a cell runs: twice it goes to the engines, the third time it ends the waiting."""
-        count = 0
-
-        def interrupted() -> None:
-            nonlocal count
-            count += 1
-            if sig is None or sig == "" or count > 2:
-                raise KeyboardInterrupt
-            print(f"Received Keyboard Interrupt. Sending signal {sig} to engines...", file=sys.stderr)
-            if sig not in (0, "0"):
-                running = [part.engine_id for part in (ar.split() if len(ar.msg_ids) > 1 else [ar]) if not part.ready()]
-                targets = [id for id in running if isinstance(id, int)] or self.view.targets
-                self.view.client.send_signal(sig, targets=targets, block=True)
-
-        return interrupted
+    def _interrupt(self, ar: AsyncResult, sig: int | str) -> None:
+        """Ctrl-C while a cell runs goes to the engines; the cell here is over then."""
+        print(f"Received Keyboard Interrupt. Sending signal {sig} to engines...", file=sys.stderr)
+        if sig in (0, "0"):
+            return
+        running = [part.engine_id for part in (ar.split() if len(ar.msg_ids) > 1 else [ar]) if not part.ready()]
+        targets = [id for id in running if isinstance(id, int)] or self.view.targets
+        self.view.client.send_signal(sig, targets=targets, block=True)
+        ar.wait(INTERRUPT_WAIT)
 
     # %autopx
 
@@ -331,19 +325,11 @@ class ParallelMagics(Magics):
             self.shell.execution_count += 1
         options = _defaults()
         try:
-            result.result = self._finish(self._run(raw_cell, options), options)
+            result.result = self._finish(self._run(raw_cell, options), options, show_errors=False)
         except BaseException as e:
             result.error_in_exec = e
-            self._show(e)
+            self.shell.showtraceback((type(e), e, e.__traceback__))
         return result
-
-    def _show(self, error: BaseException) -> None:
-        if isinstance(error, AlreadyDisplayedError):
-            print("\n".join(error.render_traceback()), file=sys.stderr)
-        elif isinstance(error, RemoteError):
-            print("\n".join(error.render_traceback()), file=sys.stderr)
-        else:
-            self.shell.showtraceback((type(error), error, error.__traceback__))
 
 
 class _ErrorPrinter:

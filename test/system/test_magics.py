@@ -154,7 +154,7 @@ def test_autopx(session):
         ip.run_cell('%autopx')
         ip.run_cell('here = 1')
     assert io.stdout.startswith('%autopx enabled') and io.stdout.rstrip().endswith('%autopx disabled'), io.stdout
-    assert 'ZeroDivisionError' not in io.stdout and 'ZeroDivisionError' in io.stderr, (io.stdout, io.stderr)
+    assert 'division by zero' in io.stdout and 'ZeroDivision' not in io.stderr, (io.stdout, io.stderr)
     assert re.search(r'Out\\[\\d:\\d+\\].*24690', io.stdout) and '[stdout:' in io.stdout
     assert 'a' not in ip.user_ns and ip.user_ns['here'] == 1 and v['b'] == [24690, 24690]
     """)
@@ -174,7 +174,7 @@ def test_ctrl_c_goes_to_the_engines(session):
     begun = time.monotonic()
     with captured() as io:
         sys.stdout = Interrupter()
-        e = raises(ipp.error.RemoteError, cell, '', 'import time; print("on"); time.sleep(20)')
+        assert cell('', 'import time; print("on"); time.sleep(20)') is None
     assert time.monotonic() - begun < 10
     assert 'Received Keyboard Interrupt. Sending signal SIGINT to engines...' in io.stderr, io.stderr
     assert 'KeyboardInterrupt' in io.stderr and px('1') is None
