@@ -496,14 +496,12 @@ def _aliases(after: Mapping[str, Any], before: Mapping[str, Any], seen: list) ->
     for alias, value in after.items():
         if alias in plain or before.get(alias, aliases) is value or alias.startswith("_"):
             continue
-        if isinstance(value, types.ModuleType):
-            if any(value.__name__ == name or value.__name__.startswith(name + ".") for name, _ in imported):
-                aliases[alias] = (value.__name__, None)
-            continue
         for name, names in imported:
-            for n in names:
-                if getattr(sys.modules.get(name), n, aliases) is value:
-                    aliases[alias] = (name, n)
+            bound = next((n for n in names if getattr(sys.modules.get(name), n, aliases) is value), None)
+            if bound is not None:
+                aliases[alias] = (name, bound)
+            elif isinstance(value, types.ModuleType) and f"{value.__name__}.".startswith(f"{name}."):
+                aliases[alias] = (value.__name__, None)
     return aliases
 
 

@@ -360,18 +360,19 @@ def test_records(rc):
     assert "engine" in repr(rc.status())
     rc.purge_hub_results(ar)
     assert rc.db_query({"msg_id": ar.msg_ids[0]}) == []
+    assert rc.get_result(ar.msg_ids[0]).get(5) == 2  # it is still here
     with pytest.raises(ipp.RemoteError):
-        rc.get_result(ar.msg_ids[0]).get(5)
+        ipp.AsyncHubResult(rc, ar.msg_ids).get(5)
 
 
 def test_another_client_gets_the_result(rc, cluster):
     with cluster.connect_client_sync() as other:
         slow = rc[0].apply_async(time.sleep, 0.5)
-        ar = rc[:].apply_async(max, 1, 2)
-        ar.get()
         hub = other.get_result(slow.msg_ids[0])
         assert isinstance(hub, ipp.AsyncHubResult) and not hub.ready()
         assert hub.get(10) is None and hub.completed is not None and hub.engine_id == 0
+        ar = rc[:].apply_async(max, 1, 2)
+        ar.get()
         assert other.get_result(ar.msg_ids).get(10) == [2, 2]
         executed = rc[0].execute("5 + 5", silent=False, block=True)
         assert "print" not in other.get_result(executed.msg_ids[0]).get(10).source
