@@ -57,3 +57,7 @@ def test_ipython_profile_create_parallel(tmp_path):
     assert [f for f in files if f.startswith("ip") and not f.startswith("ipython")] == ["ipcluster_config.py", "ipcontroller_config.py", "ipengine_config.py"]
     text = (folder / "ipcontroller_config.py").read_text()
     assert all(line.startswith("#") or not line.strip() for line in text.splitlines())
+
+
+def test_modules_of_test_suites_can_be_imported_on_engines(tmp_path):
+    run("from ipyparallel.tests import add_engines, launchers, setup, teardown; assert launchers == []", tmp_path)
