@@ -16,8 +16,8 @@ def _shell() -> Any:
     return ip.get_ipython() if ip is not None else None
 
 
-def show(content: dict, engine: Any, name: str = "output", update: bool = False) -> None:
-    """One display of an engine: rich in a kernel, else its text."""
+def show(content: dict, engine: Any, name: str = "output", update: bool = False, labelled: bool = True) -> None:
+    """One display of an engine: rich in a kernel, else its text; the label is left out behind another of that engine."""
     data = content.get("data", {})
     if _shell() is None:
         text = data.get("text/plain", "")
@@ -25,7 +25,8 @@ def show(content: dict, engine: Any, name: str = "output", update: bool = False)
         return
     from IPython.display import publish_display_data
 
-    print(f"[{name}:{engine}]")
+    if labelled:
+        print(f"[{name}:{engine}]")
     transient = {k: v for k, v in (content.get("transient") or {}).items() if k == "display_id"}
     publish_display_data(data=data, metadata=content.get("metadata") or {}, transient=transient, update=update)
 
@@ -139,8 +140,8 @@ def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:
         for t in tasks:
             _print_stream("stdout", t)
             _print_stream("stderr", t)
-            for content in t.metadata["outputs"]:
-                show(content, Streamer._engine(t))
+            for i, content in enumerate(t.metadata["outputs"]):
+                show(content, Streamer._engine(t), labelled=i == 0)
             for rt, v in results:
                 if rt is t:
                     _result(t, v)
@@ -154,8 +155,10 @@ def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:
                        if i < len(t.metadata["outputs"])]
         else:
             ordered = [(t, content) for t in tasks for content in t.metadata["outputs"]]
+        last = None
         for t, content in ordered:
-            show(content, Streamer._engine(t))
+            show(content, Streamer._engine(t), labelled=t is not last)
+            last = t
         for t, v in results:
             _result(t, v)
     failures = [v for v in values if isinstance(v, BaseException)]
