@@ -218,8 +218,7 @@ class AsyncResult(Future):
         """All results have come: take them over, once."""
         if self._finished:
             return
-        for t in self._tasks:
-            t.fetch()
+        self._client._fetch([t for t in self._tasks if not t.polled])
         self._finished = self._all_done = True
         self._client._resolved(self._tasks, self.owner)
         if self._guard is not None:
@@ -251,7 +250,10 @@ class AsyncResult(Future):
             raise CancelledError()
         if not self._finished:
             limit = _limit(timeout)
-            if return_when == FIRST_EXCEPTION and not return_exceptions:
+            if self._single and not self._tasks[0].polled and self._guard is None:
+                if not self._get_one(limit):
+                    raise self._late(limit)
+            elif return_when == FIRST_EXCEPTION and not return_exceptions:
                 if not self._wait_first_exception(limit):
                     raise self._late(limit)
                 if not self.ready():
@@ -262,6 +264,18 @@ class AsyncResult(Future):
                 raise CancelledError()
             self._finish()
         return self._results(return_exceptions)
+
+    def _get_one(self, limit: float | None) -> bool:
+        """The common case, short: wait for one task and take it over."""
+        client, task = self._client, self._tasks[0]
+        if task.record is None and not client._core.done(task.key):
+            if not client._wait((task,), limit, None):
+                return False
+            if self._was_cancelled:
+                return True
+        if self.owner and client._collect(task):
+            self._finished = self._all_done = True
+        return True
 
     def _results(self, return_exceptions: bool) -> Any:
         if self._single:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _connect, error, serialize
 from .asyncresult import _AWAY_AFTER, AsyncHubResult, AsyncResult, _limit
-from .task import (ABORT, BYE, CANCEL, COMM, ENGINE_NONE, EVENT, OUTPUT, RESULT, STDERR, STDOUT, Task, msg_id,
-                   parse_msg_id)
+from .task import (ABORT, BROADCAST, BYE, CANCEL, COMM, DIRECT, ENGINE_NONE, EVENT, MAP, OUTPUT, RESULT, STDERR,
+                   STDOUT, Task, msg_id, parse_msg_id)
 from .util import as_list, extract_dates, int_keys, interactive_session, plural, progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = ["Client"]
 
 _KEEP_BYTES = 16 << 20   # payloads kept for resubmit
 _KEEP_COUNT = 20_000
+_KEEP_EACH = 1 << 20
 _RECENT = 4096           # finished tasks that late output can still find
 
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
@@ -403,28 +404,61 @@ class Client:
                 ranges[-1][1] = seq + count
             else:
                 ranges.append([seq, seq + count])
-            if len(packed) == 1 and kind != 2:
-                self._keep(tasks, kind, flags, engine, route, packed, source)
+            if len(packed) == 1 and kind != MAP and len(packed[0]) <= _KEEP_EACH:
+                self._keep(tasks, (kind, flags, engine, route, packed, source))
         return tasks
 
-    def _keep(self, tasks: list[Task], kind: int, flags: int, engine: int, route: dict[str, Any] | None,
-              packed: serialize.Packed, source: str) -> None:
+    def _keep(self, tasks: list[Task], payload: tuple) -> None:
         """Keeps small payloads, oldest out first, so that `resubmit` needs no one."""
         kept = self._kept_payloads
-        if len(packed[0]) > _KEEP_BYTES >> 4:
-            return
-        for t in tasks:
-            kept[t.seq] = (kind, flags, engine if t.target is None else t.target, route, packed, source)
-        self._kept_bytes += len(packed[0])
+        for i, t in enumerate(tasks):
+            kept[t.seq] = (i, payload)
+        self._kept_bytes += len(payload[4][0])
         if self._kept_bytes > _KEEP_BYTES >> 1 or len(kept) > _KEEP_COUNT >> 1:
             self._kept_before, self._kept_payloads, self._kept_bytes = kept, {}, 0
 
-    def _items(self, buffers: Any) -> list[Any]:
+    def _fetch(self, tasks: Iterable[Task]) -> None:
+        """Takes the results that have come off the C side."""
+        fetched = []
+        take = self._core.take
+        with self._lock:
+            for t in tasks:
+                if t.record is None:
+                    record = take(t.key)
+                    if record is not None:
+                        t.record = record
+                        fetched.append(t)
+            if fetched:
+                self._pump()  # the output that came before them
+        for t in fetched:
+            if t._metadata is not None:
+                t._stamp(t._metadata)
+
+    def _collect(self, task: Task) -> bool:
+        """Takes the one task of an AsyncResult with all that comes with it, under one lock; False if it is not done."""
+        with self._lock:
+            if task.record is None:
+                task.record = self._core.take(task.key)
+                if task.record is None:
+                    return False
+            events = self._core.poll()
+            if events:
+                self._take_in(events)
+            if self._live.pop(task.key, None) is not None:
+                self._recent[task.key] = weakref.ref(task)
+                if len(self._recent) > _RECENT:
+                    self._recent_before, self._recent = self._recent, {}
+        if task._metadata is not None:
+            task._stamp(task._metadata)
+        return True
+
+    def _items(self, record: tuple) -> list[Any]:
         """A range RESULT's packed values; the last one is remembered, as its items are asked for in a row."""
+        which = (record[9], record[10], record[1])
         seen, items = self._split
-        if seen is not buffers:
-            items = serialize.split_values(buffers)
-            self._split = (buffers, items)
+        if seen != which:
+            items = serialize.split_values(record[8])
+            self._split = (which, items)
         return items
 
     def _resolved(self, tasks: Iterable[Task], owner: bool) -> None:
@@ -494,28 +528,37 @@ class Client:
     def _pump(self) -> None:
         """Takes in what came beside results: output, engines, results that somebody watches."""
         with self._lock:
-            for type_, status, flags, session, seq, engine, _, buffers in self._core.poll():
-                key = seq if session == self._session else (session, seq)
-                if type_ == OUTPUT:
-                    task = self._task_of(key)
-                    if task is not None:
-                        if task.target is None:
-                            task.target = engine
-                            if task._metadata is not None and task._metadata["engine_id"] is None:
-                                task._metadata.update(engine_id=engine, engine_uuid=self._uuid_of(engine))
-                        task.output(status, buffers)
-                        if self._streamers:
-                            self._stream(task, status, buffers)
-                elif type_ == COMM:
-                    self._comm(session, seq, engine, buffers)
-                elif type_ == EVENT:
-                    self._event(json.loads(bytes(buffers[0])))
-                elif type_ == RESULT:
-                    self._to_settle.extend(self._watchers.pop(key, ()))
-                elif type_ == BYE:
-                    self._link_down = ("the controller is gone", time.time())
+            events = self._core.poll()
+            if events:
+                self._take_in(events)
         if self._to_settle and threading.current_thread() is not self._dispatcher:
             self._core.wake()
+
+    def _take_in(self, events: list[tuple]) -> None:
+        """Events of `_core.Client.poll`; the lock is held."""
+        for type_, status, _, session, seq, engine, _, buffers in events:
+            key = seq if session == self._session else (session, seq)
+            if type_ == OUTPUT:
+                task = self._task_of(key)
+                if task is not None:
+                    self._output(task, status, engine, buffers)
+            elif type_ == COMM:
+                self._comm(session, seq, engine, buffers)
+            elif type_ == EVENT:
+                self._event(json.loads(bytes(buffers[0])))
+            elif type_ == RESULT:
+                self._to_settle.extend(self._watchers.pop(key, ()))
+            elif type_ == BYE:
+                self._link_down = ("the controller is gone", time.time())
+
+    def _output(self, task: Task, kind: int, engine: int, buffers: Any) -> None:
+        if task.target is None:
+            task.target = engine
+            if task._metadata is not None and task._metadata["engine_id"] is None:
+                task._metadata.update(engine_id=engine, engine_uuid=self._uuid_of(engine))
+        task.output(kind, buffers)
+        if self._streamers:
+            self._stream(task, kind, buffers)
 
     def _comm(self, session: int, seq: int, engine: int, buffers: Any) -> None:
         """A widget's message from an engine (its twin is in this process, if this is a kernel's)."""
@@ -808,16 +851,17 @@ class Client:
         single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
         tasks: list[Task] = []
         for i in self._ids_of(jobs):
-            kind, flags, engine, route, packed, source = self._payload_of(i)
+            first, (kind, flags, engine, route, packed, source) = self._payload_of(i)
             route = dict(route or {})
-            targets = route.pop("targets", None) if flags & 4 else None  # one of a broadcast goes to its engine alone
-            if targets is not None:
-                flags = flags & ~4 | 2
+            if flags & BROADCAST:  # one of a broadcast goes to its engine alone
+                engine = route.pop("targets")[first]
+                flags = flags & ~BROADCAST | DIRECT
             tasks += self._submit(kind, flags, engine, 1, route or None, packed, route.get("label"), source)
         ar = AsyncResult(self, tasks, "resubmit", single)
         return ar.get() if (self.block if block is None else block) else ar
 
-    def _payload_of(self, id: str) -> tuple:
+    def _payload_of(self, id: str) -> tuple[int, tuple]:
+        """(its place in the submit, that submit's arguments). KeyError if they are not kept any more."""
         try:
             session, seq = parse_msg_id(id)
         except ValueError:

@@ -586,9 +586,25 @@ def _loads(buffers: Sequence[Any], ns: dict | None) -> Any:
 
 # ---------------------------------------------------------------- calls and values
 
+_SIMPLE = frozenset({int, float, bool, complex, str, type(None)})
+
+
+def _is_plain(f: Any, args: Sequence[Any]) -> bool:
+    """Pickle itself does right by this call: nothing in it needs the pickler's hook."""
+    for a in args:
+        if type(a) not in _SIMPLE:
+            return False
+    t = type(f)
+    return t is types.FunctionType and _by_name(f) or t is types.BuiltinFunctionType and isinstance(
+        f.__self__, types.ModuleType)
+
 
 def pack_apply(f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Packed:
     """Packs a call. Raises TypeError or PicklingError that names the part that can't travel (``args[1]['lock']``)."""
+    if not kwargs and _dumper is _dump_default and _is_plain(f, args):
+        packed = Packed((pickle.dumps((f, tuple(args), {}), PROTOCOL),))
+        packed.by_value = False
+        return packed
     args = tuple([_large(a) for a in args])
     kwargs = {k: _large(v) for k, v in kwargs.items()} if kwargs else {}
     try:
@@ -616,8 +632,6 @@ def unpack_value(buffers: Sequence[Any], ns: dict | None = None) -> Any:
     """The value of `pack_value`. Without `ns` functions by value get this process's ``__main__``."""
     return _loads(buffers, ns)
 
-
-_SIMPLE = frozenset({int, float, bool, complex, str, type(None)})
 
 
 def _pack_items(streams: Iterable[Sequence[Any]], first: list) -> Packed:

@@ -206,16 +206,8 @@ class Task:
     def fetch(self) -> bool:
         """Takes the result off the C side if it has come; tells whether."""
         if self.record is None:
-            client = self.client
-            with client._lock:
-                if self.record is None:
-                    self.record = client._core.take(self.key)
-            if self.record is None:
-                return False
-            client._pump()  # the output that came before it
-            if self._metadata is not None:
-                self._stamp(self._metadata)
-        return True
+            self.client._fetch((self,))
+        return self.record is not None
 
     @property
     def failed(self) -> bool:
@@ -251,7 +243,7 @@ class Task:
             if self.kind == EXECUTE:
                 return ExecuteReply(self.source, json.loads(bytes(buffers[0])), self.metadata), None
             if self.kind == MAP:
-                return serialize.unpack_value(self.client._items(buffers)[self.seq - record[9]]), None
+                return serialize.unpack_value(self.client._items(record)[self.seq - record[9]]), None
             return serialize.unpack_value(buffers), None
         except Exception as e:
             return None, self._unreadable(e)

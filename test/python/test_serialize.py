@@ -307,15 +307,18 @@ def test_what_pickle_refuses_goes_to_cloudpickle():
 
 
 def test_pickle_is_not_asked_twice_for_simple_calls():
-    """One dump for a call with nothing special: the price of a no-op."""
+    """A call with nothing special does not go through the pickler's hook: the price of a no-op."""
     calls = []
     original = serialize._dump
     serialize._dump = lambda kind, obj: calls.append(kind) or original(kind, obj)
     try:
-        pack_apply(max, (1, "a"), {})
+        plain = [pack_apply(max, (1, "a")), pack_apply(textwrap.dedent, ("a",))]
+        assert calls == []
+        pack_apply(max, ([1],)), pack_apply([].append, (1,)), pack_apply(lambda: 1), pack_apply(max, (1,), {"key": abs})
     finally:
         serialize._dump = original
-    assert calls == [serialize._Pickler]
+    assert calls == [serialize._Pickler] * 4
+    assert [unpack_apply(over_the_wire(p), {})[:2] for p in plain] == [(max, (1, "a")), (textwrap.dedent, ("a",))]
 
 
 def test_received_streams_are_standard_pickle():
