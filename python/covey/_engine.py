@@ -116,8 +116,12 @@ class Engine:
         try:
             if not link.begin(session, seq, attempt):
                 return
-            value = self._call(lambda: serialize.unpack_apply(buffers, shell.user_ns)) if shell.has_callbacks() \
-                else _invoke(*serialize.unpack_apply(buffers, shell.user_ns))
+            if shell.has_callbacks():
+                value = self._call(lambda: serialize.unpack_apply(buffers, shell.user_ns))
+            else:
+                f, args, kwargs = serialize.unpack_apply(buffers, shell.user_ns)
+                value = f(*args, **kwargs)
+                f = args = kwargs = None  # a task's arguments end with it
             link.end()
         except BaseException as error:
             self._check_fork(error)
@@ -136,7 +140,8 @@ class Engine:
         """A call inside the shell's events: somebody listens (inline figures, autoreload)."""
         self.shell.before_call()
         try:
-            return _invoke(*unpack())
+            f, args, kwargs = unpack()
+            return f(*args, **kwargs)
         finally:
             self.shell.after_call()
 
@@ -172,7 +177,7 @@ class Engine:
     def _map(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
              buffers: Sequence[Any]) -> None:
         link, shell, ns = self.link, self.shell, self.shell.user_ns
-        function = buffers[:1]
+        unpack, function = serialize.unpack_value, buffers[:1]
         items = serialize.split_values(buffers[1:])
         batch: list[Any] = []
         since = 0  # when the oldest item of the batch began
@@ -183,9 +188,11 @@ class Engine:
                 if not link.begin(session, seq + i, attempt):
                     self._flush(batch)
                     continue
-                def unpack(item: Any = items[first + i]) -> Any:
-                    return serialize.unpack_value(function, ns), serialize.unpack_value(item, ns), {}
-                value = self._call(unpack) if shell.has_callbacks() else _invoke(*unpack())
+                item = items[first + i]
+                if shell.has_callbacks():
+                    value = self._call(lambda: (unpack(function, ns), unpack(item, ns), {}))
+                else:
+                    value = unpack(function, ns)(*unpack(item, ns))
                 link.end()
             except BaseException as error:
                 self._check_fork(error)
@@ -265,10 +272,6 @@ class Engine:
             else:
                 keep.append(item)
         self._queued = keep
-
-
-def _invoke(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    return f(*args, **kwargs)
 
 
 def _cut_own_frames(error: BaseException) -> None:

@@ -18,6 +18,7 @@ import glob
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ class ZMQInteractiveShell(InteractiveShell):
         super().__init__(**kwargs)
         self.loop_runner = self.run_in_loop
         self.loop_runner_map = {**type(self).loop_runner_map, "asyncio": (self.run_in_loop, True)}
-        self._usual_callbacks = {name: len(calls) for name, calls in self.events.callbacks.items()}
+        self._callback_lists = list(self.events.callbacks.values())
+        self._usual_callbacks = sum(map(len, self._callback_lists))
 
     # What a kernel does otherwise than a terminal.
 
@@ -166,11 +168,12 @@ class ZMQInteractiveShell(InteractiveShell):
         return self._loop
 
     def loop_has_work(self) -> bool:
-        """Whether tasks, timers, or watched descriptors wait in the loop, so it must turn between tasks."""
+        """Whether the loop must turn between tasks: something is due or scheduled, a descriptor is watched,
+        or there are threads, which may call in. (A coroutine that waits for none of these needs no turn.)"""
         loop = self._loop
         if loop is None or loop.is_closed():
             return False
-        if loop._ready or loop._scheduled or asyncio.all_tasks(loop):  # type: ignore[attr-defined]
+        if loop._ready or loop._scheduled or threading.active_count() > 1:  # type: ignore[attr-defined]
             return True
         return len(loop._selector.get_map()) > 1  # type: ignore[attr-defined]  # one is the loop's own wake-up
 
@@ -205,8 +208,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def has_callbacks(self) -> bool:
         """Whether user code or a library (inline figures, autoreload) listens to the shell's events."""
-        usual = self._usual_callbacks
-        return any(len(calls) > usual.get(name, 0) for name, calls in self.events.callbacks.items())
+        return sum(map(len, self._callback_lists)) > self._usual_callbacks
 
     def before_call(self) -> None:
         self.events.trigger("pre_execute")
