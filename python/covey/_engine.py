@@ -121,7 +121,7 @@ class Engine:
             else:
                 f, args, kwargs = serialize.unpack_apply(buffers, shell.user_ns)
                 value = f(*args, **kwargs)
-                f = args = kwargs = None  # a task's arguments end with it
+                del f, args, kwargs  # a task's arguments end with it
             link.end()
         except BaseException as error:
             self._check_fork(error)

@@ -97,6 +97,7 @@ class ParallelMagics(Magics):
     registered = True  # what IPython's decorators would set; the names depend on the suffix
     magics: dict[str, dict[str, Any]] = {"line": {}, "cell": {}}
 
+    shell: Any
     verbose = False
     progress_after_seconds: float = 2.0
     signal_on_interrupt: int | str | None = "SIGINT"
