@@ -10,7 +10,7 @@ from .task import ENGINE_NONE, EXECUTE, MAP, OK, Task, parse_msg_id
 from .util import extract_dates
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ._jobs import Jobs
 
 _STATUS = {"ok": OK, "done": OK, "error": 1, "failed": 1, "aborted": 2, "cancelled": 3}
 
@@ -21,7 +21,7 @@ class HubTask(Task):
     polled = True
     __slots__ = ("id",)
 
-    def __init__(self, client: Client, id: str):
+    def __init__(self, client: Jobs, id: str):
         Task.__init__(self, client, 0, 0, None, 0)
         self.id = id
         try:

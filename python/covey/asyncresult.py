@@ -24,7 +24,7 @@ from .task import ABORT, KILL, Metadata, Task
 from .util import compare_datetimes, progress, utcnow
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ._jobs import Jobs
 
 __all__ = ["AsyncResult", "AsyncMapResult", "AsyncHubResult", "ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 
@@ -58,7 +58,7 @@ class AsyncResult(Future):
     owner: bool
     _unseen = 0  # results that the dispatcher has yet to hear of
 
-    def __init__(self, client: Client, tasks: Iterable[Task] | None = None, fname: str = "unknown",
+    def __init__(self, client: Jobs, tasks: Iterable[Task] | None = None, fname: str = "unknown",
                  single: bool = False, owner: bool = True, return_exceptions: bool = False):
         # Future.__init__ is not called: what it makes is made by _watch() for those that need it.
         self._client = client
@@ -659,7 +659,7 @@ class AsyncMapResult(AsyncResult):
     >>> amr.get()                       # all, in the order of the items
     """
 
-    def __init__(self, client: Client, tasks: Iterable[Task] | None = None, fname: str = "map",
+    def __init__(self, client: Jobs, tasks: Iterable[Task] | None = None, fname: str = "map",
                  sizes: list[int] | None = None, joiner: type[Map] | None = None, ordered: bool = True,
                  return_exceptions: bool = False, owner: bool = True):
         AsyncResult.__init__(self, client, tasks, fname, False, owner, return_exceptions)
@@ -750,7 +750,7 @@ class AsyncHubResult(AsyncResult):
 
     _interval = 0.1  # seconds between questions
 
-    def __init__(self, client: Client, ids: list[str], fname: str = "unknown", single: bool = False,
+    def __init__(self, client: Jobs, ids: list[str], fname: str = "unknown", single: bool = False,
                  owner: bool = True, return_exceptions: bool = False):
         from ._hub import HubTask
 

@@ -14,7 +14,7 @@ from . import error, serialize
 from .util import from_ns
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ._tasktable import TaskTable
 
 __all__ = ["Metadata", "ExecuteReply", "Task"]
 
@@ -178,7 +178,7 @@ class Task:
     __slots__ = ("client", "seq", "key", "kind", "label", "submitted", "target", "source", "record", "_value", "_error",
                  "_metadata", "broadcast", "after", "follow", "__weakref__")
 
-    def __init__(self, client: Client, seq: int, kind: int, label: str | None, submitted: int,
+    def __init__(self, client: TaskTable, seq: int, kind: int, label: str | None, submitted: int,
                  target: int | None = None, source: str = ""):
         self.client = client
         self.seq = self.key = seq

@@ -384,8 +384,8 @@ class DirectView(View):
 
     # ------------------------------------------------ maps
 
-    def map(self, f: Callable, *sequences: Iterable, block: bool | None = None, track: bool = False,
-            return_exceptions: bool = False, label: str | None = None) -> Any:
+    def map(self, f: Callable, *sequences: Iterable, block: bool | None = None,  # type: ignore[override]
+            track: bool = False, return_exceptions: bool = False, label: str | None = None) -> Any:
         """Like Python's `map`: each engine gets one contiguous part of the sequences.
 
         return_exceptions : an engine's error takes the place of its part's results
@@ -648,8 +648,8 @@ class LoadBalancedView(View):
                 t.after, t.follow = self._after, self._follow
         return tasks
 
-    def map(self, f: Callable, *sequences: Iterable, block: bool | None = None, chunksize: int = 1,
-            ordered: bool = True, return_exceptions: bool = False, label: str | None = None) -> Any:
+    def map(self, f: Callable, *sequences: Iterable, block: bool | None = None,  # type: ignore[override]
+            chunksize: int = 1, ordered: bool = True, return_exceptions: bool = False, label: str | None = None) -> Any:
         """Like Python's `map`: each call on an engine that is free.
 
         chunksize : calls in one task. With 1 each item is a task of its own; they still travel together.
@@ -705,8 +705,8 @@ class LoadBalancedView(View):
             at += len(part)
         return tasks
 
-    def imap(self, f: Callable, *sequences: Iterable, ordered: bool = True, max_outstanding: Any = "auto",
-             return_exceptions: bool = False) -> LazyMapIterator:
+    def imap(self, f: Callable, *sequences: Iterable, ordered: bool = True,  # type: ignore[override]
+             max_outstanding: Any = "auto", return_exceptions: bool = False) -> LazyMapIterator:
         """A lazy map: takes inputs as results are taken, so they may be endless.
 
         max_outstanding : tasks under way at most; 'auto': as many as engines; 0: submit all at once

@@ -363,7 +363,7 @@ def test_publish_data(two):
 
 
 def test_m17_whoever_waits_is_told(two, capsys, monkeypatch):
-    monkeypatch.setattr("covey.client._AWAY_AFTER", 0.05)
+    monkeypatch.setattr("covey._tasktable._AWAY_AFTER", 0.05)
     ar = two.dv.apply_async(max, 1)
     two.core.event(event="engine_away", id=1, why="link to node7 cut")
     with pytest.raises(TimeoutError, match="waiting for engine 1, away since 0 s: link to node7 cut"):

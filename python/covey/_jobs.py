@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A client's tasks after the fact: history, results again, records of the controller, purging, resubmitting."""
+from __future__ import annotations
+
+import operator
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from concurrent.futures import Future
+from typing import Any
+
+from . import error
+from ._tasktable import TaskTable
+from .asyncresult import AsyncHubResult, AsyncResult, _limit
+from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, Task, msg_id, parse_msg_id
+from .util import as_list, extract_dates, int_keys, plural
+
+
+class Cache(MutableMapping):
+    """`rc.results`, `rc.metadata`: what was put there, and what live tasks can say."""
+
+    def __init__(self, client: Jobs, look: Callable[[Task], Any], covers: Callable[[Task], bool]):
+        self._client, self._look, self._covers = weakref.proxy(client), look, covers
+        self._kept: dict[str, Any] = {}
+
+    def _live(self, key: Any) -> Task | None:
+        try:
+            session, seq = parse_msg_id(key)
+        except (ValueError, AttributeError):
+            return None
+        task = self._client._live.get(seq) if session == self._client._session else None
+        return task if task is not None and self._covers(task) else None
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._kept:
+            return self._kept[key]
+        self._client._pump()
+        task = self._live(key)
+        if task is None:
+            raise KeyError(key)
+        return self._look(task)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._kept[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if self._kept.pop(key, self) is self:
+            task = self._live(key)
+            if task is None:
+                raise KeyError(key)
+            self._client._live.pop(task.seq, None)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._kept or self._live(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        seen = dict.fromkeys(self._kept)
+        seen.update((t.msg_id, None) for t in list(self._client._live.values()) if self._covers(t))
+        return iter(seen)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        for key in list(self):
+            self.pop(key, None)
+
+    def __repr__(self) -> str:
+        return f"<{plural(len(self), 'entry') if len(self) == 1 else f'{len(self)} entries'}>"
+
+
+class Jobs(TaskTable):
+    """The part of `Client` that this module is about."""
+
+    block: bool
+    _boot_id: str
+    _source: Any  # the connection file's path, or its content
+
+    def _connection_for_pickle(self) -> tuple[int, str, Any]:
+        return self._session, self._boot_id, self._source
+
+    def _build_targets(self, targets: Any) -> list[int]:
+        raise NotImplementedError
+
+    # ------------------------------------------------ jobs
+
+    @property
+    def history(self) -> list[str]:
+        """The ids of all tasks of this client, by submission."""
+        return [msg_id(self._session, seq) for lo, hi in self._ranges for seq in range(lo, hi)]
+
+    @property
+    def outstanding(self) -> set[str]:
+        """The ids of tasks whose results have not come."""
+        with self._lock:
+            tasks = list(self._live.values())
+        return {t.msg_id for t in tasks if not t.done()}
+
+    def _ids_of(self, jobs: Any, default: Iterable[str] | None = None) -> list[str]:
+        """msg_ids of jobs: AsyncResults, ids, indices into `history`, or a list of such."""
+        if jobs is None:
+            return list(self.outstanding if default is None else default)
+        ids: list[str] = []
+        items = [jobs] if not isinstance(jobs, Iterable) or isinstance(jobs, (str, Future)) else jobs
+        for job in items:
+            if isinstance(job, AsyncResult):
+                ids += job.msg_ids
+            elif isinstance(job, str):
+                ids.append(job)
+            elif isinstance(job, int) or hasattr(job, "__index__"):
+                ids.append(self.history[operator.index(job)])
+            elif hasattr(job, "msg_ids"):
+                ids += job.msg_ids
+            elif hasattr(job, "msg_id"):
+                ids.append(job.msg_id)
+            else:
+                raise TypeError(f"a job is an AsyncResult, a msg_id or an index into history, not {type(job).__name__}")
+        return ids
+
+    def _local(self, id: str) -> Task | None:
+        """The Task of an id that is still known here."""
+        try:
+            session, seq = parse_msg_id(id)
+        except ValueError:
+            return None
+        return self._task_of(seq if session == self._session else (session, seq))
+
+    def _tasks_or_hub(self, ids: Iterable[str]) -> list[Task]:
+        from ._hub import HubTask
+
+        return [self._local(i) or HubTask(self, i) for i in ids]
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Waits for jobs (default: all that are outstanding), at most `timeout` seconds; tells whether all are done.
+
+        jobs : an AsyncResult, Future, msg_id or index into `history`, or a list of these
+        """
+        limit = _limit(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        futures = [j for j in as_list(jobs) if isinstance(j, Future) and not isinstance(j, AsyncResult)]
+        if futures:
+            import concurrent.futures
+
+            jobs = [j for j in as_list(jobs) if j not in futures]
+            if concurrent.futures.wait(futures, limit).not_done:
+                return False
+        tasks = [t for i in self._ids_of(jobs) if (t := self._local(i)) is not None and t.record is None]
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return not tasks or self._wait(tasks, left, None)
+
+    def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0,
+                         widget: bool | None = None) -> None:
+        """`wait` with a progress bar."""
+        tasks = [t for i in self._ids_of(jobs) if (t := self._local(i)) is not None]
+        AsyncResult(self, tasks, "tasks", owner=False).wait_interactive(interval, timeout, widget)
+
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True, *,
+                   label: str | None = None) -> Any:
+        """The AsyncResult of tasks: by msg_id, index into `history` (default -1), AsyncResult, a list of these, or label.
+
+        Tasks of other clients are asked of the controller. ``block=True`` returns the result itself.
+        """
+        if label is not None:
+            ids = [r["msg_id"] for r in self.db_query({"label": label}, keys=["msg_id"])]
+            if not ids:
+                raise KeyError(f"no task has the label {label!r}")
+            single = False
+        else:
+            jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+            single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
+            ids = self._ids_of(jobs)
+        local = [self._local(i) for i in ids]
+        ar: AsyncResult
+        if all(t is not None for t in local):
+            ar = AsyncResult(self, local, "get_result", single, owner)  # type: ignore[arg-type]
+        elif all(i in self.results._kept for i in ids):
+            ar = _cached_result(self, ids, single, owner)
+        else:
+            ar = AsyncHubResult(self, ids, "get_result", single, owner)
+        return ar.get() if (self.block if block is None else block) else ar
+
+    def result_status(self, msg_ids: Any, status_only: bool = True) -> dict[str, Any]:
+        """{'pending': [ids], 'completed': [ids]}; with ``status_only=False`` also {id: result}, raising if one failed."""
+        ids = self._ids_of(msg_ids)
+        status: dict[str, Any] = {"pending": [], "completed": []}
+        elsewhere = []
+        for i in ids:
+            task = self._local(i)
+            if task is not None:
+                status["completed" if task.done() else "pending"].append(i)
+            elif i in self.results._kept:
+                status["completed"].append(i)
+            else:
+                elsewhere.append(i)
+        if elsewhere:
+            answer = self._query("result_status", ids=elsewhere)
+            if answer.get("unknown"):
+                raise error._remake("KeyError", f"no such task: {', '.join(answer['unknown'])}", "", {})
+            status["pending"] += answer.get("pending", [])
+            status["completed"] += answer.get("completed", [])
+        if not status_only:
+            for i in status["completed"]:
+                status[i] = self.get_result(i, owner=False).get()
+        return status
+
+    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
+        """What engines have to do: {id: {'queue', 'tasks', 'completed'}, …, 'unassigned'}; of one int target its dict.
+
+        verbose : lists of msg_ids instead of counts
+        """
+        wanted = None if targets is None or isinstance(targets, str) and targets == "all" else \
+            self._build_targets(targets)
+        answer = int_keys(self._query("queue_status", targets=wanted, verbose=verbose))
+        if wanted is not None and not isinstance(targets, (Iterable, slice)):
+            return answer[wanted[0]]
+        return answer
+
+    def hub_history(self) -> list[str]:
+        """The ids of all tasks that the controller has records of, of all clients, by submission."""
+        return self._query("history")
+
+    def db_query(self, query: Mapping[str, Any], keys: Any = None) -> list[dict[str, Any]]:
+        """The controller's records of tasks that match: ``rc.db_query({'label': {'$glob': 'a*'}}, keys='msg_id')``.
+
+        keys : which fields (a str or a list; msg_id always comes). Dates are datetimes.
+        """
+        if isinstance(keys, str):
+            keys = [keys]
+        return [extract_dates(r) for r in self._query("db_query", where=dict(query), keys=keys)]
+
+    def _chosen(self, jobs: Any, targets: Any) -> tuple[Any, list[int]]:
+        if not _some(jobs) and not _some(targets):
+            raise ValueError("say which: jobs= or targets=, or 'all'")
+        ids = "all" if isinstance(jobs, str) and jobs == "all" else self._ids_of(jobs) if _some(jobs) else []
+        return ids, self._build_targets(targets) if _some(targets) else []
+
+    def purge_local_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """Drops results kept in this client: of jobs ('all'), or of engines. RuntimeError if one is still pending."""
+        ids, engines = self._chosen(jobs, targets)
+        pending = self.outstanding
+        if ids == "all" and pending:
+            raise RuntimeError(f"{plural(len(pending), 'task')} still pending: wait, or abort them")
+        if ids != "all" and (busy := pending.intersection(ids)):
+            raise RuntimeError(f"still pending: {', '.join(sorted(busy))}")
+        for i in list(self.metadata):
+            if ids == "all" or i in ids or engines and self.metadata[i]["engine_id"] in engines and i not in pending:
+                self.results.pop(i, None)
+                self.metadata.pop(i, None)
+        for i in list(self.results):
+            if ids == "all" or i in ids:
+                self.results.pop(i, None)
+        with self._lock:
+            self._kept_payloads, self._kept_before, self._kept_bytes = {}, {}, 0
+
+    def purge_hub_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """Drops the controller's records of jobs ('all': all that are finished) or of engines."""
+        ids, engines = self._chosen(jobs, targets)
+        self._query("purge", ids=ids, engines=engines)
+
+    def purge_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """`purge_local_results` and `purge_hub_results`."""
+        self.purge_local_results(jobs, targets)
+        self.purge_hub_results(jobs, targets)
+
+    def purge_everything(self) -> None:
+        """Drops all results here and at the controller, and the history."""
+        self.purge_results("all")
+        with self._lock:
+            self._ranges.clear()
+            self._recent, self._recent_before = {}, {}
+
+    def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> Any:
+        """Submits tasks again, as they were, under new ids; the AsyncResult of the new ones.
+
+        Takes what `get_result` takes. KeyError if a task's arguments are kept neither here nor at the controller.
+        """
+        jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
+        tasks: list[Task] = []
+        for i in self._ids_of(jobs):
+            first, (kind, flags, engine, route, packed, source) = self._payload_of(i)
+            route = dict(route or {})
+            if flags & BROADCAST:  # one of a broadcast goes to its engine alone
+                engine = route.pop("targets")[first]
+                flags = flags & ~BROADCAST | DIRECT
+            tasks += self._submit(kind, flags, engine, 1, route or None, packed, route.get("label"), source)
+        ar = AsyncResult(self, tasks, "resubmit", single)
+        return ar.get() if (self.block if block is None else block) else ar
+
+    def _payload_of(self, id: str) -> tuple[int, tuple]:
+        """(its place in the submit, that submit's arguments). KeyError if they are not kept any more."""
+        try:
+            session, seq = parse_msg_id(id)
+        except ValueError:
+            session, seq = 0, 0
+        kept = (self._kept_payloads.get(seq) or self._kept_before.get(seq)) if session == self._session else None
+        if kept is None:
+            raise KeyError(f"the arguments of task {id} are not kept any more")
+        return kept
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+        """Takes jobs (default: all outstanding) that have not started off the queue: they end as TaskAborted.
+
+        targets : only those for these engines
+        """
+        ids = self._ids_of(jobs)
+        tasks: list[Task] = []
+        wanted = None if targets is None else set(self._build_targets(targets))
+        for t in self._tasks_or_hub(ids):
+            if (t.polled or not t.done()) and (wanted is None or t.target in wanted):
+                tasks.append(t)
+        self._send_cancel(tasks, ABORT, 0)
+        if block if block is not None else self.block:
+            self._wait(tasks, None, None)
+
+
+def _some(what: Any) -> bool:
+    """0 is a target; None and empty lists are not."""
+    return what is not None and not (hasattr(what, "__len__") and len(what) == 0)
+
+
+def _cached_result(client: Jobs, ids: list[str], single: bool, owner: bool) -> AsyncResult:
+    """An AsyncResult of what the client's caches hold."""
+    tasks = []
+    for i in ids:
+        task = Task(client, parse_msg_id(i)[1], 0, None, 0)
+        value = client.results[i]
+        task.record = (1 if isinstance(value, error.RemoteError) else 0, 1, ENGINE_NONE, 0, 0, 0, 0, 0, (), task.seq, 1)
+        task._value = (None if isinstance(value, error.RemoteError) else value,)
+        task._error = value if isinstance(value, error.RemoteError) else None
+        if i in client.metadata:
+            task._metadata = client.metadata[i]
+        tasks.append(task)
+    return AsyncResult(client, tasks, "get_result", single, owner)

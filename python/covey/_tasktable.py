@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A client's tasks while they are under way: submitting, waiting, taking results, output, and the dispatcher thread.
+
+`_lock` guards the tables and is held only for moments, never while user code runs or while waiting
+(submitting may wait for room). What comes beside results is taken off the C side by `_pump`, in
+whichever thread looks next; callbacks run on the dispatcher thread alone.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from . import error, serialize
+from .asyncresult import _AWAY_AFTER, AsyncResult
+from .task import (BYE, CANCEL, COMM, ENGINE_NONE, EVENT, MAP, OUTPUT, RESULT, STDERR, STDOUT, Task, parse_msg_id)
+
+_KEEP_BYTES = 16 << 20   # payloads kept for resubmit
+_KEEP_COUNT = 20_000
+_KEEP_EACH = 1 << 20
+_RECENT = 4096           # finished tasks that late output can still find
+
+
+class TaskTable:
+    """The part of `Client` that this module is about; the other parts are what it declares and does not define."""
+
+    _core: Any
+    _session: int
+    _closed: bool
+    _engines: dict[int, dict[str, Any]]
+    results: Any
+    metadata: Any
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._live: dict[Any, Task] = {}
+        self._recent: dict[Any, weakref.ref[Task]] = {}      # two generations each: the older one is dropped whole
+        self._recent_before: dict[Any, weakref.ref[Task]] = {}
+        self._ranges: list[list[int]] = []
+        self._kept_payloads: dict[int, tuple] = {}
+        self._kept_before: dict[int, tuple] = {}
+        self._kept_bytes = 0
+        self._split: tuple[Any, list] = (None, [])
+        self._link_down: tuple[str, float] | None = None
+        self._watchers: dict[Any, list[AsyncResult]] = {}
+        self._to_settle: deque[AsyncResult] = deque()
+        self._streamers: list[Any] = []
+        self._dispatcher: threading.Thread | None = None
+        self._twins: Any = None
+
+    def _event(self, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _away_text(self, tasks: Sequence[Task]) -> str:
+        raise NotImplementedError
+
+    def _uuid_of(self, number: int) -> str | None:
+        raise NotImplementedError
+
+    # ------------------------------------------------ tasks
+
+    def _submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None,
+                packed: serialize.Packed, label: str | None = None, source: str = "",
+                targets: Sequence[int] | None = None) -> list[Task]:
+        """One TASK message; its Tasks, one for each of `count` ids."""
+        if label is not None or packed.by_value:
+            route = dict(route) if route else {}
+            if label is not None:
+                route["label"] = label
+            if packed.by_value:
+                route["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+        now = time.time_ns()
+        with self._lock:
+            try:
+                seq = self._core.submit(kind, flags, engine, count, route, packed)
+            except OSError:
+                if self._closed:
+                    raise RuntimeError("this client is closed") from None
+                raise
+            if count == 1:
+                task = Task(self, seq, kind, label, now, None if engine == ENGINE_NONE else engine, source)
+                self._live[seq] = task
+                tasks = [task]
+            else:
+                names: Sequence[Any] = targets if targets is not None else [None] * count
+                tasks = [Task(self, seq + i, kind, label, now, names[i], source) for i in range(count)]
+                self._live.update([(t.seq, t) for t in tasks])
+            ranges = self._ranges
+            if ranges and ranges[-1][1] == seq:
+                ranges[-1][1] = seq + count
+            else:
+                ranges.append([seq, seq + count])
+            if len(packed) == 1 and kind != MAP and len(packed[0]) <= _KEEP_EACH:
+                self._keep(tasks, (kind, flags, engine, route, packed, source))
+        return tasks
+
+    def _keep(self, tasks: list[Task], payload: tuple) -> None:
+        """Keeps small payloads, oldest out first, so that `resubmit` needs no one."""
+        kept = self._kept_payloads
+        for i, t in enumerate(tasks):
+            kept[t.seq] = (i, payload)
+        self._kept_bytes += len(payload[4][0])
+        if self._kept_bytes > _KEEP_BYTES >> 1 or len(kept) > _KEEP_COUNT >> 1:
+            self._kept_before, self._kept_payloads, self._kept_bytes = kept, {}, 0
+
+    def _fetch(self, tasks: Iterable[Task]) -> None:
+        """Takes the results that have come off the C side."""
+        fetched = []
+        take = self._core.take
+        with self._lock:
+            for t in tasks:
+                if t.record is None:
+                    record = take(t.key)
+                    if record is not None:
+                        t.record = record
+                        fetched.append(t)
+            if fetched:
+                self._pump()  # the output that came before them
+        for t in fetched:
+            if t._metadata is not None:
+                t._stamp(t._metadata)
+
+    def _collect(self, task: Task) -> bool:
+        """Takes the one task of an AsyncResult with all that comes with it, under one lock; False if it is not done."""
+        with self._lock:
+            if task.record is None:
+                task.record = self._core.take(task.key)
+                if task.record is None:
+                    return False
+            events = self._core.poll()
+            if events:
+                self._take_in(events)
+            if self._live.pop(task.key, None) is not None:
+                self._recent[task.key] = weakref.ref(task)
+                if len(self._recent) > _RECENT:
+                    self._recent_before, self._recent = self._recent, {}
+        if task._metadata is not None:
+            task._stamp(task._metadata)
+        return True
+
+    def _items(self, record: tuple) -> list[Any]:
+        """A range RESULT's packed values; the last one is remembered, as its items are asked for in a row."""
+        which = (record[9], record[10], record[1])
+        seen, items = self._split
+        if seen != which:
+            items = serialize.split_values(record[8])
+            self._split = (which, items)
+        return items
+
+    def _resolved(self, tasks: Iterable[Task], owner: bool) -> None:
+        """An AsyncResult has taken over the results of these tasks."""
+        recent = self._recent
+        with self._lock:
+            for t in tasks:
+                if self._live.pop(t.key, None) is not None:
+                    recent[t.key] = weakref.ref(t)
+            if len(recent) > _RECENT:
+                self._recent_before, self._recent = recent, {}
+        if not owner:
+            for t in tasks:
+                self.results[t.msg_id] = result_of(t)
+                self.metadata[t.msg_id] = t.metadata
+
+    def _task_of(self, key: Any) -> Task | None:
+        task = self._live.get(key)
+        if task is None:
+            ref = self._recent.get(key) or self._recent_before.get(key)
+            task = ref() if ref is not None else None
+        return task
+
+    def _forget(self, tasks: Iterable[Task]) -> None:
+        """Nobody wants these results."""
+        with self._lock:
+            for lo, hi in spans(t.seq for t in tasks if not t.polled):
+                self._core.forget(lo, hi - lo)
+                for seq in range(lo, hi):
+                    self._live.pop(seq, None)
+
+    def _send_cancel(self, tasks: Iterable[Task], flags: int, aux: int) -> None:
+        sessions: dict[int, list[int]] = {}
+        for t in tasks:
+            session, seq = parse_msg_id(t.msg_id)
+            sessions.setdefault(session, []).append(seq)
+        for session, seqs in sessions.items():
+            for lo, hi in spans(seqs):
+                self._core.send(CANCEL, session=session, seq=lo, count=hi - lo, flags=flags, aux=aux)
+
+    def _wait(self, tasks: Sequence[Task], timeout: float | None, n: int | None) -> bool:
+        """Waits until n (None: all) of the tasks have results; says on stderr when that is because somebody is away."""
+        core = self._core
+        deadline = None if timeout is None else time.monotonic() + timeout
+        polled = any([t.polled for t in tasks])
+        chunk = 0.1 if polled else _AWAY_AFTER
+        keys = [t.key for t in tasks]
+        told = ""
+        while True:
+            left = chunk if deadline is None else min(chunk, deadline - time.monotonic())
+            if polled:
+                if sum([t.fetch() for t in tasks]) >= (len(tasks) if n is None else n):
+                    return True
+                core.wait_event(max(0.0, left))
+            elif core.wait(keys, max(0.0, left), n):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self._pump()
+            if left >= _AWAY_AFTER:
+                away = self._away_text(tasks)
+                subject = away.partition(" s")[0].rstrip("0123456789")
+                if away and subject != told:
+                    told = subject
+                    print(away, file=sys.stderr)
+
+    def _pump(self) -> None:
+        """Takes in what came beside results: output, engines, results that somebody watches."""
+        with self._lock:
+            events = self._core.poll()
+            if events:
+                self._take_in(events)
+        if self._to_settle and threading.current_thread() is not self._dispatcher:
+            self._core.wake()
+
+    def _take_in(self, events: list[tuple]) -> None:
+        """Events of `_core.Client.poll`; the lock is held."""
+        for type_, status, _, session, seq, engine, _, buffers in events:
+            key = seq if session == self._session else (session, seq)
+            if type_ == OUTPUT:
+                task = self._task_of(key)
+                if task is not None:
+                    self._output(task, status, engine, buffers)
+            elif type_ == COMM:
+                self._comm(session, seq, engine, buffers)
+            elif type_ == EVENT:
+                self._event(json.loads(bytes(buffers[0])))
+            elif type_ == RESULT:
+                self._to_settle.extend(self._watchers.pop(key, ()))
+            elif type_ == BYE:
+                self._link_down = ("the controller is gone", time.time())
+
+    def _output(self, task: Task, kind: int, engine: int, buffers: Any) -> None:
+        if task.target is None:
+            task.target = engine
+            if task._metadata is not None and task._metadata["engine_id"] is None:
+                task._metadata.update(engine_id=engine, engine_uuid=self._uuid_of(engine))
+        task.output(kind, buffers)
+        if self._streamers:
+            self._stream(task, kind, buffers)
+
+    def _comm(self, session: int, seq: int, engine: int, buffers: Any) -> None:
+        """A widget's message from an engine (its twin is in this process, if this is a kernel's)."""
+        if self._twins is None:
+            from ._comms import CommTwins
+
+            self._twins = CommTwins(self)  # type: ignore[arg-type]
+        self._twins.receive(session, seq, engine, buffers)
+
+    # ------------------------------------------------ the dispatcher
+
+    def _start_dispatcher(self) -> None:
+        with self._lock:
+            if self._dispatcher is None or not self._dispatcher.is_alive():
+                self._dispatcher = threading.Thread(target=_dispatch, args=(weakref.ref(self), self._core), daemon=True,
+                                                    name="covey-dispatcher")
+                self._dispatcher.start()
+
+    def _watch(self, ar: AsyncResult) -> None:
+        """The dispatcher settles `ar` when its results have come."""
+        polled = [t for t in ar._tasks if t.polled]
+        self._start_dispatcher()
+        if polled:
+            threading.Thread(target=self._watch_polled, args=(ar,), daemon=True, name="covey-hub-result").start()
+            return
+        keys = [t.key for t in ar._pending()]
+        with self._lock:
+            for key in keys:
+                self._watchers.setdefault(key, []).append(ar)
+        ar._unseen = len(keys) - self._core.done_count(keys)
+        self._core.watch(keys)
+        if self._core.done_count(keys) == len(keys):
+            self._settle_later(ar)
+
+    def _watch_polled(self, ar: AsyncResult) -> None:
+        try:
+            self._wait(ar._pending(), None, None)
+        except OSError:
+            return
+        self._settle_later(ar)
+
+    def _settle_later(self, ar: AsyncResult) -> None:
+        ar._unseen = 0
+        self._start_dispatcher()
+        self._to_settle.append(ar)
+        self._core.wake()
+
+    def _stream(self, task: Task, kind: int, buffers: Any) -> None:
+        text, content = "", {}
+        if kind in (STDOUT, STDERR):
+            text = b"".join(map(bytes, buffers)).decode("utf-8", "replace")
+        elif kind != 8:
+            content = json.loads(bytes(buffers[0]))
+        for streamer in self._streamers:
+            if task.key in streamer.tasks:
+                streamer.output(task, kind, text, content)
+
+    def _add_streamer(self, streamer: Any) -> None:
+        self._start_dispatcher()
+        with self._lock:
+            self._pump()
+            streamer.start()
+            self._streamers.append(streamer)
+
+    def _remove_streamer(self, streamer: Any) -> None:
+        with self._lock:
+            self._streamers.remove(streamer)
+
+    # ------------------------------------------------ questions to the controller
+
+    def _query_buffers(self, name: str, **arguments: Any) -> tuple[Any, Any]:
+        body = json.dumps({"query": name, **arguments}, default=_jsonable).encode()
+        try:
+            seq = self._core.query(body)
+        except OSError:
+            if self._closed:
+                raise OSError("this client is closed") from None
+            raise
+        told = False
+        while not self._core.wait([seq], _AWAY_AFTER):
+            self._pump()
+            if self._link_down is not None and not told:
+                told = True
+                print(self._away_text([]), file=sys.stderr)
+        record = self._core.take(seq)
+        buffers = record[8]
+        answer = json.loads(bytes(buffers[0])) if buffers else {}
+        if record[0] != 0 or "error" in answer:
+            failure = answer.get("error", answer)
+            raise error.unwrap_exception({"ename": failure.get("ename", "KernelError"),
+                                          "evalue": failure.get("evalue", ""), "traceback": []})
+        return answer.get("ok"), buffers[1:]
+
+    def _query(self, name: str, **arguments: Any) -> Any:
+        return self._query_buffers(name, **arguments)[0]
+
+
+def result_of(task: Task) -> Any:
+    """The value of a task that has ended, or its error."""
+    task.fetch()
+    value, failure = task.outcome()
+    return value if failure is None else failure
+
+
+def spans(seqs: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ranges [lo, hi) of numbers."""
+    numbers = sorted(seqs)
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield numbers[start], numbers[i - 1] + 1
+            start = i
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, (set, frozenset, range)):
+        return list(value)
+    raise TypeError(f"can't ask the controller about {type(value).__name__}: {value!r}")
+
+
+def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
+    """The dispatcher thread: settles watched results and takes in output. Ends with its client."""
+    while True:
+        try:
+            core.wait_event(1.0)
+        except (OSError, RuntimeError):
+            return
+        rc = client()
+        if rc is None:
+            return
+        rc._pump()
+        while rc._to_settle:
+            ar = rc._to_settle.popleft()
+            ar._unseen -= 1
+            if ar._unseen <= 0:
+                ar._settle()
+        if rc._closed and not rc._watchers:
+            return
+        del rc
