@@ -42,7 +42,9 @@ class Client:
     def query(self, body: bytes) -> int:
         """Queues a QUERY; its REPLY is fetched like a result under the returned seq (status 0: ok; buffers as in protocol.md)."""
     def expect(self, session: int, seq: int, count: int) -> None:
-        """Announces interest in ids of another session (their results arrive as if submitted here)."""
+        """Enters ids that were submitted elsewhere as pending. HELLO names them, so call it before connect(): the controller
+        hands over what has ended and sends the rest as it ends. It knows the ids of the session that says HELLO: this is for a
+        Client that continues an earlier one's session."""
     def send(self, type: int, *, session: int = 0, seq: int = 0, count: int = 0, engine: int = ..., flags: int = 0, status: int = 0,
              aux: int = 0, buffers: Sequence[Any] = ()) -> int:
         """Queues any other message (CANCEL, SIGNAL, COMM). session 0: this client's. SIGNAL with seq 0 gets a seq of its own,
@@ -87,7 +89,8 @@ class Engine:
 
     def __init__(self, endpoint: str, hello: dict[str, Any], *, uid: int, status_fd: int, stdout_fd: int, stderr_fd: int) -> None:
         """hello: {"cluster_id", "boot_id", "uuid", "python", "versions", "host", "number", "incarnation", "slot", "host_session", "machine"};
-        stdout_fd, stderr_fd: read ends of the capture pipes (-1: none)."""
+        stdout_fd, stderr_fd: read ends of the capture pipes (-1: none); duplicated here and made non-blocking.
+        uid: the user this runs as; the peer of the socket must be that user or root, else LinkError."""
     def connect(self, timeout: float) -> dict[str, Any]: ...
     def next(self, timeout: float | None) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
         """The next thing to do (GIL released while waiting; None on timeout or a signal): (type, kind, flags, session, seq, count, attempt, first, buffers).

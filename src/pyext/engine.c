@@ -140,6 +140,12 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO|$liii:Engine", names, &endpoint, &hello_dict,
                                      &uid, &status_fd, &stdout_fd, &stderr_fd))
         return -1;
+    if (uid != (long)geteuid()) {
+        PyErr_Format(en->st->link_error,
+                     "this engine was started for user %ld and runs as user %ld", uid,
+                     (long)geteuid());
+        return -1;
+    }
     struct hello hello;
     if (pydict_hello(hello_dict, &hello))
         return -1;
@@ -167,7 +173,6 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
         module_raise(en->st, r, e.text);
         return -1;
     }
-    core->uid = uid;
     en->core = core;
     return 0;
 }
@@ -354,10 +359,10 @@ static PyObject *engine_end(PyObject *self, PyObject *unused)
     c->running = false;
     c->ended = clock_wall();
     pthread_mutex_unlock(&c->mu);
-    Py_BEGIN_ALLOW_THREADS;
+    /* Never long, as the I/O thread empties the pipes without the GIL: releasing it here would cost
+     * 5 ms where another Python thread is busy. */
     fflush(stdout);
     capture_drain(c, true);
-    Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
@@ -441,9 +446,7 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
     struct payload *p;
     if (pyin_payload(buffers, NULL, &p, NULL))
         return -1;
-    Py_BEGIN_ALLOW_THREADS;
     capture_drain(c, true);
-    Py_END_ALLOW_THREADS;
     bool bulk = p && p->total > WIRE_INLINE_MAX;
     int r = CV_OK;
     pthread_mutex_lock(&c->mu);
@@ -474,10 +477,8 @@ static int send_stream(struct engine_core *c, int kind, PyObject *buffers)
     struct payload *p;
     if (pyin_payload(buffers, NULL, &p, NULL))
         return -1;
-    Py_BEGIN_ALLOW_THREADS;
     for (uint32_t i = 0; p && i < p->nbufs; i++)
         capture_text(c, kind, p->bufs[i].data, p->bufs[i].len);
-    Py_END_ALLOW_THREADS;
     payload_unref(p);
     return 0;
 }

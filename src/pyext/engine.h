@@ -103,7 +103,6 @@ struct engine_core {
     int code;
     char why[256];
     uint32_t number, incarnation;
-    long uid;
 };
 
 /* engine_queue.c; the mutex is held */

@@ -15,6 +15,7 @@
 #include "pyext/waiter.h"
 
 #define STARTED_NS (5 * NS_PER_MS)
+#define HELLO_UNSTARTED 80 /* ranges of up to 28 bytes each, see add_held() */
 
 /* ---- the outbox ---- */
 
@@ -265,41 +266,61 @@ static uint32_t count_results(const struct engine_core *c)
     return n;
 }
 
-/* Adds the items of t that have not begun and are not gone. */
-static int add_unstarted(const struct etask *t, struct hello *h, uint32_t *cap)
+/* Adds the items of t that have not begun and are not gone; neighbours are joined. False: no room.
+ */
+static bool add_unstarted(const struct etask *t, struct hello *h)
 {
-    for (uint64_t seq = t->begun, hi = t->h.seq + t->h.count; seq < hi;) {
-        uint64_t end = seq;
-        while (end < hi && !ranges_has(&t->gone, end))
-            end++;
-        if (end == seq) {
-            seq++;
+    for (uint64_t seq = t->begun, hi = t->h.seq + t->h.count; seq < hi; seq++) {
+        struct held_task *last = h->nunstarted ? &h->unstarted[h->nunstarted - 1] : NULL;
+        if (ranges_has(&t->gone, seq))
             continue;
-        }
-        if (h->nunstarted == *cap) {
-            uint32_t more = *cap ? *cap * 2 : 16;
-            struct held_task *bigger = realloc(h->unstarted, more * sizeof *bigger);
-            if (!bigger)
-                return CV_ENOMEM;
-            h->unstarted = bigger;
-            *cap = more;
-        }
-        h->unstarted[h->nunstarted++] =
-            (struct held_task){t->h.session, seq, (uint32_t)(end - seq), t->h.attempt};
-        seq = end;
+        if (last && last->session == t->h.session && last->attempt == t->h.attempt &&
+            last->seq + last->count == seq)
+            last->count++;
+        else if (h->nunstarted < HELLO_UNSTARTED)
+            h->unstarted[h->nunstarted++] = (struct held_task){t->h.session, seq, 1, t->h.attempt};
+        else
+            return false;
     }
-    return CV_OK;
+    return true;
+}
+
+/* HELLO must fit the 4 KiB of a peer that is not let in yet. What it has no room for is dropped
+ * here: the controller sends again what a returning engine does not name. */
+static void add_held(struct engine_core *c, struct hello *h)
+{
+    bool room = true;
+    list_each(n, &c->open)
+    {
+        bool all = add_unstarted(list_entry(n, struct etask, node), h);
+        (void)all; /* the main thread has it, a few items at most: it runs them, and late ones count
+                    */
+    }
+    list_each_safe(n, tmp, &c->queue)
+    {
+        struct etask *t = list_entry(n, struct etask, node);
+        uint32_t before = h->nunstarted;
+        uint32_t last_count = before ? h->unstarted[before - 1].count : 0;
+        room = room && add_unstarted(t, h);
+        if (room)
+            continue;
+        h->nunstarted = before; /* all of a task or nothing of it */
+        if (before)
+            h->unstarted[before - 1].count = last_count;
+        list_del(n);
+        etask_free(t);
+    }
+    engine_ready_update(c);
 }
 
 static int fill_hello(void *arg, struct hello *h, struct header *head)
 {
     struct engine_core *c = arg;
-    struct list *lists[] = {&c->open, &c->queue};
-    uint32_t cap = 0;
-    int r = CV_OK;
     h->role = ROLE_ENGINE;
-    h->unstarted = NULL;
+    h->unstarted = calloc(HELLO_UNSTARTED, sizeof *h->unstarted);
     h->nunstarted = 0;
+    if (!h->unstarted)
+        return CV_ENOMEM;
     pthread_mutex_lock(&c->mu);
     if (c->number != WIRE_ENGINE_NONE) {
         h->number = c->number;
@@ -310,17 +331,10 @@ static int fill_hello(void *arg, struct hello *h, struct header *head)
         h->running =
             (struct held_task){c->session, lo, (uint32_t)(c->last_seq - lo + 1), c->attempt};
     }
-    for (int i = 0; i < 2 && !r; i++) {
-        list_each(n, lists[i])
-        {
-            r = add_unstarted(list_entry(n, struct etask, node), h, &cap);
-            if (r)
-                break;
-        }
-    }
+    add_held(c, h);
     head->seq = count_results(c);
     pthread_mutex_unlock(&c->mu);
-    return r;
+    return CV_OK;
 }
 
 static int resend_results(struct engine_core *c)

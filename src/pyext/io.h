@@ -13,7 +13,7 @@
 struct io {
     struct loop *loop;
     pthread_t thread;
-    bool running;
+    atomic_bool running;
     struct fork_guard guard;
     void (*on_end)(void *arg); /* on the thread, after the loop: frees what lives on the loop */
     void *arg;

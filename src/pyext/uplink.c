@@ -138,6 +138,13 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 
 static const struct link_callbacks link_cbs = {.on_msg = on_msg, .on_closed = on_closed};
 
+/* Of the first attempt. */
+static uint64_t time_left(const struct uplink *u)
+{
+    uint64_t now = clock_mono();
+    return u->deadline > now ? u->deadline - now : 1;
+}
+
 static int say_hello(struct uplink *u)
 {
     struct hello h = u->hello;
@@ -169,7 +176,7 @@ static void on_connected(void *arg, struct link *link, int code, const char *why
     link_set_callbacks(link, &link_cbs, u);
     struct wire_limits limits = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
     link_set_limits(link, &limits);
-    timer_start(u->timer, WELCOME_NS, 0);
+    timer_start(u->timer, u->was_up ? WELCOME_NS : time_left(u), 0);
     int r = say_hello(u);
     if (r)
         failed(u, r, "out of memory");
@@ -178,12 +185,7 @@ static void on_connected(void *arg, struct link *link, int code, const char *why
 static void attempt(struct uplink *u)
 {
     struct err e = {{0}};
-    bool first = !u->was_up;
-    uint64_t limit = ATTEMPT_NS;
-    if (first) {
-        uint64_t now = clock_mono();
-        limit = u->deadline > now ? u->deadline - now : 1;
-    }
+    uint64_t limit = u->was_up ? ATTEMPT_NS : time_left(u);
     u->state = UPLINK_JOINING;
     int r = connector_new(&u->connector, u->io->loop, (const char *const *)u->endpoints,
                           u->nendpoints, u->tcp, limit, on_connected, u, &e);

@@ -195,6 +195,10 @@ class Controller:
     def accept(self):
         return Peer(self.sock.accept()[0])
 
+    def accept_any(self):
+        """Takes and drops a connection whatever it says."""
+        self.sock.accept()[0].close()
+
     def close(self):
         self.sock.close()
 

@@ -84,6 +84,29 @@ def test_refused_is_a_link_error(controller):
         controller.let_in(lambda: client.connect(5), refused="this is a stale file")
 
 
+def test_a_silent_peer_is_told_in_time(controller):
+    client = _core.Client([controller.endpoint], HELLO)
+    t = time.monotonic()
+    with pytest.raises(_core.LinkError, match="no answer"):
+        client.connect(0.3)  # the kernel accepts, nobody reads
+    assert time.monotonic() - t < 1.2
+    controller.accept_any()
+    _, peer = controller.let_in(lambda: client.connect(5))  # it may be tried again
+    peer.close()
+    client.close(0)
+
+
+def test_what_is_submitted_right_after_connect_arrives(controller):
+    for _ in range(30):
+        client = _core.Client([controller.endpoint], HELLO)
+        early = submit(client, b"before")
+        _, peer = controller.let_in(lambda: client.connect(5))
+        late = submit(client, b"after")
+        assert [peer.recv(fc.TASK).seq for _ in range(2)] == [early, late]
+        peer.close()
+        client.close(0)
+
+
 def test_wrong_arguments_are_told():
     with pytest.raises(TypeError):
         _core.Client(["x"], "no dict")
@@ -290,6 +313,18 @@ def test_ids_of_another_session(pair):
     peer.send(fc.RESULT, session=5, seq=10, count=2, buffers=[b"theirs"])
     assert client.wait([(5, 10), (5, 11)], 5)
     assert bytes(client.take((5, 11))[8][0]) == b"theirs" and client.take(10) is None
+
+
+def test_a_client_may_continue_an_earlier_session(controller):
+    client = _core.Client([controller.endpoint], HELLO, session=99)
+    client.expect(99, 5, 3)
+    _, peer = controller.let_in(lambda: client.connect(5))
+    assert peer.says["waiting"] == [[5, 8]]
+    peer.send(fc.RESULT, session=99, seq=5, count=1, buffers=[b"from before"])
+    assert client.wait([5], 5) and bytes(client.take(5)[8][0]) == b"from before"
+    assert submit(client, b"x") == 8
+    peer.close()
+    client.close(0)
 
 
 # Losing the link
@@ -690,6 +725,26 @@ def test_engine_returns_with_what_it_holds(controller, engine):
     back.welcome(number=7)
     assert [(m.seq, m.buffers) for m in (back.recv(fc.RESULT), back.recv(fc.RESULT))] == [(2, [b"r2"]), (3, [b"r3"])]
     assert link.next(5)[4] == 4
+    engine.peer = back
+
+
+def test_an_engine_that_holds_too_much_drops_what_hello_has_no_room_for(controller, engine):
+    link, peer = engine.link, engine.peer
+    for seq in range(1, 1000, 2):
+        give(peer, seq, b"x")
+    for seq in range(2001, 2501):
+        give(peer, seq, b"x")
+    peer.send(fc.TAKE, session=5, seq=9999, count=1, attempt=1)
+    peer.recv(fc.GIVE_BACK)  # all the others have come
+    peer.close()
+    back = controller.accept()
+    assert len(back.hello.route) < 4000
+    held = [range(seq, seq + count) for _, seq, count, _ in back.says["unstarted"]]
+    back.welcome(number=7)
+    got = []
+    while (item := link.next(0.01)) is not None:
+        got.append(item[4])
+    assert got == [seq for r in held for seq in r] and len(got) >= 80
     engine.peer = back
 
 
