@@ -272,6 +272,16 @@ def test_m5_abort_only_unqueues(rc):
     assert running.get(10) is None and rc[0]["kept"] == 5
 
 
+def test_m5_ctrl_c_in_get_leaves_the_task_running(rc):
+    import signal
+    ar = rc[0].apply_async(time.sleep, 1)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    t = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ar.get()
+    assert time.monotonic() - t < 0.8 and not ar.ready() and ar.get(10) is None
+
+
 def test_get_with_a_timeout(rc):
     ar = rc[0].apply_async(time.sleep, 0.5)
     with pytest.raises(TimeoutError):
@@ -368,6 +378,7 @@ def test_records(rc):
 def test_another_client_gets_the_result(rc, cluster):
     with cluster.connect_client_sync() as other:
         slow = rc[0].apply_async(time.sleep, 0.5)
+        assert slow.msg_ids[0] in rc.hub_history()  # the controller has it
         hub = other.get_result(slow.msg_ids[0])
         assert isinstance(hub, ipp.AsyncHubResult) and not hub.ready()
         assert hub.get(10) is None and hub.completed is not None and hub.engine_id == 0
