@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "ClusterManager", "ClusterError", "EngineSet", "clean_cluster_files"]
 
 STOP_TIMEOUT = 30.0     # seconds from asking the supervisor to stop until it is killed
+START_GRACE = 10.0      # seconds that the supervisor waits longer than we for engines: we say first what is missing
 CONTROL_TIMEOUT = 30.0  # seconds for one answer of the supervisor
 STDERR_TAIL = 8192
 
@@ -447,6 +448,7 @@ class Cluster:
         args = [f"--profile-dir={self.profile_dir}", f"--cluster-id={self.cluster_id}"]
         if n is not None:
             args.append(f"--n={n}")
+        args.append(f"--engine-timeout={self.engine_timeout + START_GRACE:g}")
         if self.shutdown_atexit:
             args.append(f"--parent-pid={os.getpid()}")
         for option, value in (("engines", self.engine_launcher_class), ("controller", self.controller_launcher_class)):
@@ -656,7 +658,7 @@ class _Supervisor:
         try:
             if self.alive():
                 try:
-                    self.ask({"do": "stop"}, timeout=5)
+                    self.ask({"do": "stop"}, timeout=STOP_TIMEOUT)
                 except (OSError, RuntimeError, ValueError):
                     self._kill(signal.SIGTERM)
                 if not self._wait_end(STOP_TIMEOUT):

@@ -70,7 +70,7 @@ def test_the_command_line():
     argv = state_of(c)["argv"]
     c.stop_cluster_sync()
     name = f"{Mine.__module__}:{Mine.__qualname__}"
-    assert argv == [f"--python={sys.executable}", "start", f"--profile-dir={c.profile_dir}", "--cluster-id=x", "--n=4", f"--parent-pid={os.getpid()}",
+    assert argv == [f"--python={sys.executable}", "start", f"--profile-dir={c.profile_dir}", "--cluster-id=x", "--n=4", "--engine-timeout=70", f"--parent-pid={os.getpid()}",
                     f"--engines={name}", "--ip=*", "--location=node1", "--SlurmLauncher.queue=long", "--", "--reuse"]
 
 
