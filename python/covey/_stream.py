@@ -107,12 +107,15 @@ class Streamer:
             sys.stdout.write("\n")
 
 
-def _print_stream(name: str, t: Task) -> None:
+def _print_stream(name: str, t: Task, alone: bool) -> None:
     text = t.metadata[name]
     if not text:
         return
     file = sys.stdout if name == "stdout" else sys.stderr
     end = "" if text.endswith("\n") else "\n"
+    if alone:
+        file.write(text + end)
+        return
     file.write(f"[{name}:{Streamer._engine(t)}] " + ("\n" if "\n" in text.rstrip("\n") else "") + text + end)
     file.flush()
 
@@ -138,8 +141,8 @@ def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:
             _result(t, v)
     elif groupby == "engine":
         for t in tasks:
-            _print_stream("stdout", t)
-            _print_stream("stderr", t)
+            _print_stream("stdout", t, ar._single)
+            _print_stream("stderr", t, ar._single)
             for i, content in enumerate(t.metadata["outputs"]):
                 show(content, Streamer._engine(t), labelled=i == 0)
             for rt, v in results:
@@ -148,7 +151,7 @@ def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:
     else:
         for name in ("stdout", "stderr"):
             for t in tasks:
-                _print_stream(name, t)
+                _print_stream(name, t, ar._single)
         if groupby == "order":
             deepest = max((len(t.metadata["outputs"]) for t in tasks), default=0)
             ordered = [(t, t.metadata["outputs"][i]) for i in range(deepest) for t in tasks
@@ -161,6 +164,3 @@ def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:
             last = t
         for t, v in results:
             _result(t, v)
-    failures = [v for v in values if isinstance(v, BaseException)]
-    if failures:
-        ar.get()

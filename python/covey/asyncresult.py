@@ -491,13 +491,14 @@ class AsyncResult(Future):
 
     # ------------------------------------------------ parts
 
-    def split(self) -> list[Any]:
-        """One AsyncResult for each task."""
-        return [self._part([i]) for i in range(len(self._tasks))]
+    def split(self) -> tuple[AsyncResult, ...]:
+        """One AsyncResult for each task; of a single task this one itself."""
+        if self._single:
+            return (self,)
+        return tuple([self._part(t) for t in self._tasks])
 
-    def _part(self, indices: list[int]) -> Any:
-        part = AsyncResult(self._client, [self._tasks[i] for i in indices], self._fname, len(indices) == 1, self.owner,
-                           self._return_exceptions)
+    def _part(self, task: Task) -> AsyncResult:
+        part = AsyncResult(self._client, [task], self._fname, True, self.owner, self._return_exceptions)
         part._was_cancelled = self._was_cancelled
         return part
 
@@ -636,7 +637,8 @@ class AsyncResult(Future):
         """Shows what the tasks printed, displayed and gave back.
 
         groupby : 'type' (all stdout, then all stderr, then outputs), 'engine', or 'order' (outputs of all
-        engines one by one). TimeoutError if results are missing.
+        engines one by one). One task's text comes without labels. Errors are
+        not raised here. TimeoutError if results are missing.
         """
         from ._stream import display_outputs
 
@@ -690,13 +692,6 @@ class AsyncMapResult(AsyncResult):
     @staticmethod
     def _items_of(value: Any) -> list[Any]:
         return list(value) if isinstance(value, (list, tuple)) or is_array(value) else [value]
-
-    def _part(self, indices: list[int]) -> Any:
-        part = AsyncMapResult(self._client, [self._tasks[i] for i in indices], self._fname,
-                              None if self._sizes is None else [self._sizes[i] for i in indices], self._joiner,
-                              self._ordered, self._return_exceptions, self.owner)
-        part._was_cancelled = self._was_cancelled
-        return part
 
     @classmethod
     def join(cls, *async_results: Any) -> Any:
@@ -773,14 +768,9 @@ class AsyncHubResult(AsyncResult):
         return True
 
     def _iterate(self) -> Iterator[Any]:
-        for i in range(len(self._tasks)):
-            self._part([i])._wait_for(None)
-        yield from self.get()
-
-    def _part(self, indices: list[int]) -> Any:
-        part = AsyncHubResult(self._client, [], self._fname, len(indices) == 1, self.owner, self._return_exceptions)
-        part._tasks = [self._tasks[i] for i in indices]
-        return part
+        for t in self._tasks:
+            self._client._wait([t], None, None)
+            yield AsyncResult(self._client, [t], self._fname, True).get(return_exceptions=self._return_exceptions)
 
     def abort(self) -> None:
         """Takes the tasks that have not started off the queue."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
+_named: set[str] = set()  # options that mean nothing here and were named: once is enough
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
@@ -92,9 +93,11 @@ class Client(Jobs):
         for name in ("sshkey", "password", "paramiko", "context"):
             if locals()[name] is not None:
                 unused[name] = locals()[name]
-        if unused:
-            print(f"Client: {', '.join(sorted(unused))} mean{'s' if len(unused) == 1 else ''} nothing here "
-                  "and is ignored (there is no zmq; keys are in the connection file)", file=sys.stderr)
+        new = sorted(unused.keys() - _named)
+        if new:
+            _named.update(new)
+            print(f"Client: {', '.join(new)}: not needed here and ignored (there is no zmq; the key is in the "
+                  "connection file)", file=sys.stderr)
         super().__init__()
         self._engines: dict[int, dict[str, Any]] = {}
         self._dead: dict[int, str] = {}

@@ -2,7 +2,6 @@
 """When and where a task may run: after other tasks (`Dependency`), or where something holds (`depend`, `require`)."""
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -60,13 +59,36 @@ class depend:  # noqa: N801
         return dependent(f, self.f, *self.args, **self.kwargs)
 
 
-def _require(*modules: str, **mapping: Any) -> bool:
-    """Imports modules and puts objects into the engine's namespace; UnmetDependency where that fails."""
+class required(dependent):  # noqa: N801
+    """A function that needs modules and objects; made by `require`."""
+
+    def check_dependency(self) -> None:
+        _provide(_globals_of(self.f), *self.dargs, **self.dkwargs)
+
+    def __reduce__(self) -> tuple:
+        return _remake_required, (self.f, self.dargs, self.dkwargs)
+
+
+def _remake_required(f: Callable, dargs: tuple, dkwargs: dict) -> required:
+    return required(f, _provide, *dargs, **dkwargs)
+
+
+def _globals_of(f: Any) -> dict[str, Any]:
+    """Where the function looks for names: on an engine that is the user's namespace for what came by value."""
+    while isinstance(f, dependent):
+        f = f.f
+    found = getattr(getattr(f, "func", f), "__globals__", None)
+    if found is None:
+        from ._remote import namespace
+
+        return namespace()
+    return found
+
+
+def _provide(ns: dict[str, Any], *modules: str, **mapping: Any) -> bool:
+    """Imports modules and puts objects into a namespace; UnmetDependency where that fails."""
     from importlib import import_module
 
-    from ._remote import namespace
-
-    ns = namespace()
     for name in modules:
         try:
             import_module(name)
@@ -102,11 +124,7 @@ def require(*objects: Any, **mapping: Any) -> Callable[[Callable], dependent]:
     for name, obj in mapping.items():
         if isinstance(obj, types.FunctionType):
             mapping[name] = interactive(obj) if obj.__module__ == "__main__" else obj
-    return functools.partial(_depend_on, _require, tuple(names), mapping)
-
-
-def _depend_on(df: Callable, args: tuple, kwargs: Mapping[str, Any], f: Callable) -> dependent:
-    return dependent(f, df, *args, **kwargs)
+    return lambda f: required(f, _provide, *names, **mapping)
 
 
 class Dependency(set):
@@ -161,10 +179,6 @@ def ids_of(dependencies: Any) -> list[str]:
     if dependencies is None:
         return []
     if isinstance(dependencies, str):
-        try:
-            parse_msg_id(dependencies)
-        except ValueError:
-            raise ValueError(f"{dependencies!r} is not a msg_id") from None
         return [dependencies]
     if hasattr(dependencies, "msg_ids"):
         return list(dependencies.msg_ids)
@@ -197,8 +211,15 @@ def route_of(after: Dependency | None, follow: Dependency | None) -> dict[str, A
     return route
 
 
+def _pair(id: str) -> tuple[int, int]:
+    try:
+        return parse_msg_id(id)
+    except ValueError:
+        return 0, 1  # nobody's task: the controller answers InvalidDependency
+
+
 def _ranges(ids: Iterable[str]) -> Iterable[tuple[int, int, int]]:
-    pairs = sorted(map(parse_msg_id, ids))
+    pairs = sorted(map(_pair, ids))
     start = 0
     for i in range(1, len(pairs) + 1):
         if i == len(pairs) or pairs[i] != (pairs[i - 1][0], pairs[i - 1][1] + 1):

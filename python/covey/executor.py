@@ -111,9 +111,10 @@ class ViewExecutor(Executor):
 
     def map(self, fn: Callable, *iterables: Iterable, timeout: float | None = None, chunksize: int = 1,
             **kwargs: Any) -> Iterator:
-        """`imap` of the view: lazy, in order."""
+        """Submits all at once, as executors do; results in order. (The view's `imap` is lazy.)"""
         if timeout is not None:
             warnings.warn("timeout is ignored by ViewExecutor.map", stacklevel=2)
+        kwargs.setdefault("max_outstanding", 0)
         return self.view.imap(fn, *iterables, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -161,6 +161,7 @@ class ParallelMagics(Magics):
             self.shell.user_ns[options.save_name] = self.last_result
         self.last_result.get(return_exceptions=True)
         self.last_result.display_outputs(groupby=options.groupby or "type")
+        self.last_result.get()
 
     def pxconfig(self, line: str = "") -> None:
         """Sets the defaults of %px: --block, --noblock, --stream, --no-stream, -t SPEC, --verbose, --no-verbose,
@@ -267,6 +268,7 @@ class ParallelMagics(Magics):
         if not stream:
             ar.get(return_exceptions=True)
             ar.display_outputs(groupby=options.groupby or "type")
+            ar.get()
             return None
         look()
         failure = ar.exception()

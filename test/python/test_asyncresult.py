@@ -344,8 +344,9 @@ def test_split_of_a_map(two):
     for seq, value in ((1, [1, 2]), (2, [3, 4]), (3, [5])):
         two.core.finish(seq, value)
     parts = ar.split()
-    assert [len(p) for p in parts] == [2, 2, 1] and len(ar) == 5 and len(ar.msg_ids) == 3
-    assert parts[0].get() == [1, 2] and ipp.AsyncMapResult.join(*parts).get() == [1, 2, 3, 4, 5]
+    assert all(type(p) is ipp.AsyncResult for p in parts) and len(ar) == 5 and len(ar.msg_ids) == len(parts) == 3
+    assert parts[0].get() == [1, 2] and ipp.AsyncResult.join(*parts).get() == [[1, 2], [3, 4], [5]]
+    assert parts[0].split() == (parts[0],) and ipp.AsyncMapResult.join(ar, ar).get() == [1, 2, 3, 4, 5] * 2
 
 
 def test_s3_pickled_in_the_same_process(two):

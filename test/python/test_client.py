@@ -96,7 +96,10 @@ def test_options_that_mean_nothing_are_named_once(monkeypatch, capsys):
     monkeypatch.setattr(_connect, "connect", connect)
     with pytest.raises(OSError):
         ipp.Client(GOOD, packer="json", context=object())
-    assert "context, packer mean nothing here" in capsys.readouterr().err
+    assert "context, packer: not needed here" in capsys.readouterr().err
+    with pytest.raises(OSError):
+        ipp.Client(GOOD, packer="json")
+    assert capsys.readouterr().err == ""
     with pytest.raises(NotImplementedError, match="ssh -L"):
         ipp.Client(GOOD, sshserver="host")
 

@@ -87,7 +87,7 @@ def test_flags(two):
 def test_bad_flags_leave_the_old_value(two):
     two.lv.set_flags(timeout=3, retries=2)
     for flags, kind in (({"timeout": -1}, ValueError), ({"timeout": "x"}, TypeError), ({"retries": 1.5}, TypeError),
-                        ({"after": 5}, ValueError), ({"follow": "nonsense"}, ValueError)):
+                        ({"after": 5}, ValueError), ({"follow": 1.5}, ValueError)):
         with pytest.raises(kind):
             two.lv.set_flags(**flags)
     assert (two.lv.timeout, two.lv.retries, two.lv.after) == (3, 2, None)
@@ -286,6 +286,11 @@ def test_depend_and_require(two):
     with pytest.raises(TypeError):
         ipp.require(5)
     assert ipp.require("os", os, square)(square).dkwargs.keys() == {"square"}
+    ns = {"__name__": "__main__"}
+    exec("def f(): return base64.b64encode(b'foo')", ns)
+    assert two.e0.apply_sync(ipp.require("base64")(ns["f"])) == b"Zm9v"
+    with pytest.raises(ipp.UnmetDependency):
+        two.e0.apply_sync(ipp.require("no_such_module_anywhere")(ns["f"]))
 
 
 def test_a_large_argument_is_not_copied_into_the_stream(two):
