@@ -77,6 +77,8 @@ static int check_tree(json_t *tree, struct err *e)
     json_t *o;
     if (!json_is_object(tree))
         return err_set(e, CV_EINVAL, "a config must be an object of classes");
+    if (json_is_integer(json_object_get(tree, "version")))
+        json_object_del(tree, "version"); /* of the file's format, says traitlets */
     json_object_foreach(tree, cls, o)
     {
         if (!json_is_object(o))

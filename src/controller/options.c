@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/args.h"
+#include "base/confload.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "controller/confload.h"
 
 #define NOT_NEEDED_HEARTBEAT "covey has no heartbeat to tune: a lost link is noticed at once"
 #define NOT_NEEDED_SESSION                                                                         \
@@ -292,7 +292,7 @@ static int load(struct options *o, const struct config *cli, struct err *e)
 {
     const char *extra = NULL, *python = "python3";
     char *text = NULL;
-    int r = confload_profile_dir(cli, &o->profile_dir, e);
+    int r = confload_profile_dir(cli, "IPController", &o->profile_dir, e);
 
     if (r == CV_OK)
         r = config_new(&o->config);

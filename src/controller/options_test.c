@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/confload.h"
 #include "base/file.h"
-#include "controller/confload.h"
 #include "controller/options.h"
 
 struct world {

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <strings.h>
 #include "base/args.h"
+#include "base/confload.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "host/settings.h"
 #include "wire/header.h"
 
 #define NO_SESSION "connections are always authenticated and, between machines, encrypted"
@@ -186,7 +186,7 @@ static void get_file(struct reader *r)
     struct options *o = r->o;
     const char *file = get_str(r, "url_file", NULL), *name = get_str(r, "url_file_name", NULL);
     if (file) {
-        o->file = settings_absolute(file);
+        o->file = confload_absolute(file);
     } else {
         char *leaf = name             ? strdup(name)
                      : *o->cluster_id ? str_printf("ipcontroller-%s-engine.json", o->cluster_id)
@@ -203,7 +203,7 @@ static void get_file(struct reader *r)
 static void get_work_dir(struct reader *r)
 {
     const char *folder = get_str(r, "work_dir", NULL);
-    if (folder && !(r->o->work_dir = settings_absolute(folder)) && r->code == CV_OK)
+    if (folder && !(r->o->work_dir = confload_absolute(folder)) && r->code == CV_OK)
         r->code = err_set(r->e, CV_ENOMEM, "out of memory");
 }
 
@@ -270,7 +270,7 @@ static int parse_line(int argc, char **argv, struct config *c, FILE *notices, st
 static int load(struct options *o, const struct config *first, int argc, char **argv, struct err *e)
 {
     const char *extra = NULL, *python = "python3";
-    int rc = settings_profile_dir(first, &o->profile_dir, e);
+    int rc = confload_profile_dir(first, "IPEngine", &o->profile_dir, e);
     if (rc == CV_OK)
         rc = config_new(&o->config);
     if (rc == CV_OK)
@@ -278,7 +278,7 @@ static int load(struct options *o, const struct config *first, int argc, char **
     if (rc == CV_OK)
         rc = config_str(first, "IPEngine", "python", &python, e);
     if (rc == CV_OK)
-        rc = settings_load(o->config, o->profile_dir, extra, python, e);
+        rc = confload_files(o->config, "ipengine", o->profile_dir, extra, python, e);
     return rc == CV_OK ? parse_line(argc, argv, o->config, NULL, e) : rc;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "host/settings.h"
+#include "base/confload.h"
 
 /* Config lines that engines run at their start; --mpi's come before them. */
 static json_t *exec_lines(const struct options *o)
@@ -33,7 +33,7 @@ static json_t *exec_lines(const struct options *o)
 
 static json_t *startup_json(const struct options *o)
 {
-    char *script = o->script ? settings_absolute(o->script) : NULL;
+    char *script = o->script ? confload_absolute(o->script) : NULL;
     json_t *lines = o->script && !script ? NULL : exec_lines(o);
     json_t *j = lines ? json_pack("{s:s?,s:s?,s:o,s:[]}", "command", o->command, "script", script,
                                   "exec_lines", lines, "extensions")
