@@ -180,6 +180,30 @@ static void now_stands_still_within_a_turn(void **state)
     loop_free(w.loop);
 }
 
+static void on_end_stop(void *arg)
+{
+    struct world *w = arg;
+    w->ends++;
+    loop_stop(w->loop);
+}
+
+/* A stop in the last turn, after the loop has been stopped already, leaves libuv's flag set. */
+static void freed_although_stopped_again(void **state)
+{
+    struct world w;
+    world_open(&w);
+    assert_int_equal(loop_on_turn_end(w.loop, on_end_stop, &w), CV_OK);
+    assert_int_equal(timer_new(&w.t, w.loop, on_wake, &w), CV_OK);
+    timer_start(w.t, 0, 0);
+    loop_run(w.loop);
+    assert_true(w.ends > 0);
+    timer_free(w.t);
+    loop_free(w.loop);
+    world_open(&w);
+    loop_stop(w.loop); /* and one that never ran */
+    loop_free(w.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +213,7 @@ int main(void)
         cmocka_unit_test(a_timer_repeats_and_may_free_itself),
         cmocka_unit_test(a_watch_may_free_itself),
         cmocka_unit_test(now_stands_still_within_a_turn),
+        cmocka_unit_test(freed_although_stopped_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
