@@ -272,7 +272,7 @@ class Jobs(TaskTable):
     def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> Any:
         """Submits tasks again, as they were, under new ids; the AsyncResult of the new ones.
 
-        Takes what `get_result` takes. KeyError if a task's arguments are kept neither here nor at the controller.
+        Takes what `get_result` takes. A RemoteError (KeyError) if a task's arguments are not kept any more.
         """
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
@@ -295,7 +295,7 @@ class Jobs(TaskTable):
             session, seq = 0, 0
         kept = (self._kept_payloads.get(seq) or self._kept_before.get(seq)) if session == self._session else None
         if kept is None:
-            raise KeyError(f"the arguments of task {id} are not kept any more")
+            raise error._remake("KeyError", f"the arguments of task {id} are not kept any more", "", {})
         return kept
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:

@@ -56,6 +56,7 @@ class AsyncResult(Future):
     """
 
     owner: bool
+    _bare = False  # parts of a map whose tasks give bare values: shown as lists of one
     _unseen = 0  # results that the dispatcher has yet to hear of
 
     def __init__(self, client: Jobs, tasks: Iterable[Task] | None = None, fname: str = "unknown",
@@ -296,7 +297,7 @@ class AsyncResult(Future):
         return self._assemble(values)
 
     def _assemble(self, values: list[Any]) -> Any:
-        return values
+        return [[v] for v in values] if self._bare else values
 
     def result(self, timeout: float | None = None) -> Any:
         """`get`, under its name in `concurrent.futures`."""
@@ -492,8 +493,8 @@ class AsyncResult(Future):
     # ------------------------------------------------ parts
 
     def split(self) -> tuple[AsyncResult, ...]:
-        """One AsyncResult for each task; of a single task this one itself."""
-        if self._single:
+        """One AsyncResult for each task; of a single task this one itself. Those of a map give lists."""
+        if len(self._tasks) == 1:
             return (self,)
         return tuple([self._part(t) for t in self._tasks])
 
@@ -672,6 +673,12 @@ class AsyncMapResult(AsyncResult):
     def _pickled_state(self) -> dict[str, Any]:
         return {"fname": self._fname, "sizes": self._sizes, "joiner": self._joiner, "ordered": self._ordered,
                 "return_exceptions": self._return_exceptions}
+
+    def _part(self, task: Task) -> AsyncResult:
+        part = AsyncResult._part(self, task)
+        part._single = False
+        part._bare = self._joiner is None
+        return part
 
     def __len__(self) -> int:
         return len(self._tasks) if self._sizes is None else sum(self._sizes)

@@ -264,6 +264,9 @@ def _as_error(entry: Any) -> RemoteError:
     return _remake(ename, evalue, traceback, info or {})
 
 
+_LABELS = 8  # engines named in front of a traceback that many have
+
+
 class CompositeError(RemoteError):
     """What several engines or tasks raised in one call.
 
@@ -299,8 +302,7 @@ class CompositeError(RemoteError):
         return list(groups.values())
 
     def _labels(self, group: list[RemoteError]) -> str:
-        labels = [e._where()[1:-1] for e in group[:8]]
-        return f"[{', '.join(labels)}{f', and {len(group) - 8} more' if len(group) > 8 else ''}]"
+        return f"[{', '.join([e._where()[1:-1] for e in group[:_LABELS]])}{', …' if len(group) > _LABELS else ''}]"
 
     def __str__(self) -> str:
         groups = self._groups()
@@ -310,7 +312,8 @@ class CompositeError(RemoteError):
         return "\n".join(lines)
 
     def _more(self, groups: list[list[RemoteError]]) -> list[str]:
-        hidden = sum(len(g) for g in groups[self.tb_limit:])
+        hidden = sum(len(g) - _LABELS for g in groups[:self.tb_limit] if len(g) > _LABELS)
+        hidden += sum(len(g) for g in groups[self.tb_limit:])
         return [f"... {hidden} more exceptions ..."] if hidden else []
 
     def __repr__(self) -> str:
@@ -324,9 +327,8 @@ class CompositeError(RemoteError):
         lines: list[str] = []
         for group in groups[:self.tb_limit]:
             lines.append(self._labels(group))
-            lines += group[0].render_traceback()[1:]
-            lines.append("")
-        return lines + self._more(groups)
+            lines += [*group[0].render_traceback()[1:], ""]
+        return lines[:-1] + self._more(groups)
 
     def _render_traceback_(self) -> list[str]:
         return self.render_traceback()

@@ -143,7 +143,9 @@ class ExecuteReply:
         return result.get("data", {}), result.get("metadata", {})
 
     def _mime(self, mime: str) -> Any:
-        return self.data.get(mime)
+        data = self.data.get(mime)
+        metadata = (self.execute_result or {}).get("metadata", {}).get(mime)
+        return (data, metadata) if data is not None and metadata else data
 
     def _repr_html_(self) -> Any:
         return self._mime("text/html")

@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .serialize import interactive
@@ -17,6 +17,7 @@ __all__ = ["interactive", "Namespace", "ReverseDict", "utc", "utcnow", "progress
            "compare_datetimes", "extract_dates"]
 
 utc = timezone.utc
+_EPOCH = datetime(1970, 1, 1, tzinfo=utc)
 
 
 def utcnow() -> datetime:
@@ -26,7 +27,7 @@ def utcnow() -> datetime:
 
 def from_ns(ns: int) -> datetime | None:
     """Nanoseconds since 1970 as an aware datetime; None for 0 (not happened)."""
-    return datetime.fromtimestamp(ns / 1e9, utc) if ns else None
+    return _EPOCH + timedelta(microseconds=ns // 1000) if ns else None
 
 
 class Namespace(dict):

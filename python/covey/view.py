@@ -161,7 +161,7 @@ class View:
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         if isinstance(jobs, int):
             jobs = self.history[jobs]
-        return self.client.get_result(jobs, self.block if block is None else block, owner)
+        return self.client.get_result(jobs, block, owner)
 
     def _own(self, targets: Any) -> Any:
         if targets is not None:

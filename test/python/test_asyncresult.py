@@ -345,7 +345,7 @@ def test_split_of_a_map(two):
         two.core.finish(seq, value)
     parts = ar.split()
     assert all(type(p) is ipp.AsyncResult for p in parts) and len(ar) == 5 and len(ar.msg_ids) == len(parts) == 3
-    assert parts[0].get() == [1, 2] and ipp.AsyncResult.join(*parts).get() == [[1, 2], [3, 4], [5]]
+    assert parts[0].get() == [[1, 2]] and ipp.AsyncResult.join(*parts).get() == [[1, 2], [3, 4], [5]]
     assert parts[0].split() == (parts[0],) and ipp.AsyncMapResult.join(ar, ar).get() == [1, 2, 3, 4, 5] * 2
 
 

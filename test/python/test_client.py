@@ -166,7 +166,7 @@ def test_resubmit(two):
     assert two.core.pending[3][4] and two.core.pending[3][1] == 2
     two.core.finish(3, 7), two.core.finish(4, 8)
     assert again.get() == [7, 8]
-    with pytest.raises(KeyError):
+    with pytest.raises(ipp.RemoteError):
         two.rc.resubmit("0000000000000001_1")
 
 

@@ -95,6 +95,11 @@ def test_composite_of_one_kind_is_caught_by_it():
     assert isinstance(pickle.loads(pickle.dumps(c)), ValueError)
 
 
+def test_composite_of_many_equal_ones():
+    c = CompositeError("m", [remote(ValueError("v"), i) for i in range(20)])
+    assert c.render_traceback()[-1] == "... 12 more exceptions ..." and str(c).count("ValueError") == 1
+
+
 def test_composite_shows_four():
     c = CompositeError("m", [remote(ValueError(str(i)), i) for i in range(9)])
     assert "... 5 more exceptions ..." in str(c) and "ValueError: 4" not in str(c)
