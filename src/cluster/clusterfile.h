@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Cluster files, security/cluster-ID.json: what runs, and where its supervisor listens
+ * (docs/internals.md). A file whose processes are gone is stale and counts as nothing. */
+#ifndef COVEY_CLUSTER_CLUSTERFILE_H
+#define COVEY_CLUSTER_CLUSTERFILE_H
+
+#include <stdbool.h>
+#include <jansson.h>
+#include "base/error.h"
+
+/* malloc'ed path; NULL when out of memory. */
+char *clusterfile_path(const char *profile_dir, const char *cluster_id);
+/* CV_ENOENT when missing, CV_EINVAL when it can't be understood. */
+int clusterfile_read(const char *path, json_t **ret, struct err *e) CV_CHECK;
+int clusterfile_write(const char *path, const json_t *o, struct err *e) CV_CHECK;
+/* Do its supervisor, its controller or any of its engine sets still run? */
+bool clusterfile_running(const json_t *o);
+bool clusterfile_supervised(const json_t *o); /* its supervisor does */
+/* Calls cb for each cluster file of a profile, by name; unreadable ones are skipped. o is borrowed.
+ */
+int clusterfile_each(const char *profile_dir, int (*cb)(void *arg, const char *path, json_t *o),
+                     void *arg) CV_CHECK;
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Arguments for the children (passon.h). At start only. */
+#include "cluster/passon.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+
+struct words {
+    char **v;
+    size_t n;
+};
+
+static int add_take(struct words *w, char *text, struct err *e)
+{
+    char **v = text ? reallocarray(w->v, w->n + 2, sizeof *v) : NULL;
+    if (!v) {
+        free(text);
+        return err_set(e, CV_ENOMEM, "out of memory");
+    }
+    w->v = v;
+    w->v[w->n++] = text;
+    w->v[w->n] = NULL;
+    return CV_OK;
+}
+
+/* A trait that is a list of words, or one text with blanks between them. */
+static int add_trait(struct words *w, const struct config *c, const char *cls, const char *trait,
+                     struct err *e)
+{
+    json_t *v = config_get(c, cls, trait);
+    int rc = CV_OK;
+    if (json_is_string(v)) {
+        for (const char *p = json_string_value(v) + strspn(json_string_value(v), " "); *p && !rc;
+             p += strspn(p, " ")) {
+            size_t n = strcspn(p, " ");
+            rc = add_take(w, strndup(p, n), e);
+            p += n;
+        }
+        return rc;
+    }
+    if (v && !json_is_null(v) && !json_is_array(v))
+        return err_set(e, CV_EINVAL, "%s.%s must be a list of arguments", cls, trait);
+    for (size_t i = 0; i < json_array_size(v) && !rc; i++) {
+        const char *text = json_string_value(json_array_get(v, i));
+        rc = text ? add_take(w, strdup(text), e)
+                  : err_set(e, CV_EINVAL, "%s.%s must be a list of texts", cls, trait);
+    }
+    return rc;
+}
+
+static bool is_one_of(const char *cls, const char *const *names)
+{
+    for (; *names; names++)
+        if (!strncmp(cls, *names, strlen(*names)))
+            return true;
+    return false;
+}
+
+/* Classes (by how their names begin) that are ipcluster's own, and those that only one child knows.
+ */
+static const char *const OURS[] = {"IPCluster", "Cluster",     "ProfileDir",
+                                   "Base",      "Application", NULL};
+static const char *const ENGINES[] = {"IPEngine", "EngineFactory", "InteractiveShell",
+                                      "IPKernel", "IPythonKernel", "ZMQInteractive",
+                                      "Kernel",   "MPI",           NULL};
+static const char *const CONTROLLER[] = {
+    "IPController", "Hub",  "TaskScheduler", "ControllerFactory",
+    "HeartMonitor", "Dict", "SQLite",        "Mongo",
+    "NoDB",         NULL};
+
+/* --Class.trait=value of the command line goes to the program that knows the class, or to both. */
+static int add_settings(struct words *controller, struct words *engines, const struct config *cli,
+                        struct err *e)
+{
+    char *dump = config_dump(cli);
+    json_t *tree = dump ? json_loads(dump, 0, NULL) : NULL, *traits, *v;
+    const char *cls, *trait;
+    int rc = tree ? CV_OK : err_set(e, CV_ENOMEM, "out of memory");
+    json_object_foreach(tree, cls, traits)
+    {
+        bool to_engines = !is_one_of(cls, CONTROLLER), to_controller = !is_one_of(cls, ENGINES);
+        if (is_one_of(cls, OURS) || strstr(cls, "Launcher"))
+            continue;
+        json_object_foreach(traits, trait, v)
+        {
+            char *value = json_is_string(v) ? strdup(json_string_value(v))
+                                            : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+            if (to_controller && !rc)
+                rc = add_take(controller,
+                              value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL, e);
+            if (to_engines && !rc)
+                rc = add_take(engines, value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL,
+                              e);
+            free(value);
+        }
+    }
+    json_decref(tree);
+    free(dump);
+    return rc;
+}
+
+/* A setting of ours that the controller has an option for. */
+static int add_option(struct words *w, const struct config *c, const char *trait,
+                      const char *option, struct err *e)
+{
+    const char *v = NULL;
+    int rc = config_str(c, "Cluster", trait, &v, e);
+    return rc || !v || !*v ? rc : add_take(w, str_printf("--%s=%s", option, v), e);
+}
+
+int passon_args(struct settings *s, const struct config *cli, struct err *e)
+{
+    struct words controller = {0}, engines = {0};
+    int rc = add_option(&controller, s->config, "controller_ip", "ip", e);
+    rc = rc ? rc : add_option(&controller, s->config, "controller_location", "location", e);
+    rc = rc ? rc : add_trait(&controller, s->config, "Cluster", "controller_args", e);
+    rc = rc ? rc : add_trait(&controller, s->config, "ControllerLauncher", "controller_args", e);
+    rc = rc ? rc
+            : add_trait(&controller, s->config, "LocalControllerLauncher", "controller_args", e);
+    rc = rc ? rc : add_trait(&engines, s->config, "EngineLauncher", "engine_args", e);
+    rc = rc ? rc : add_trait(&engines, s->config, "LocalEngineLauncher", "engine_args", e);
+    rc = rc ? rc : add_trait(&engines, s->config, "LocalEngineSetLauncher", "engine_args", e);
+    rc = rc ? rc : add_settings(&controller, &engines, cli, e);
+    for (char **w = s->words; w && *w && !rc && s->verb == VERB_START; w++)
+        rc = add_take(&controller, strdup(*w), e);
+    s->controller_args = controller.v;
+    s->engine_args = engines.v;
+    return rc;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), commands.c (what
+ * the control socket asks) and tell.c (events, cluster file, progress). All on the main thread. */
+#ifndef COVEY_CLUSTER_SUPER_PRIV_H
+#define COVEY_CLUSTER_SUPER_PRIV_H
+
+#include <uv.h>
+#include "base/list.h"
+#include "cluster/child.h"
+#include "cluster/control.h"
+#include "cluster/supervisor.h"
+
+enum { SUPER_SIGNALS = 5 };
+
+enum super_state { SUPER_STARTING, SUPER_RUNNING, SUPER_STOPPING };
+
+/* Engines that were started together: one host. */
+struct engine_set {
+    struct list node;
+    struct supervisor *owner;
+    char *id;
+    uint32_t n;
+    struct child *child;
+    bool stopping, again; /* again: start as many under this id when it has ended */
+    uint64_t waiter;      /* the peer that asked for its stop, or 0 */
+    uint64_t kill_at;     /* clock_mono() by which it must have ended, 0: no hurry */
+};
+
+struct supervisor {
+    const struct settings *s;
+    const struct supervisor_hooks *hooks;
+    uv_loop_t loop;
+    struct reaper *reaper;
+    struct control *control;
+    struct child *controller;
+    bool controller_started; /* once */
+    struct list sets;
+    uv_signal_t signals[SUPER_SIGNALS];
+    uv_timer_t tick; /* looks after deadlines while there are some */
+    uv_poll_t parent;
+    int parent_fd; /* pidfd, or -1 */
+    enum super_state state;
+    int exit_code;
+    uint32_t asked;             /* engines of all sets */
+    json_t *engines;            /* {"NUMBER": {"pid", "host"}}: those that are there */
+    json_t *listening;          /* the controller's event, or NULL */
+    uint64_t ready_by, kill_at; /* clock_mono() deadlines, 0: none */
+    uint64_t *stop_waiters;     /* peers that get an answer when all is over */
+    size_t nstop_waiters;
+    char *cluster_file;
+    unsigned next_set;
+    bool progress_line; /* an unfinished line is on the terminal */
+};
+
+/* supervisor.c */
+void super_stop(struct supervisor *v, int exit_code, const char *reason);
+void super_fail(struct supervisor *v, const char *why, const char *stderr_text);
+void super_check_ready(struct supervisor *v);
+void super_check_end(struct supervisor *v);
+void super_event(void *arg, struct child *c, json_t *event); /* of any child */
+void super_tick(struct supervisor *v);                       /* there is a new deadline */
+
+/* sets.c */
+int set_start(struct supervisor *v, const char *id, uint32_t n, struct engine_set **ret,
+              struct err *e) CV_CHECK;
+void set_stop(struct engine_set *s, uint64_t waiter, bool again);
+void set_free(struct engine_set *s);
+struct engine_set *set_find(struct supervisor *v,
+                            const char *id); /* id NULL: the only or oldest one */
+/* Signals its engines, each of them; returns how many. */
+uint32_t set_signal(struct engine_set *s, int signum);
+
+/* commands.c */
+void super_command(void *arg, uint64_t peer, json_t *command);
+
+/* tell.c */
+void tell_event(struct supervisor *v, json_t *event_take);
+void tell_start(struct supervisor *v);
+void tell_progress(struct supervisor *v);
+void tell_progress_end(struct supervisor *v); /* ends an unfinished line */
+void tell_failure(struct supervisor *v, const char *why, const char *stderr_text);
+void tell_cluster_file(struct supervisor *v);
+json_t *tell_description(const struct supervisor *v); /* the cluster file's content */
+/* Removes the cluster file, and connection files that a killed controller left; answers who waits.
+ */
+void tell_over(struct supervisor *v);
+
+#endif
