@@ -63,7 +63,7 @@ def show_px(rc):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()
-    rc[:].activate()
+    rc.activate()
     print("\n%px import os; print('engine of process', os.getpid())")
     shell.run_line_magic("px", "import os; print('engine of process', os.getpid())")
 
