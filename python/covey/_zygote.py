@@ -102,6 +102,7 @@ def become_engine(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, re
                   fds: list[int]) -> int:
     """The forked child: its environment and descriptors, then its life; returns the exit code."""
     params = request["params"]
+    rename_process()
     for name, value in (request.get("env") or {}).items():
         if value is None:
             os.environ.pop(name, None)
@@ -184,6 +185,19 @@ def settle(params: dict[str, Any]) -> None:
             os.chdir(params["work_dir"])
         except OSError as e:
             print(f"can't work in {params['work_dir']}: {e.strerror}; staying in {os.getcwd()}", file=sys.stderr)
+
+
+def rename_process() -> None:
+    """Shows a forked engine as `… -m covey.engine --engine`, so that ps and people tell it from the zygote."""
+    try:
+        with open("/proc/self/cmdline", "rb") as f:
+            at = f.read().rfind(b"--zygote\0")
+        with open("/proc/self/stat", "rb") as f:
+            start = int(f.read().rsplit(b")", 1)[1].split()[45])  # arg_start
+    except (OSError, ValueError, IndexError):
+        return
+    if at > 0 and start:
+        ctypes.memmove(start + at, b"--engine", len(b"--engine"))
 
 
 def reseed() -> None:

@@ -77,6 +77,7 @@ class Cluster:
     engine_timeout : seconds for all engines to be there
     shutdown_atexit : False leaves the cluster running when this process ends
     load_profile : False ignores the profile's config files
+    restart : True starts engines that died again, under their old numbers (their namespaces are new)
     config : traitlets Config or dict; its settings go on the command line of `ipcluster start`
     """
 
@@ -86,7 +87,8 @@ class Cluster:
                  controller_location: str | None = None, delay: float | None = None, engine_timeout: float | None = None,
                  send_engines_connection_env: bool = True, shutdown_atexit: bool = True, load_profile: bool = True,
                  config: Mapping[str, Any] | None = None, parent: Any = None, log: logging.Logger | None = None,
-                 log_level: int = logging.INFO, engine_launcher_class: Any = None, controller_launcher_class: Any = None) -> None:
+                 log_level: int = logging.INFO, engine_launcher_class: Any = None, controller_launcher_class: Any = None,
+                 restart: bool = False) -> None:
         if engines is not None and engine_launcher_class is not None:
             raise TypeError("engines and engine_launcher_class are the same: give one")
         if controller is not None and controller_launcher_class is not None:
@@ -112,6 +114,7 @@ class Cluster:
         self.engine_timeout: float = engine_timeout if engine_timeout is not None else settings.get("engine_timeout", 60)
         self.send_engines_connection_env = send_engines_connection_env
         self.shutdown_atexit = shutdown_atexit
+        self.restart = restart
         self.log = log if log is not None else logging.getLogger(f"{__name__}.{self.cluster_id}")
         self.log_level = log_level
         if log is None:
@@ -449,6 +452,8 @@ class Cluster:
         if n is not None:
             args.append(f"--n={n}")
         args.append(f"--engine-timeout={self.engine_timeout + START_GRACE:g}")
+        if self.restart:
+            args.append("--restart")
         if self.shutdown_atexit:
             args.append(f"--parent-pid={os.getpid()}")
         for option, value in (("engines", self.engine_launcher_class), ("controller", self.controller_launcher_class)):

@@ -54,12 +54,12 @@ def main():
         os.replace(cluster_file + ".new", cluster_file)
 
     save()
-    say("progress", ready=1, asked=n)
-    if mode != "slow":
-        say("ready", n=n, cluster_file=cluster_file, client_file=client_file)
     s = socket.socket(socket.AF_UNIX)
     s.bind("\0" + control)
     s.listen()
+    say("progress", ready=1, asked=n)
+    if mode != "slow":
+        say("ready", n=n, cluster_file=cluster_file, client_file=client_file)
 
     def serve():
         while True:

@@ -76,7 +76,7 @@ def fork(channel, slot, params=(), env=None):
 
 ASKED = """import atexit, json, os, random, sys, __main__
 seen = [os.environ.get('A'), os.environ.get('HOME'), os.getsid(0) == os.getpid(), os.getcwd(), sys.argv, sys.path[0],
-        os.readlink('/proc/self/fd/0'), hasattr(__main__, '__file__'), 'COVEY_ZYGOTE_FD' in os.environ, random.random()]
+        os.readlink('/proc/self/fd/0'), open('/proc/self/cmdline').read().split('\\0')[-2], hasattr(__main__, '__file__'), 'COVEY_ZYGOTE_FD' in os.environ, random.random()]
 with open(%r, 'w') as f: json.dump(seen, f)
 print('to stderr', file=sys.stderr)
 _ = atexit.register(print, 'atexit ran')"""
@@ -89,7 +89,7 @@ def test_an_engine_is_its_host_s_child_and_gets_what_it_was_told(zygote, subreap
         file = tmp_path / str(slot)
         _, err, out, code = fork(channel, slot, {"startup": {"command": ASKED % str(file)}}, {"A": "1", "HOME": None})
         *seen, draw = json.loads(file.read_text())
-        assert seen == ["1", None, True, "/", ["ipengine"], "", "/dev/null", False, False]
+        assert seen == ["1", None, True, "/", ["ipengine"], "", "/dev/null", "--engine", False, False]
         draws.add(draw)
         assert code == 255 and "engine could not register" in err and "to stderr" in err and out == "atexit ran\n"
     assert len(draws) == 2

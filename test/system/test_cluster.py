@@ -145,3 +145,11 @@ def test_m6_a_forked_child_stops_nothing(home):
 def test_engines_stay_apart_from_another_cluster_of_the_profile(home):
     with ipp.Cluster(n=1) as first, ipp.Cluster(n=2) as second:
         assert (len(first), len(second)) == (1, 2)
+
+
+def test_restart_keeps_the_number(home):
+    with ipp.Cluster(n=2, restart=True) as rc:
+        pid = rc[1].apply_sync(os.getpid)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: rc.ids == [0, 1] and rc._engines[1]["pid"] != pid, what="the new engine 1")
+        assert rc[1].apply_sync(os.getpid) != pid
