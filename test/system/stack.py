@@ -19,11 +19,16 @@ class Stack:
         self.processes = []
         self.client_file = os.path.join(self.folder, "security", "ipcontroller-client.json")
         self.log = open(os.path.join(self.folder, "stack.log"), "wb")
-        self.run("ipcontroller", *controller_args)
-        wait_until(lambda: os.path.exists(self.client_file), what="the connection file")
-        self.host = self.run("ipengine", "-n", str(n), *engine_args)
-        self.rc = ipp.Client(self.client_file)
-        self.rc.wait_for_engines(n, timeout=20, interactive=False)
+        self.rc = None
+        try:
+            self.run("ipcontroller", *controller_args)
+            wait_until(lambda: os.path.exists(self.client_file), what="the connection file")
+            self.host = self.run("ipengine", "-n", str(n), *engine_args)
+            self.rc = ipp.Client(self.client_file)
+            self.rc.wait_for_engines(n, timeout=20, interactive=False)
+        except BaseException:
+            self.stop()
+            raise
 
     def run(self, program, *args):
         p = subprocess.Popen(program_argv(program, args), env=self.env, stdin=subprocess.DEVNULL, stdout=self.log,
@@ -32,7 +37,8 @@ class Stack:
         return p
 
     def stop(self):
-        self.rc.close()
+        if self.rc is not None:
+            self.rc.close()
         for p in reversed(self.processes):
             if p.poll() is None:
                 p.send_signal(signal.SIGTERM)
