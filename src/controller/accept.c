@@ -35,6 +35,7 @@ void conn_free(struct conn *k)
     if (!k->role)
         admission_leave(&k->c->admission, &k->place);
     list_del(&k->node);
+    msg_free(k->hello);
     link_free(k->link);
     free(k);
 }

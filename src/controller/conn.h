@@ -22,6 +22,7 @@ struct conn {
     struct engine *engine;
     struct host *host;
     struct list relayed; /* engine.via of those that come through this link */
+    struct msg *hello;   /* a client's that waits (hello_settled()), or NULL */
 };
 
 /* accept.c: the listeners' callback; strangers; the end of any connection */
@@ -36,6 +37,9 @@ void conn_bye_engine(struct engine *e, const char *reason);
 
 /* hello.c */
 void hello_handle(struct conn *k, struct msg *m_take);
+/* The engines of an earlier controller had their time to come back: lets clients in that wait for
+ * results of what those may run. The timer's callback. */
+void hello_settled(void *arg);
 
 /* route.c: a message of a known peer */
 void route_handle(struct conn *k, struct msg *m_take);

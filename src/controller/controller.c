@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "controller/act.h"
@@ -80,6 +81,8 @@ static int make_parts(struct controller *c, struct err *e)
     if (r == CV_OK)
         r = timer_new(&c->stop_timer, c->loop, on_stop_timer, c);
     if (r == CV_OK)
+        r = timer_new(&c->settle_timer, c->loop, hello_settled, c);
+    if (r == CV_OK)
         r = loop_on_turn_end(c->loop, on_turn_end, c);
     if (r != CV_OK)
         return err_set(e, r, "the event loop can't be made");
@@ -98,6 +101,25 @@ static int make_parts(struct controller *c, struct err *e)
     return r;
 }
 
+/* Accepting has failed, as a rule because descriptors are short. */
+static void on_accept_trouble(void *arg, const char *why)
+{
+    struct controller *c = arg;
+    const struct registry *r = &c->registry;
+    struct rlimit l = {0};
+
+    if (c->told_no_room)
+        return;
+    c->told_no_room = true;
+    getrlimit(RLIMIT_NOFILE, &l);
+    log_error(c->log,
+              "%s. This process may open %llu files (ulimit -n) and needs 32, and one for each "
+              "client, host and engine of this machine; now there are %u clients, %u hosts and %u "
+              "engines",
+              why, (unsigned long long)l.rlim_cur, r->nclients, r->nhosts, r->nengines);
+    event_notice(c, "the controller can't take more connections: %s", why);
+}
+
 static int listen_all(struct controller *c, struct err *e)
 {
     const struct files *f = &c->files;
@@ -109,6 +131,10 @@ static int listen_all(struct controller *c, struct err *e)
         r = listener_new_unix(&c->unix_listener, c->loop, f->unix_name, accept_connection, c, e);
     if (r == CV_OK)
         r = listener_new_tcp(&c->tcp_listener, c->loop, c->opt->ip, port, accept_connection, c, e);
+    if (c->unix_listener)
+        listener_on_trouble(c->unix_listener, on_accept_trouble);
+    if (c->tcp_listener)
+        listener_on_trouble(c->tcp_listener, on_accept_trouble);
     return r;
 }
 
@@ -153,6 +179,10 @@ int controller_start(struct controller *c, const struct options *opt, struct log
         r = files_write(&c->files, opt, listener_port(c->tcp_listener), e);
     if (r == CV_OK)
         say_where(c);
+    if (r == CV_OK && c->files.reused) {
+        c->settling = true;
+        timer_start(c->settle_timer, (uint64_t)(opt->settle * 1e9), 0);
+    }
     return r;
 }
 
@@ -205,6 +235,7 @@ void controller_release(struct controller *c)
     timer_free(c->tick);
     timer_free(c->admission_timer);
     timer_free(c->stop_timer);
+    timer_free(c->settle_timer);
     tls_context_free(c->tls);
     if (c->loop)
         loop_free(c->loop);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "controller/test_cluster.h"
 #include "tls/tls.h"
 #include "wire/connfile.h"
+#include "wire/route.h"
 
 #define S 0xabcdef0000000001ull /* the first client's session */
 
@@ -931,6 +933,219 @@ static void reuse_keeps_keys(void **state)
     cluster_stop(&c);
 }
 
+/* A controller that is killed and started again with its old keys. */
+static void cluster_restart(struct cluster *c, struct cluster *again)
+{
+    char dir[100];
+
+    kill(c->pid, SIGKILL);
+    waitpid(c->pid, NULL, 0);
+    c->pid = 0;
+    snprintf(dir, sizeof(dir), "--profile-dir=%s", c->dir);
+    cluster_start(
+        again, (const char *const[]){dir, "--reuse", "--hwm=8", "--IPController.settle=0.3", NULL});
+}
+
+static void tell_result(struct fake *engine, uint64_t seq, const char *text)
+{
+    const struct header h = {.type = MSG_RESULT,
+                             .status = RESULT_OK,
+                             .attempt = 1,
+                             .session = S,
+                             .seq = seq,
+                             .count = 1};
+
+    fake_send(engine, h, NULL, 0, text, strlen(text));
+    msg_free(fake_expect(engine, MSG_ACK));
+}
+
+/* What engines hold of an earlier life is neither lost nor run twice. */
+static void restart_takes_over_what_engines_hold(void **state)
+{
+    struct cluster c, d;
+    struct fake client = {0}, engine = {0}, other = {0};
+    struct held_task unstarted = {S, 2, 1, 1};
+    struct hello e = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = 6,
+                      .incarnation = 1,
+                      .uuid = "u",
+                      .running = {S, 1, 1, 1},
+                      .unstarted = &unstarted,
+                      .nunstarted = 1};
+
+    cluster_start(&c, (const char *const[]){"--reuse", NULL});
+    cluster_restart(&c, &d);
+    struct id_range waiting[] = {{S, 1, 5}, {S, 7, 8}};
+    struct hello h = {.role = ROLE_CLIENT,
+                      .session = S,
+                      .number = WIRE_ENGINE_NONE,
+                      .waiting = waiting,
+                      .nwaiting = 2};
+    struct welcome w;
+    fake_hello(&engine, &d, &e, 1, NULL);
+    assert_int_equal(engine.number, 6);
+    tell_result(&engine, 3, "three"); /* nobody had acknowledged it */
+    fake_hello(&client, &d, &h, 0, &w);
+    assert_int_equal(w.nunknown, 3); /* 1 and 2, 4, 7 */
+    welcome_release(&w);
+    expect_result(&client, 3, RESULT_OK, "three");
+    /* the link is cut once more: what is nobody's yet is not dropped */
+    fake_close(&engine);
+    json_decref(fake_event(&client, "engine_away"));
+    fake_hello(&engine, &d, &e, 0, NULL);
+    json_decref(fake_event(&client, "engine_back"));
+    fake_submit(&client, MSG_F_DIRECT, 6, NULL, 1, "one");
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "two");
+    client.seq = 3;
+    fake_submit(&client, MSG_F_DIRECT, 6, NULL, 1, "four");
+    struct msg *m = fake_expect(&engine, MSG_TASK);
+    assert_int_equal(m->h.seq, 4); /* neither 1 nor 2 */
+    assert_string_equal(msg_text(m), "four");
+    msg_free(m);
+    client.seq = 5;
+    fake_submit(&client, MSG_F_DIRECT, 6, NULL, 3, "six to eight"); /* it misses the middle */
+    m = fake_expect(&engine, MSG_TASK);
+    assert_int_equal(m->h.seq, 7);
+    assert_int_equal(m->h.count, 1);
+    assert_int_equal(m->h.aux, 1); /* of the payload's items */
+    msg_free(m);
+    tell_result(&engine, 1, "one's");
+    expect_result(&client, 1, RESULT_OK, "one's");
+    /* 2 is known to be unstarted there: another engine may have it after a death */
+    fake_engine(&other, &d, 12, 0);
+    json_decref(fake_event(&client, "engine_joined"));
+    send_cancel(&client, 2, 0);
+    m = fake_expect(&engine, MSG_CANCEL);
+    assert_int_equal(m->h.seq, 2);
+    assert_int_equal(m->h.attempt, 1);
+    msg_free(m);
+    fake_close(&client);
+    fake_close(&engine);
+    fake_close(&other);
+    cluster_stop(&d);
+    cluster_stop(&c);
+}
+
+/* The engine dies before the client has come: what it ran is not run again. */
+static void restart_remembers_who_died(void **state)
+{
+    struct cluster c, d;
+    struct fake client = {0}, engine = {0}, host = {0};
+    struct held_task unstarted = {S, 2, 1, 1};
+    struct hello e = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .host_session = 21,
+                      .number = 6,
+                      .incarnation = 1,
+                      .uuid = "u",
+                      .running = {S, 1, 1, 1},
+                      .unstarted = &unstarted,
+                      .nunstarted = 1};
+    static const char seen[] = "{\"running\": \"abcdef0000000001_1\", \"running_attempt\": 1, "
+                               "\"signal\": 9, \"text\": \"engine 6 was killed\"}",
+                      unseen[] = "{\"running\": \"abcdef0000000001_3\", \"running_attempt\": 1, "
+                                 "\"signal\": 9, \"text\": \"engine 4 was killed\"}";
+
+    cluster_start(&c, (const char *const[]){"--reuse", NULL});
+    cluster_restart(&c, &d);
+    fake_host(&host, &d, 21);
+    fake_hello(&engine, &d, &e, 0, NULL);
+    struct header h = {.type = MSG_EXIT, .engine = 4, .incarnation = 1};
+    fake_send(&host, h, NULL, 0, unseen, strlen(unseen));
+    h.engine = 6;
+    fake_send(&host, h, NULL, 0, seen, strlen(seen));
+    fake_close(&engine);
+    json_decref(cluster_event(&d, "engine_died"));
+    struct id_range waiting = {S, 1, 4};
+    struct hello x = {.role = ROLE_CLIENT,
+                      .session = S,
+                      .number = WIRE_ENGINE_NONE,
+                      .waiting = &waiting,
+                      .nwaiting = 1};
+    struct welcome w;
+    fake_hello(&client, &d, &x, 0, &w);
+    assert_int_equal(w.nunknown, 1);
+    assert_int_equal(w.unknown[0].lo, 2);
+    assert_int_equal(w.unknown[0].hi, 3);
+    welcome_release(&w);
+    expect_result(&client, 1, RESULT_ENGINE_DIED, "engine 6 was killed");
+    expect_result(&client, 3, RESULT_ENGINE_DIED, "engine 4 was killed");
+    fake_close(&client);
+    fake_close(&host);
+    cluster_stop(&d);
+    cluster_stop(&c);
+}
+
+/* A planned end costs no retry. */
+static void planned_ends(void **state)
+{
+    struct cluster c;
+    struct fake client, engine, other, host;
+    struct route r;
+    static const char cause[] = "{\"running\": \"abcdef0000000001_1\", \"running_attempt\": 1, "
+                                "\"planned\": true, \"code\": 1, \"text\": \"its host stops\"}";
+
+    route_init(&r);
+    r.retries = 1;
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 21);
+    fake_engine(&engine, &c, 11, 21);
+    fake_client(&client, &c, S);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, &r, 1, "call");
+    for (int i = 0; i < 3; i++) { /* more often than it has retries */
+        struct msg *m = fake_expect(&engine, MSG_TASK);
+        assert_int_equal(m->h.attempt, i + 1);
+        msg_free(m);
+        fake_engine(&other, &c, 12 + i, 21);
+        char text[300];
+        snprintf(text, sizeof(text), "%s", cause);
+        *strchr(strstr(text, "attempt\": 1"), '1') = (char)('1' + i);
+        struct header h = {
+            .type = MSG_EXIT, .engine = engine.number, .incarnation = engine.incarnation};
+        fake_send(&host, h, NULL, 0, text, strlen(text));
+        fake_close(&engine);
+        json_t *j = fake_event(&client, "engine_died");
+        assert_true(json_is_true(at(at(j, "cause"), "planned")));
+        json_decref(j);
+        engine = other;
+    }
+    struct msg *m = fake_expect(&engine, MSG_TASK);
+    fake_result(&engine, m, RESULT_OK, "done", 4);
+    msg_free(m);
+    expect_result(&client, 1, RESULT_OK, "done");
+    fake_close(&client);
+    fake_close(&engine);
+    fake_close(&host);
+    cluster_stop(&c);
+    route_release(&r);
+}
+
+/* More connections than descriptors: the rest wait, and it is said once. */
+static void descriptors_are_short(void **state)
+{
+    struct cluster c;
+    struct fake client;
+    int fds[8];
+
+    cluster_start(&c, NULL);
+    fake_client(&client, &c, S);
+    const struct rlimit few = {20, 20};
+    assert_return_code(prlimit(c.pid, RLIMIT_NOFILE, &few, NULL), errno);
+    for (int i = 0; i < 8; i++)
+        fds[i] = fake_connect(&c);
+    json_t *j = fake_event(&client, "notice");
+    assert_non_null(strstr(json_string_value(at(j, "text")), "Too many open files"));
+    json_decref(j);
+    for (int i = 0; i < 8; i++)
+        close(fds[i]);
+    struct fake second;
+    fake_client(&second, &c, S + 1); /* there is room again */
+    fake_close(&second);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 static void refusals(void **state)
 {
     struct cluster c;
@@ -986,6 +1201,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(by_tls),
         cmocka_unit_test(stops),
         cmocka_unit_test(reuse_keeps_keys),
+        cmocka_unit_test(restart_takes_over_what_engines_hold),
+        cmocka_unit_test(restart_remembers_who_died),
+        cmocka_unit_test(planned_ends),
+        cmocka_unit_test(descriptors_are_short),
         cmocka_unit_test(refusals),
     };
 

@@ -82,10 +82,10 @@ void death_cancel(struct engine *e)
 /* CAUSE with what the controller knows better or in addition. Takes j (may be NULL). */
 static json_t *cause_complete(const struct engine *e, json_t *j, const char *text)
 {
-    json_t *full =
-        json_pack("{s:I,s:s,s:I,s:n,s:n,s:b,s:n,s:i,s:b,s:i,s:s,s:s}", "id", (json_int_t)e->number,
-                  "host", e->host, "pid", (json_int_t)e->pid, "signal", "code", "oom", 0, "running",
-                  "running_attempt", 0, "restart", 0, "peak_rss", 0, "stderr", "", "text", text);
+    json_t *full = json_pack("{s:I,s:s,s:I,s:n,s:n,s:b,s:n,s:i,s:b,s:b,s:i,s:s,s:s}", "id",
+                             (json_int_t)e->number, "host", e->host, "pid", (json_int_t)e->pid,
+                             "signal", "code", "oom", 0, "running", "running_attempt", 0, "planned",
+                             0, "restart", 0, "peak_rss", 0, "stderr", "", "text", text);
 
     if (j && full)
         json_object_update(full, j);
@@ -106,6 +106,59 @@ static void parse_running(const json_t *cause, struct sched_held *ret)
     }
 }
 
+/* CAUSE's sentence with the last line that the engine wrote: for a log, where nothing else shows
+ * it. */
+static void cause_line(const json_t *cause, char *out, size_t n)
+{
+    const char *text = json_string_value(json_object_get(cause, "text")),
+               *err = json_string_value(json_object_get(cause, "stderr"));
+    size_t end = err ? strlen(err) : 0, from;
+
+    while (end && strchr(" \t\r\n", err[end - 1]))
+        end--;
+    for (from = end; from && err[from - 1] != '\n';)
+        from--;
+    size_t len = end - from < 300 ? end - from : 300;
+    while (len && len < end - from && (err[from + len] & 0xC0) == 0x80)
+        len--; /* no half characters */
+    if (len)
+        snprintf(out, n, "%s; its stderr ends with: %.*s", text ? text : "no reason is known",
+                 (int)len, err + from);
+    else
+        snprintf(out, n, "%s", text ? text : "no reason is known");
+}
+
+/* [lo, lo + count) had been sent by an earlier controller and died with its engine: its client,
+ * which will ask, must not have it run again. */
+static void end_unseen(struct controller *c, struct sched_id id, uint32_t count, uint32_t engine,
+                       const char *cause)
+{
+    const struct store_task t = {.session = id.session, .seq = id.seq, .count = count};
+    const struct store_record *r;
+
+    if (sched_task_state(c->sched, id, NULL) == SCHED_T_UNKNOWN &&
+        c->store->ops->find(c->store, id.session, id.seq, &r, NULL) == STORE_UNKNOWN &&
+        c->store->ops->submit(c->store, &t) == CV_OK)
+        act_end(c, id, count, RESULT_ENGINE_DIED, engine, NULL, cause, NULL);
+}
+
+/* Of its orphans those end that may have run. */
+static void end_orphans(struct controller *c, const struct engine *e, const struct sched_event *ev,
+                        const char *cause)
+{
+    const struct sched_held *ran = &ev->dead.running;
+
+    for (uint32_t i = 0; i < e->norphans; i++) {
+        const struct orphan *o = &e->orphans[i];
+        struct sched_id id = {o->session, o->lo};
+        if (!ev->dead.known)
+            end_unseen(c, id, (uint32_t)(o->hi - o->lo), e->number, cause);
+        else if (ran->count && ran->id.session == o->session && ran->id.seq >= o->lo &&
+                 ran->id.seq < o->hi)
+            end_unseen(c, ran->id, 1, e->number, cause);
+    }
+}
+
 static bool is_zero(const json_t *cause, const char *key)
 {
     const json_t *v = json_object_get(cause, key);
@@ -122,6 +175,7 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
         .type = SCHED_ENGINE_DEAD, .engine = e->number, .incarnation = e->incarnation, .count = 0};
     struct conn *own = e->conn && !e->relayed ? e->conn : NULL;
     char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
+    char line[1200];
 
     death_cancel(e);
     peer_engine_detach(e);
@@ -130,14 +184,16 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     ev.dead.known = known;
     if (known)
         parse_running(cause, &ev.dead.running);
-    ev.dead.free_of_charge = e->asked;
+    bool planned = e->asked || json_is_true(json_object_get(cause, "planned"));
+    ev.dead.free_of_charge = planned;
     ev.dead.cause = dump;
-    const char *why = json_string_value(json_object_get(cause, "text"));
-    if (e->leaving || e->asked || is_zero(cause, "code"))
-        log_info(c->log, "engine %u has left: %s", e->number, why ? why : text);
+    cause_line(cause, line, sizeof(line));
+    if (planned || e->leaving || is_zero(cause, "code"))
+        log_info(c->log, "engine %u has left: %s", e->number, line);
     else
-        log_warn(c->log, "engine %u died: %s", e->number, why ? why : text);
+        log_warn(c->log, "engine %u died: %s", e->number, line);
     act_must(c, &ev);
+    end_orphans(c, e, &ev, dump);
     event_engine_died(c, e, dump ? dump : "{}");
     registry_engine_dead(&c->registry, e, dump);
     json_decref(cause);
@@ -277,16 +333,27 @@ void death_succeeded(struct controller *c, struct engine *e)
 /* An engine that never got a number: only those who watch the start want to know. */
 static void failed_start(struct controller *c, struct host *x, json_t *cause_take)
 {
-    const char *text = json_string_value(json_object_get(cause_take, "text"));
     json_t *slot = json_object_get(cause_take, "slot");
+    char line[1200];
 
-    log_error(c->log, "an engine on %s ended before it was ready: %s", x->name,
-              text ? text : "no reason is known");
-    event_notice(c, "an engine on %s ended before it was ready: %s", x->name,
-                 text ? text : "no reason is known");
+    cause_line(cause_take, line, sizeof(line));
+    log_error(c->log, "an engine on %s ended before it was ready: %s", x->name, line);
+    event_notice(c, "an engine on %s ended before it was ready: %s", x->name, line);
     events_line(c->events, json_pack("{s:s,s:O?,s:s,s:O}", "event", "engine_failed", "slot", slot,
                                      "host", x->name, "cause", cause_take));
     json_decref(cause_take);
+}
+
+/* While there was no controller. */
+static void died_unseen(struct controller *c, uint32_t number, const json_t *cause)
+{
+    struct sched_held ran;
+    char *dump = json_dumps(cause, JSON_COMPACT);
+
+    parse_running(cause, &ran);
+    if (ran.count)
+        end_unseen(c, ran.id, 1, number, dump);
+    free(dump);
 }
 
 void death_exit(struct controller *c, struct host *x, const struct msg *m)
@@ -300,6 +367,8 @@ void death_exit(struct controller *c, struct host *x, const struct msg *m)
         failed_start(c, x, cause);
         return;
     }
+    if (c->files.reused && (!e || e->incarnation > m->h.incarnation))
+        died_unseen(c, m->h.engine, cause);
     if (!e || e->state == ENGINE_DEAD || e->incarnation != m->h.incarnation ||
         e->host_session != x->session) {
         json_decref(cause);

@@ -165,7 +165,12 @@ void event_notice(struct controller *c, const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    size_t n = (size_t)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    if (n >= sizeof(text)) { /* cut: no half character at its end */
+        for (n = sizeof(text) - 1; n && (text[n - 1] & 0xC0) == 0x80;)
+            n--;
+        text[n ? n - 1 : 0] = 0;
+    }
     event_clients(c, WIRE_ENGINE_NONE, json_pack("{s:s,s:s}", "event", "notice", "text", text));
 }

@@ -129,7 +129,8 @@ int files_prepare(struct files *f, const struct options *o, struct log *log, str
         if (!f->path[i])
             return err_set(e, CV_ENOMEM, "out of memory");
     }
-    if (!o->reuse || !take_old(f, o, log))
+    f->reused = o->reuse && take_old(f, o, log);
+    if (!f->reused)
         r = make_new(f, e);
     if (r == CV_OK && fill_texts(f, o) != CV_OK)
         r = err_set(e, CV_ENOMEM, "out of memory");

@@ -20,6 +20,7 @@ struct files {
     struct connfile content[FILES_ROLES];
     char *unix_name; /* "@covey-UID-BOOTID" or a path; NULL: none */
     bool written;
+    bool reused; /* an earlier controller's go on */
 };
 
 /* Makes the profile's folders; chooses keys and names, or takes those of the files that are there.

@@ -11,6 +11,7 @@
 #include "controller/act.h"
 #include "controller/death.h"
 #include "controller/events.h"
+#include "controller/orphan.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "controller/task.h"
@@ -153,6 +154,11 @@ static void join(struct visit *v, struct engine *e, const char *event)
         .type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
 
     welcome_engine(v, e);
+    if (orphans_note(e) != CV_OK)
+        log_error(v->c->log, "out of memory: what engine %u holds may run twice", e->number);
+    else if (e->norphans)
+        log_info(v->c->log, "engine %u has work of an earlier controller: %u tasks", e->number,
+                 (e->running.count != 0) + e->nunstarted);
     registry_engine_forget_held(e);
     log_info(v->c->log, "engine %u %s: pid %u on %s, Python %s", e->number,
              strcmp(event, "engine_joined") ? "is back, restarted" : "registered", e->pid, e->host,
@@ -260,6 +266,8 @@ static int sort_again(struct visit *v, const struct sched_range *again, size_t n
                 return CV_ENOMEM;
             v->w.unknown = u;
             u[v->w.nunknown++] = (struct id_range){again[i].session, seq, end};
+            if (ranges_add(&v->k->client->unknown, seq, end) != CV_OK)
+                return CV_ENOMEM;
         }
     }
     return CV_OK;
@@ -367,6 +375,30 @@ fail:
 
 /* --- */
 
+/* After a restart the engines of before come back first: only then is it clear which of the tasks
+ * that a client waits for are still held. */
+static bool must_wait(const struct visit *v)
+{
+    return v->c->settling && v->h.role == ROLE_CLIENT && v->h.nwaiting && v->k->role != ROLE_HOST;
+}
+
+void hello_settled(void *arg)
+{
+    struct controller *c = arg;
+
+    c->settling = false;
+    list_each_safe(l, tmp, &c->conns)
+    {
+        struct conn *k = list_entry(l, struct conn, node);
+        struct msg *m = k->hello;
+        k->hello = NULL;
+        if (m && !k->closing)
+            hello_handle(k, m);
+        else
+            msg_free(m);
+    }
+}
+
 void hello_handle(struct conn *k, struct msg *m)
 {
     struct visit v = {.c = k->c, .k = k, .m = m};
@@ -382,9 +414,12 @@ void hello_handle(struct conn *k, struct msg *m)
     } else if (v.w.refused) {
         refuse(&v);
     } else {
-        if (k->role != ROLE_HOST)
+        if (!k->role)
             conn_admitted(k, v.h.role);
-        if (v.h.role == ROLE_ENGINE)
+        if (must_wait(&v)) {
+            k->hello = m;
+            m = NULL;
+        } else if (v.h.role == ROLE_ENGINE)
             hello_engine(&v);
         else if (v.h.role == ROLE_HOST)
             hello_host(&v);

@@ -277,6 +277,7 @@ static int read_values(struct options *o, FILE *notices, struct err *e)
     o->log_to_file = get_bool(&r, "log_to_file");
     o->show_config = get_bool(&r, "show_config");
     o->init = get_bool(&r, "init");
+    o->settle = get_seconds(&r, "settle", 3);
     o->away_grace = get_seconds(&r, "away_grace", 300);
     o->client_grace = get_seconds(&r, "client_grace", 0);
     o->client_buffer =

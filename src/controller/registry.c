@@ -28,6 +28,7 @@ void registry_engine_forget_held(struct engine *e)
 static void engine_free(struct engine *e)
 {
     registry_engine_forget_held(e);
+    free(e->orphans);
     free(e->uuid);
     free(e->host);
     free(e->python);
@@ -39,6 +40,7 @@ static void client_free(struct client *c)
 {
     free(c->sent);
     ranges_release(&c->bulky);
+    ranges_release(&c->unknown);
     free(c->host);
     free(c->python);
     free(c);
@@ -199,6 +201,9 @@ void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take
 {
     assert(e->state != ENGINE_DEAD);
     registry_engine_forget_held(e);
+    free(e->orphans);
+    e->orphans = NULL;
+    e->norphans = 0;
     e->state = ENGINE_DEAD;
     free(e->cause);
     e->cause = cause_take;

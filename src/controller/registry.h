@@ -20,6 +20,13 @@
 struct conn;
 struct death;
 
+/* Items [lo, hi) that an earlier controller had sent to an engine (orphan.h). */
+struct orphan {
+    uint64_t session, lo, hi;
+    uint16_t attempt;
+    bool running;
+};
+
 enum engine_state { ENGINE_UP, ENGINE_AWAY, ENGINE_DRAINING, ENGINE_DEAD };
 
 struct engine {
@@ -43,6 +50,8 @@ struct engine {
     uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */
     struct held_task running, *unstarted;
     uint32_t nunstarted;
+    struct orphan *orphans;
+    uint32_t norphans;
     struct death *death; /* while it is unclear whether it has died */
 };
 
@@ -71,6 +80,7 @@ struct client {
     struct ranges
         bulky;  /* tasks with a large OUTPUT on the way, which their RESULT must not overtake */
     bool muted; /* reads too slowly: gets no OUTPUT */
+    struct ranges unknown; /* ids that WELCOME named: it sends these again */
 };
 
 struct registry {

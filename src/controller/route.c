@@ -13,8 +13,26 @@
 
 enum { FROM_CLIENT = 1 << ROLE_CLIENT, FROM_ENGINE = 1 << ROLE_ENGINE, FROM_HOST = 1 << ROLE_HOST };
 
+/* A host that leaves has told the end of its engines before; what is still queued for it has no
+ * reader. */
+static void host_leaves(struct conn *k, const struct msg *m)
+{
+    json_t *j = say_parse(m);
+    const char *reason = json_string_value(json_object_get(j, "reason"));
+    char why[300];
+
+    snprintf(why, sizeof(why), "it has left: %s", reason ? reason : "no reason given");
+    json_decref(j);
+    peer_lost(k, why);
+    conn_free(k);
+}
+
 static void on_bye(struct controller *c, const struct origin *o, struct msg *m)
 {
+    if (o->host) {
+        host_leaves(o->conn, m);
+        return;
+    }
     if (o->engine) {
         o->engine->leaving = true;
         if (o->engine->relayed)

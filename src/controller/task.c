@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "controller/act.h"
 #include "controller/events.h"
+#include "controller/orphan.h"
 #include "wire/route.h"
 
 #define KEEP_TASK_MAX (1u << 20) /* calls up to this size are kept with their record */
@@ -20,7 +21,9 @@ struct submit {
     const struct msg *m;
     struct route route;
     enum sched_mode mode;
-    uint32_t *fit; /* balanced: the allowed engines that have the right Python */
+    uint32_t *fit;               /* balanced: the allowed engines that have the right Python */
+    const struct engine *holder; /* an engine that has this part as an orphan, or NULL */
+    struct orphan orphan;
 };
 
 static struct sched_id id_of(const struct header *h)
@@ -59,7 +62,7 @@ static bool unusable(struct submit *s, uint64_t seq, uint32_t count, uint32_t nu
 }
 
 /* Balanced, with a function by value: only engines of that Python. False: none can (told). */
-static bool fit_python(struct submit *s)
+static bool fit_python(struct submit *s, uint64_t seq, uint32_t count)
 {
     struct registry *r = &s->c->registry;
     uint32_t n = 0;
@@ -91,7 +94,7 @@ static bool fit_python(struct submit *s)
         char text[200];
         snprintf(text, sizeof(text), "no engine runs Python %s, of which this task's function is",
                  s->route.python);
-        refuse(s, s->m->h.seq, s->m->h.count, WIRE_ENGINE_NONE, text);
+        refuse(s, seq, count, WIRE_ENGINE_NONE, text);
         return false;
     }
     free(s->route.targets);
@@ -141,6 +144,15 @@ static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const 
     ev.submit.follow = follow;
     ev.submit.nfollow = s->route.nfollow;
     ev.submit.follow_flags = dep_bits(&s->route.follow_flags);
+    if (s->mode != SCHED_BROADCAST)
+        ev.submit.offset = (uint32_t)(seq - h->seq);
+    if (s->holder) {
+        ev.submit.nafter = ev.submit.nfollow = 0;
+        ev.submit.held.engine = s->holder->number;
+        ev.submit.held.incarnation = s->holder->incarnation;
+        ev.submit.held.attempt = s->orphan.attempt;
+        ev.submit.held.running = s->orphan.running;
+    }
     int r = after && follow ? act(s->c, &ev, &e)
                             : err_set(&e, CV_ENOMEM, "the controller is out of memory");
     if (r != CV_OK)
@@ -150,28 +162,28 @@ static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const 
 }
 
 /* Item i is for targets[i]: items of unusable engines end, runs of the others go on together. */
-static void submit_broadcast(struct submit *s)
+static void submit_broadcast(struct submit *s, uint64_t seq, uint32_t count)
 {
-    const struct header *h = &s->m->h;
+    const uint32_t *targets = s->route.targets + (seq - s->m->h.seq);
     uint32_t from = 0;
 
-    for (uint32_t i = 0; i <= h->count; i++) {
-        if (i < h->count && !unusable(s, h->seq + i, 1, s->route.targets[i]))
+    for (uint32_t i = 0; i <= count; i++) {
+        if (i < count && !unusable(s, seq + i, 1, targets[i]))
             continue;
         if (i > from)
-            hand_to_sched(s, h->seq + from, i - from, s->route.targets + from, i - from);
+            hand_to_sched(s, seq + from, i - from, targets + from, i - from);
         from = i + 1;
     }
 }
 
 /* False: it is a client's resend of something that is known. */
-static bool record(struct submit *s)
+static bool record(struct submit *s, uint64_t seq, uint32_t count)
 {
     const struct header *h = &s->m->h;
     const struct payload *p = s->m->payload;
     struct store_task t = {.session = h->session,
-                           .seq = h->seq,
-                           .count = h->count,
+                           .seq = seq,
+                           .count = count,
                            .kind = h->status,
                            .mode = (uint8_t)s->mode,
                            .flags = h->flags,
@@ -184,6 +196,89 @@ static bool record(struct submit *s)
     if (r == CV_ENOMEM)
         log_error(s->c->log, "out of memory: a task has no record");
     return r != CV_EEXIST;
+}
+
+static void submit_part(struct submit *s, uint64_t seq, uint32_t count)
+{
+    const struct header *h = &s->m->h;
+
+    if (!record(s, seq, count)) {
+        log_debug(s->c->log, "a task that is known was sent again");
+    } else if (s->mode == SCHED_BROADCAST) {
+        submit_broadcast(s, seq, count);
+    } else if (s->mode == SCHED_DIRECT) {
+        if (!unusable(s, seq, count, h->engine))
+            hand_to_sched(s, seq, count, &h->engine, 1);
+    } else if (s->holder || fit_python(s, seq, count)) {
+        hand_to_sched(s, seq, count, s->route.has_targets ? s->route.targets : NULL,
+                      s->route.ntargets);
+    }
+}
+
+/* --- what an earlier controller had accepted and its client sends again --- */
+
+/* [lo, hi) was never heard of: what an engine holds stays there, the rest is new. */
+static void submit_unheard(struct submit *s, uint64_t lo, uint64_t hi)
+{
+    struct engine *e;
+    uint64_t end;
+
+    for (; lo < hi; lo = end) {
+        bool held = orphan_find(&s->c->registry, s->m->h.session, lo, hi, &e, &s->orphan, &end);
+        s->holder = held ? e : NULL;
+        submit_part(s, lo, (uint32_t)(end - lo));
+        if (held && orphans_drop(e, s->m->h.session, lo, end) != CV_OK)
+            log_error(s->c->log, "out of memory for what engine %u holds", e->number);
+    }
+    s->holder = NULL;
+}
+
+/* [lo, hi) was unknown when the client connected; an engine may have told the end meanwhile. */
+static void submit_missing(struct submit *s, struct client *x, uint64_t lo, uint64_t hi)
+{
+    const struct store_record *r;
+    uint64_t end;
+
+    for (; lo < hi; lo = end) {
+        enum store_find f = s->c->store->ops->find(s->c->store, x->session, lo, &r, &end);
+        end = end < hi ? end : hi;
+        if (f == STORE_UNKNOWN) {
+            submit_unheard(s, lo, end);
+        } else if (f == STORE_EXPIRED) {
+            act_end(s->c, (struct sched_id){x->session, lo}, (uint32_t)(end - lo), RESULT_LOST,
+                    WIRE_ENGINE_NONE, "ResultExpired", NULL,
+                    "the result was kept for a while and is gone by now");
+        } else if (r->state != STORE_PENDING) {
+            uint64_t last = r->result.seq + r->result.count;
+            act_hand_over(s->c, x, r);
+            end = last > lo && last < hi ? last : end;
+        }
+    }
+}
+
+/* A client sends a whole range again, of which it may miss a part: only that is run. */
+static void submit_again(struct submit *s, struct client *x)
+{
+    const struct header *h = &s->m->h;
+    uint64_t lo, hi, end = h->seq + h->count;
+
+    for (lo = h->seq; lo < end; lo = hi) {
+        bool missing = ranges_has(&x->unknown, lo);
+        for (hi = lo + 1; hi < end && ranges_has(&x->unknown, hi) == missing;)
+            hi++;
+        if (missing)
+            submit_missing(s, x, lo, hi);
+    }
+    if (ranges_del(&x->unknown, h->seq, end) != CV_OK)
+        log_error(s->c->log, "out of memory for what a client sends again");
+}
+
+static bool is_missing(const struct client *x, const struct header *h)
+{
+    for (size_t i = 0; i < x->unknown.n; i++)
+        if (x->unknown.v[i].lo < h->seq + h->count && h->seq < x->unknown.v[i].hi)
+            return true;
+    return false;
 }
 
 void task_submit(struct controller *c, const struct origin *o, struct msg *m)
@@ -204,19 +299,12 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m)
     s.mode = h->flags & MSG_F_DIRECT      ? SCHED_DIRECT
              : h->flags & MSG_F_BROADCAST ? SCHED_BROADCAST
                                           : SCHED_BALANCED;
-    if (s.mode == SCHED_BROADCAST && s.route.ntargets != h->count) {
+    if (s.mode == SCHED_BROADCAST && s.route.ntargets != h->count)
         conn_bye(o->conn, "a broadcast of %u tasks names %u engines", h->count, s.route.ntargets);
-    } else if (!record(&s)) {
-        log_debug(c->log, "a task that is known was sent again");
-    } else if (s.mode == SCHED_BROADCAST) {
-        submit_broadcast(&s);
-    } else if (s.mode == SCHED_DIRECT) {
-        if (!unusable(&s, h->seq, h->count, h->engine))
-            hand_to_sched(&s, h->seq, h->count, &h->engine, 1);
-    } else if (fit_python(&s)) {
-        hand_to_sched(&s, h->seq, h->count, s.route.has_targets ? s.route.targets : NULL,
-                      s.route.ntargets);
-    }
+    else if (is_missing(o->client, h))
+        submit_again(&s, o->client);
+    else
+        submit_part(&s, h->seq, h->count);
     free(s.fit);
     route_release(&s.route);
 }
@@ -249,6 +337,18 @@ static void engine_synced(struct controller *c, struct engine *e)
     act_must(c, &ev);
 }
 
+/* Orphans are not the scheduler's, which would have the engine drop them. What is mixed is: a part
+ * of it is known there. */
+static bool is_orphan(const struct controller *c, const struct engine *e, const struct held_task *h)
+{
+    if (!h->count || !orphans_overlap(e, h))
+        return false;
+    for (uint64_t seq = h->seq; seq < h->seq + h->count; seq++)
+        if (sched_task_state(c->sched, (struct sched_id){h->session, seq}, NULL) != SCHED_T_UNKNOWN)
+            return false;
+    return true;
+}
+
 void task_engine_back(struct controller *c, struct engine *e)
 {
     struct sched_event ev = {
@@ -260,14 +360,19 @@ void task_engine_back(struct controller *c, struct engine *e)
         conn_bye(e->conn, "the controller is out of memory");
         return;
     }
+    if (orphans_keep(e) != CV_OK)
+        log_error(c->log, "out of memory for what engine %u holds", e->number);
+    uint32_t n = 0;
     for (uint32_t i = 0; i < e->nunstarted; i++)
-        held[i] = (struct sched_held){{e->unstarted[i].session, e->unstarted[i].seq},
-                                      e->unstarted[i].count,
-                                      e->unstarted[i].attempt};
-    ev.back.running = (struct sched_held){
-        {e->running.session, e->running.seq}, e->running.count, e->running.attempt};
+        if (!is_orphan(c, e, &e->unstarted[i]))
+            held[n++] = (struct sched_held){{e->unstarted[i].session, e->unstarted[i].seq},
+                                            e->unstarted[i].count,
+                                            e->unstarted[i].attempt};
+    if (!is_orphan(c, e, &e->running))
+        ev.back.running = (struct sched_held){
+            {e->running.session, e->running.seq}, e->running.count, e->running.attempt};
     ev.back.unstarted = held;
-    ev.back.nunstarted = e->nunstarted;
+    ev.back.nunstarted = n;
     act_must(c, &ev);
     free(held);
     registry_engine_forget_held(e);
@@ -327,6 +432,8 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
     act_must(c, &ev);
     if (!c->actions.n)
         keep_stray(c, m);
+    if (orphans_drop(e, m->h.session, m->h.seq, m->h.seq + m->h.count) != CV_OK)
+        log_error(c->log, "out of memory for what engine %u holds", e->number);
     if (e->resend_left && !--e->resend_left)
         engine_synced(c, e);
 }

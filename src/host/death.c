@@ -108,32 +108,40 @@ static const char *innermost_frame(const char *text, size_t n)
     return found ? found + sizeof mark - 1 : NULL;
 }
 
-/* What stderr ends with, shortened to what a sentence can bear. */
-static int add_last_lines(const struct death *d, struct buf *out)
+/* Where Python was, by its own dump: innermost frame first. */
+static int add_frame(const struct death *d, struct buf *out)
 {
     struct buf err = {0};
     int rc = stderr_copy(d, DEATH_STDERR_MAX, &err);
     const char *text = (const char *)err.data;
-    if (rc != CV_OK || err.len == 0)
-        goto out;
-    const char *frame = innermost_frame(text, err.len);
+    const char *frame = rc == CV_OK && err.len ? innermost_frame(text, err.len) : NULL;
     if (frame) {
         const char *end = memchr(frame, '\n', err.len - (size_t)(frame - text));
         rc = buf_addstr(out, "; Python was at ");
         if (rc == CV_OK)
             rc = add_on_one_line(out, text, (size_t)(frame - text) + strspn(frame, " "),
                                  end ? (size_t)(end - text) : err.len);
-        goto out;
     }
-    size_t from = tail_lines(text, err.len, TOLD_LINES);
-    if (err.len - from > TOLD_BYTES)
-        from = err.len - TOLD_BYTES;
-    if (strspn(text + from, " \t\r\n") < err.len - from) {
-        rc = buf_addstr(out, "; last lines of its stderr: ");
-        if (rc == CV_OK)
-            rc = add_on_one_line(out, text, from, err.len);
+    buf_release(&err);
+    return rc;
+}
+
+/* What stderr ends with, shortened to what a line of a log can bear. */
+static int add_last_lines(const struct death *d, struct buf *out)
+{
+    struct buf err = {0};
+    int rc = stderr_copy(d, DEATH_STDERR_MAX, &err);
+    const char *text = (const char *)err.data;
+    if (rc == CV_OK && err.len && !innermost_frame(text, err.len)) {
+        size_t from = tail_lines(text, err.len, TOLD_LINES);
+        if (err.len - from > TOLD_BYTES)
+            from = err.len - TOLD_BYTES;
+        if (strspn(text + from, " \t\r\n") < err.len - from) {
+            rc = buf_addstr(out, "; last lines of its stderr: ");
+            if (rc == CV_OK)
+                rc = add_on_one_line(out, text, from, err.len);
+        }
     }
-out:
     buf_release(&err);
     return rc;
 }
@@ -194,7 +202,17 @@ int death_text(const struct death *d, struct buf *out)
         if (rc == CV_OK)
             rc = add_size(out, d->peak_rss);
     }
-    return rc == CV_OK ? add_last_lines(d, out) : rc;
+    return rc == CV_OK ? add_frame(d, out) : rc;
+}
+
+int death_log_text(const struct death *d, struct buf *out)
+{
+    int rc = death_text(d, out);
+    if (rc == CV_OK)
+        rc = add_last_lines(d, out);
+    if (rc == CV_OK)
+        text_clean((char *)out->data, out->len);
+    return rc == CV_OK && !buf_cstr(out) ? CV_ENOMEM : rc;
 }
 
 static int set(json_t *o, const char *key, json_t *value_take)
@@ -224,6 +242,7 @@ static int fill(const struct death *d, const struct buf *text, const struct buf 
     rc |= set(o, "oom", json_boolean(d->oom));
     rc |= set(o, "running", id_json(d));
     rc |= set(o, "running_attempt", json_integer(d->running ? d->attempt : 0));
+    rc |= set(o, "planned", json_boolean(d->planned));
     rc |= set(o, "restart", json_boolean(d->restart));
     rc |= set(o, "peak_rss", json_integer((json_int_t)d->peak_rss));
     rc |= set(o, "stderr", json_stringn(err->len ? (const char *)err->data : "", err->len));

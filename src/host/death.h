@@ -28,6 +28,7 @@ struct death {
     bool running;        /* user code ran: */
     uint64_t session, seq;
     uint32_t attempt;
+    bool planned;      /* the host stops, or a successor was asked for */
     bool restart;      /* a successor will have its number */
     uint64_t peak_rss; /* bytes, 0: unknown */
     struct buf err;    /* the last bytes of its standard error; not owned by death_* */
@@ -35,8 +36,11 @@ struct death {
 
 /* A clean end that was asked for. */
 bool death_is_clean(const struct death *d);
-/* Appends the sentence to out. */
+/* Appends the sentence to out. What the engine wrote last is not in it, but for the place in a
+ * crash dump: whoever shows CAUSE shows `stderr` beside `text`. */
 int death_text(const struct death *d, struct buf *out) CV_CHECK;
+/* The same with the last lines of stderr, for a log. */
+int death_log_text(const struct death *d, struct buf *out) CV_CHECK;
 /* CAUSE as a new JSON object with "slot" and "incarnation" added. */
 int death_json(const struct death *d, json_t **ret) CV_CHECK;
 /* Replaces what is not UTF-8, and control characters that would garble a terminal, by '?'. */

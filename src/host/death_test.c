@@ -31,6 +31,17 @@ static void expect(const struct death *d, const char *sentence)
     buf_release(&out);
 }
 
+/* In a log there are the last lines, too. */
+static void expect_log(const struct death *d, const char *sentence, const char *lines)
+{
+    struct buf out = {0};
+    expect(d, sentence);
+    assert_int_equal(death_log_text(d, &out), CV_OK);
+    assert_int_equal(strncmp(buf_cstr(&out), sentence, strlen(sentence)), 0);
+    assert_string_equal(buf_cstr(&out) + strlen(sentence), lines);
+    buf_release(&out);
+}
+
 static void a_signal_names_task_and_last_words(void **state)
 {
     struct death d = engine();
@@ -40,9 +51,10 @@ static void a_signal_names_task_and_last_words(void **state)
     d.seq = 17;
     d.attempt = 2;
     said(&d, "one\ntwo\nthree\nfour\n\n");
-    expect(&d, "engine 3 (host node7, pid 4711) was killed by SIGSEGV while it ran task "
-               "00000000000000ab_17 (attempt 2); "
-               "last lines of its stderr: two | three | four");
+    expect_log(&d,
+               "engine 3 (host node7, pid 4711) was killed by SIGSEGV while it ran task "
+               "00000000000000ab_17 (attempt 2)",
+               "; last lines of its stderr: two | three | four");
 }
 
 static void a_kill_is_not_called_lack_of_memory_without_proof(void **state)
@@ -79,8 +91,9 @@ static void other_ends(void **state)
     d.number = WIRE_ENGINE_NONE;
     d.code = 7;
     said(&d, "no licence\n");
-    expect(&d, "an engine that had not registered yet (host node7, pid 4711) ended with exit code "
-               "7; last lines of its stderr: no licence");
+    expect_log(
+        &d, "an engine that had not registered yet (host node7, pid 4711) ended with exit code 7",
+        "; last lines of its stderr: no licence");
     d = (struct death){.number = WIRE_ENGINE_NONE, .host = "node7", .failure = "no such program"};
     expect(&d, "an engine on host node7 could not be started: no such program");
 }
@@ -91,8 +104,10 @@ static void a_crash_dump_is_cut_to_its_innermost_frame(void **state)
     d.signal = SIGSEGV;
     said(&d, "Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n  File "
              "\"a.py\", line 3 in f\n  File \"b.py\", line 9 in g\n");
-    expect(&d, "engine 3 (host node7, pid 4711) was killed by SIGSEGV; Python was at File "
-               "\"a.py\", line 3 in f");
+    expect_log(&d,
+               "engine 3 (host node7, pid 4711) was killed by SIGSEGV; Python was at File "
+               "\"a.py\", line 3 in f",
+               "");
 }
 
 static void clean_is_only_what_was_asked_for(void **state)
@@ -111,10 +126,10 @@ static void clean_is_only_what_was_asked_for(void **state)
 
 static void cause_has_every_key(void **state)
 {
-    static const char *const keys[] = {"id",      "host",       "pid",     "signal",
-                                       "code",    "oom",        "running", "running_attempt",
-                                       "restart", "peak_rss",   "stderr",  "text",
-                                       "slot",    "incarnation"};
+    static const char *const keys[] = {"id",      "host",     "pid",        "signal",
+                                       "code",    "oom",      "running",    "running_attempt",
+                                       "restart", "peak_rss", "stderr",     "text",
+                                       "planned", "slot",     "incarnation"};
     struct death d = engine();
     json_t *j;
     d.signal = SIGABRT;
@@ -167,7 +182,8 @@ static void hostile_stderr_travels(void **state)
     d = engine();
     d.code = 1;
     said(&d, "\x1b[31mred\x1b[0m\r\nna\xc3\xafve \xe4\xbd\xa0\xf0\x9f\x98\x80 \xff\xc0\x80\n");
-    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 1; last lines of its stderr: "
+    expect_log(&d, "engine 3 (host node7, pid 4711) ended with exit code 1",
+               "; last lines of its stderr: "
                "red | na\xc3\xafve \xe4\xbd\xa0\xf0\x9f\x98\x80 ???");
 }
 

@@ -379,6 +379,7 @@ static void slot_end(struct engines *g, struct slot *s, struct death *d, const c
     d->err = err;
     if (s->because[0])
         d->because = s->because;
+    d->planned = g->stopping || s->want_restart;
     bool again = slot_plan_restart(g, s, d);
     d->restart = again;
     s->state = again ? SLOT_PAUSED : SLOT_EMPTY;

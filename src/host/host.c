@@ -155,14 +155,17 @@ static void tell_exit(struct host *h, const struct death *d, const char *json)
 }
 
 /* For people at this host: the sentence, and all of stderr where nobody else will show it. */
-static void log_death(struct host *h, const struct death *d, const char *text)
+static void log_death(struct host *h, const struct death *d)
 {
+    struct buf text = {0};
+    bool told = death_log_text(d, &text) == CV_OK;
     bool expected = h->stopping || d->because || death_is_clean(d);
     log_at(h->log,
            h->stopping ? LOG_DEBUG_
            : expected  ? LOG_INFO_
                        : LOG_ERROR_,
-           "%s", text ? text : "an engine has ended");
+           "%s", told ? buf_cstr(&text) : "an engine has ended");
+    buf_release(&text);
     if (expected || d->number != WIRE_ENGINE_NONE || d->failure || d->err.len == 0)
         return; /* what a zygote says is passed on at once */
     ssize_t n = write(STDERR_FILENO, d->err.data, d->err.len);
@@ -186,9 +189,9 @@ static void on_died(void *arg, const struct death *d, bool last)
     struct host *h = arg;
     json_t *cause = NULL;
     h->unclean |= !death_is_clean(d);
+    log_death(h, d);
     if (death_json(d, &cause) == CV_OK) {
         char *json = json_dumps(cause, JSON_COMPACT);
-        log_death(h, d, json_string_value(json_object_get(cause, "text")));
         if (json)
             tell_exit(h, d, json);
         free(json);
@@ -429,6 +432,7 @@ static int make_uplink(struct host *h, struct err *e)
         .session = h->session,
         .timeout_ns = (uint64_t)(h->o->timeout * NS_PER_S),
         .grace_ns = (uint64_t)(h->o->grace * NS_PER_S),
+        .gone_grace_ns = (uint64_t)(h->o->controller_grace * NS_PER_S),
         .up = on_up,
         .down = on_down,
         .msg = on_msg,

@@ -27,8 +27,9 @@ struct options {
     uint32_t number; /* asked for; WIRE_ENGINE_NONE: any */
     bool no_unix, restart, log_to_file, show_config;
     int log_level;
-    double timeout; /* seconds to wait for a controller */
-    double grace;   /* seconds to wait for one that is away */
+    double timeout;          /* seconds to wait for a controller */
+    double grace;            /* seconds to wait for one that is away */
+    double controller_grace; /* seconds to wait for one whose process has ended */
 };
 
 /* What becomes of the program after options_parse(). */

@@ -22,6 +22,7 @@
 #define LOOK_NS (50 * NS_PER_MS)
 #define RETRY_MIN_NS (50 * NS_PER_MS)
 #define RETRY_MAX_NS (2 * NS_PER_S)
+#define RETRY_GONE_NS (250 * NS_PER_MS) /* of a controller that may be starting again */
 #define CONNECT_NS (10 * NS_PER_S)
 #define GREETING_NS (10 * NS_PER_S)
 #define FLUSH_NS (2 * NS_PER_S)
@@ -46,6 +47,7 @@ struct uplink {
     uint64_t tell_at;         /* when waiting for the file is worth a line */
     uint64_t deadline;        /* of SEARCHING or AWAY */
     uint64_t retry_at, retry; /* the next attempt; the pause after that */
+    uint64_t gone_at;         /* AWAY: when the controller's process was seen to be gone; 0: not */
     char unix_endpoint[128];
     char why[1024]; /* the last thing that went wrong */
 };
@@ -133,7 +135,8 @@ static void retry_later(struct uplink *u)
     drop_link(u);
     u->state = u->was_up ? AWAY : SEARCHING;
     u->retry_at = clock_mono() + u->retry;
-    u->retry = u->retry * 2 < RETRY_MAX_NS ? u->retry * 2 : RETRY_MAX_NS;
+    uint64_t max = u->gone_at ? RETRY_GONE_NS : RETRY_MAX_NS;
+    u->retry = u->retry * 2 < max ? u->retry * 2 : max;
     timer_start(u->timer, LOOK_NS, 0);
 }
 
@@ -192,6 +195,7 @@ static void welcomed(struct uplink *u, const struct welcome *w)
     u->state = UP;
     u->was_up = true;
     u->retry = RETRY_MIN_NS;
+    u->gone_at = 0;
     u->why[0] = 0;
     timer_stop(u->timer);
     u->c.up(u->c.arg, first);
@@ -250,6 +254,7 @@ static void lost(struct uplink *u, const char *why)
     drop_link(u);
     u->state = AWAY;
     u->deadline = clock_mono() + u->c.grace_ns;
+    u->gone_at = 0;
     u->retry_at = clock_mono() + RETRY_MIN_NS;
     timer_start(u->timer, LOOK_NS, 0);
     note(u, LOG_WARN_, "the link to the controller is cut: %s", why);
@@ -377,11 +382,50 @@ static void search(struct uplink *u)
     timer_start(u->timer, LOOK_NS, 0);
 }
 
+/* Does the connection file still lead to the controller that we had? One that was started again
+ * may have written it anew. */
+static bool file_stays(struct uplink *u)
+{
+    struct connfile f = {0};
+    if (u->c.info)
+        return true;
+    int rc = connfile_read(u->c.path, &f, NULL);
+    bool same = rc == CV_OK && f.boot_id && u->file.boot_id && !strcmp(f.boot_id, u->file.boot_id);
+    if (same) {
+        connfile_release(&u->file);
+        u->file = f;
+        return true;
+    }
+    connfile_release(&f);
+    return rc != CV_OK && rc != CV_ENOENT;
+}
+
+/* The process of our controller is no more. True: there is no hope that it comes back. */
+static bool hopeless(struct uplink *u, char *why, size_t cap)
+{
+    size_t n = strlen(why);
+    double seconds = (double)u->c.gone_grace_ns / NS_PER_S;
+    if (!u->gone_at) {
+        u->gone_at = clock_mono();
+        u->retry = RETRY_MIN_NS;
+        if (u->c.gone_grace_ns && file_stays(u))
+            note(u, LOG_WARN_, "%s; keeping the engines for %g s, as it may be started again", why,
+                 seconds);
+    }
+    if (!file_stays(u))
+        snprintf(why + n, cap - n, ", and its connection file is gone or another controller's");
+    else if (clock_mono() - u->gone_at >= u->c.gone_grace_ns)
+        snprintf(why + n, cap - n, " and was not there again within %g s", seconds);
+    else
+        return false;
+    return true;
+}
+
 static void stay_away(struct uplink *u)
 {
     uint64_t now = clock_mono();
-    char why[128];
-    if (peer_gone(&u->peer, &u->file, u->c.host, why, sizeof why)) {
+    char why[256];
+    if (peer_gone(&u->peer, &u->file, u->c.host, why, sizeof why) && hopeless(u, why, sizeof why)) {
         end(u, UPLINK_GONE, why);
         return;
     }

@@ -6,7 +6,8 @@
  *
  *   SEARCHING -> CONNECTING -> GREETING -> UP -> (link lost) AWAY -> CONNECTING ...   -> ENDED
  *
- * SEARCHING takes any file whose controller lets us in; AWAY only the same controller (boot id). */
+ * SEARCHING takes any file whose controller lets us in; AWAY only the same controller (boot id),
+ * which may have been started again (`ipcontroller --reuse`). */
 #ifndef COVEY_HOST_UPLINK_H
 #define COVEY_HOST_UPLINK_H
 
@@ -35,7 +36,9 @@ struct uplink_config {
     bool no_unix;
     uint32_t slots;
     uint64_t session;
-    uint64_t timeout_ns, grace_ns;
+    uint64_t timeout_ns;
+    uint64_t grace_ns;      /* a controller that is out of reach may stay away for so long, */
+    uint64_t gone_grace_ns; /* one whose process has ended for so long: it may be started again */
     /* WELCOME has come; first: for the first time. */
     void (*up)(void *arg, bool first);
     void (*down)(void *arg); /* the link is cut; the uplink tries to get it back */

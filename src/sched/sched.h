@@ -120,6 +120,15 @@ struct sched_event {
             const struct sched_range *after, *follow; /* dependencies */
             uint32_t nafter, nfollow;
             uint8_t after_flags, follow_flags; /* 1 all, 2 success, 4 failure */
+            uint32_t offset; /* the first id is item number `offset` of the payload (a client's
+                                resend to a controller that knows the other items) */
+            /* An engine holds all of it already, sent to it by an earlier controller: nothing is
+             * sent. attempt 0: none does. Without dependencies: they were met. */
+            struct {
+                uint32_t engine, incarnation;
+                uint16_t attempt;
+                bool running;
+            } held;
         } submit;
         struct {
             uint8_t status;  /* enum result_status */

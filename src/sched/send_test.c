@@ -52,6 +52,43 @@ static void test_direct_to_nobody(void **state)
     kit_release(&k);
 }
 
+/* Submitted again to a new scheduler: what an engine holds is not sent, and may be lost, given back
+ * and stopped like any other; a part knows its place in the payload. */
+static void test_held_by_an_engine(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 8});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    struct sched_event ev = kit_task(&k, 10, 2);
+    ev.submit.offset = 3;
+    ev.submit.retries = 1;
+    ev.submit.held.engine = 0;
+    ev.submit.held.incarnation = 1;
+    ev.submit.held.attempt = 2;
+    ev.submit.held.running = true;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    assert_int_equal(k.a.n, 0);
+    assert_int_equal(kit_state(&k, 10), SCHED_T_RUNNING);
+    ev.id.seq = 12;
+    ev.submit.offset = 5;
+    ev.submit.held.running = false;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    assert_int_equal(k.a.n, 0);
+    assert_int_equal(kit_state(&k, 12), SCHED_T_SENT);
+    kit_result(&k, 0, 10, 1, 2, SCHED_S_OK, 0);
+    kit_expect_end(&k, 10, SCHED_S_OK);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_dead(&k, 0, 11, 2);
+    kit_expect_sent(&k, 11, 1, 3);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 11)->offset, 4);
+    kit_expect_sent(&k, 12, 1, 3);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 12)->offset, 5);
+    ev.id.seq = 20; /* its holder is dead: an ordinary task */
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_expect_sent(&k, 20, 1, 1);
+    kit_release(&k);
+}
+
 static void test_broadcast_is_a_record_per_target(void **state)
 {
     struct kit k;
@@ -268,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_direct_goes_to_its_engine),
         cmocka_unit_test(test_direct_window),
         cmocka_unit_test(test_direct_to_nobody),
+        cmocka_unit_test(test_held_by_an_engine),
         cmocka_unit_test(test_broadcast_is_a_record_per_target),
         cmocka_unit_test(test_balanced_spreads_and_queues),
         cmocka_unit_test(test_resend_is_ignored),

@@ -54,7 +54,7 @@ static struct task *record_new(struct sched *s, struct client *c, const struct s
     t->client = c;
     t->id = (struct sched_id){ev->id.session, ev->id.seq + item};
     t->count = t->left = count;
-    t->offset = item;
+    t->offset = ev->submit.offset + item;
     if (count > 64) {
         t->done.words = calloc((count + 63) / 64, sizeof *t->done.words);
         if (!t->done.words) {
@@ -145,6 +145,27 @@ static void submit_balanced(struct sched *s, struct task *t, enum deps_verdict v
     task_end_all(s, t, &w);
 }
 
+/* Its engine has it already. False: not (any more). */
+static bool submit_held(struct sched *s, struct task *t, const struct sched_event *ev)
+{
+    struct engine *e = ev->submit.held.attempt
+                           ? engine_find(s, ev->submit.held.engine, ev->submit.held.incarnation)
+                           : NULL;
+    if (!e || e->state == SCHED_DEAD)
+        return false;
+    deps_free(s, t);
+    if (e->held[0] + e->held[1] == 0)
+        e->progress_ns = s->now;
+    task_move(s, t, SCHED_T_QUEUED, t->mode == SCHED_BALANCED ? NULL : e, TASK_TAIL);
+    t->attempt = ev->submit.held.attempt;
+    task_move(s, t, SCHED_T_SENT, e, TASK_TAIL);
+    e->used = ++s->sends;
+    t->order = (int64_t)s->sends;
+    if (ev->submit.held.running)
+        task_move(s, t, SCHED_T_RUNNING, e, TASK_TAIL);
+    return true;
+}
+
 int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
 {
     int r = submit_check(ev, e);
@@ -188,10 +209,14 @@ int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
         list_del(l);
         c->live++;
         s->records++;
+        if (submit_held(s, t, ev))
+            continue;
         if (t->mode == SCHED_BALANCED)
             submit_balanced(s, t, verdict);
         else
-            submit_direct(s, t, ev->submit.targets[t->mode == SCHED_BROADCAST ? t->offset : 0]);
+            submit_direct(
+                s, t,
+                ev->submit.targets[t->mode == SCHED_BROADCAST ? t->offset - ev->submit.offset : 0]);
     }
     return CV_OK;
 }
