@@ -48,32 +48,31 @@ def test_m4_a_segfault_costs_one_task_and_one_engine(cluster_of):
 
 
 def hold(path):
+    import os
     import time
     from pathlib import Path
 
-    Path(path).write_text("running")
+    Path(path).write_text(str(os.getpid()))
     time.sleep(600)
 
 
 def test_m4_a_kill_spares_what_had_not_started(cluster_of, tmp_path):
-    rc = cluster_of(2)
-    engine = rc.ids[0]
-    pid = rc[engine].apply_sync(os.getpid)
+    rc = cluster_of(2, controller_args=["--hwm=17"])
+    engine_of = rc[:].apply_async(os.getpid).get_dict()
+    engine_of = {pid: engine for engine, pid in engine_of.items()}
     view = rc.load_balanced_view()
-    view.map_sync(abs, range(400))  # shows the scheduler that tasks are short, so that it prefetches
-    blocker = rc[rc.ids[1]].apply_async(hold, str(tmp_path / "other"))
-    wait_until((tmp_path / "other").exists, what="the other engine being busy")
-    running = rc[engine].apply_async(hold, str(tmp_path / "mark"))
-    wait_until((tmp_path / "mark").exists, what="the task running")
-    rest = [view.apply_async(abs, -i) for i in range(16)]
-    held = wait_until(lambda: rc.queue_status(engine)["tasks"], what="the engine holding prefetched tasks")
+    holding = [view.apply_async(hold, str(tmp_path / str(i))) for i in range(2)]
+    wait_until(lambda: all((tmp_path / str(i)).exists() for i in range(2)), what="both engines being busy")
+    rest = [view.apply_async(abs, -i) for i in range(32)]
+    pid = int((tmp_path / "0").read_text())
+    number = engine_of[pid]
+    wait_until(lambda: rc.queue_status(number)["tasks"] == 17, what="the engine holding 16 tasks beside the one that runs")
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(ipp.error.EngineError) as failure:
-        running.get(30)
-    assert "SIGKILL" in str(failure.value)
-    assert held and not any(ar.ready() for ar in rest)
-    blocker.cancel()
-    assert [ar.get(30) for ar in rest] == list(range(16))
+        holding[0].get(30)
+    assert "SIGKILL" in str(failure.value) and f"engine {number}" in str(failure.value)
+    assert holding[1].cancel()
+    assert [ar.get(30) for ar in rest] == list(range(32))
 
 
 def test_m6_fresh_engines_draw_different_numbers(cluster_of):
@@ -109,7 +108,7 @@ def test_an_engine_that_leaves_by_itself_is_named(cluster_of):
 
 
 def test_restart_keeps_the_number(cluster_of):
-    rc = cluster_of(2, engine_args=["--restart"])
+    rc = cluster_of(2, restart=True)
     engine, pid = rc.ids[1], rc[rc.ids[1]].apply_sync(os.getpid)
     os.kill(pid, signal.SIGKILL)
 

@@ -81,6 +81,6 @@ def test_in_a_notebook(ten_lines, tmp_path, ipython_dir, monkeypatch):
 
     imports, rest = ten_lines.split("\n\n", 1)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(imports), nbformat.v4.new_code_cell(rest)])
-    nbclient.NotebookClient(notebook, timeout=60, km=ThisPython(), resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(tmp_path)}}).execute()
     text = "".join(o.get("text", "") for o in notebook.cells[1].outputs)
     check_output(text)

@@ -22,8 +22,8 @@ import covey as ipp
 print("starting", flush=True)
 cluster = ipp.Cluster(n=2)
 rc = cluster.start_and_connect_sync()
-print("working", flush=True)
 try:
+    print("working", flush=True)
     rc[:].apply_sync(time.sleep, 600)
 finally:
     print("stopping", flush=True)
@@ -35,7 +35,7 @@ def find(ipython_dir, program):
     """The pid of a C program, or of an engine, below this IPYTHONDIR."""
     for pid, command in processes_of(ipython_dir).items():
         name = os.path.basename(command.split(" ")[0])
-        if name == program or (program == "engine" and "covey.engine" in command):
+        if name == program or (program == "engine" and "covey.engine --engine" in command):
             return pid
     return None
 
@@ -139,7 +139,7 @@ def test_a_failing_engine_fails_the_start(ipython_dir, tmp_path):
     import time
 
     startup = tmp_path / "startup.py"
-    startup.write_text("import sys\nprint('no licence for this engine', file=sys.stderr)\nsys.exit(7)\n")
+    startup.write_text("import os, sys\nprint('no licence for this engine', file=sys.stderr, flush=True)\nos._exit(7)\n")
     ipython_dir["PYTHONSTARTUP"] = str(startup)
     started = time.monotonic()
     done = run(ipython_dir, "ipcluster", "start", "-n", "2")
