@@ -127,13 +127,13 @@ static const char *sentence_of(uint8_t status)
     }
 }
 
-/* The error's text: what is known of the death, and which engines the task had met before. */
+/* The error's text: what is known of the death, and which engines the task had met before. What the
+ * engine wrote last is in the cause. */
 static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, const char *evalue,
                         const char *cause, const struct sched_action *a)
 {
     json_t *j = cause ? json_loads(cause, 0, NULL) : NULL;
     const char *text = json_string_value(json_object_get(j, "text"));
-    const char *tail = json_string_value(json_object_get(j, "stderr"));
     struct buf b = {0};
 
     int r = buf_addstr(&b, evalue ? evalue : text ? text : sentence_of(status));
@@ -142,8 +142,6 @@ static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, cons
         for (uint32_t i = 0; i < a->nkilled && i < 3 && r == CV_OK; i++)
             r = buf_addf(&b, " %u", a->killed[i]);
     }
-    if (r == CV_OK && tail && *tail && !(text && strstr(text, "stderr")))
-        r = buf_addf(&b, "\nIts last words on stderr:\n%s", tail);
     const char *all = r == CV_OK ? buf_cstr(&b) : NULL;
     json_t *ret =
         json_pack("{s:s,s:s,s:o,s:o?}", "ename", ename ? ename : ename_of(status), "evalue",
