@@ -321,7 +321,7 @@ def test_terminated_host_leaves_no_children_of_engines(controller, start, connec
 @pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
 def test_host_ends_with_its_controller(controller, start, connect, number, option, ipython_dir):
-    host = start("ipengine", "-n", "2", *option)
+    host = start("ipengine", "-n", "2", "--controller-grace=0", *option)
     connect(2)
     controller.end(number)
     assert host.wait() == (0 if number == signal.SIGTERM else 1)
@@ -430,3 +430,85 @@ def cut_tcp(pid):
             os.close(fd)
     os.close(pidfd)
     assert sys.platform == "linux"
+
+
+def test_a_stopped_host_is_no_accident(controller, start, connect):
+    host = start("ipengine", "-n", "2")
+    rc = connect(2)
+    assert rc[:].apply_sync(abs, -1) == [1, 1]
+    host.end()
+    for number in (0, 1):
+        cause = controller.event("engine_died", id=number)["cause"]
+        assert cause["planned"] is True and "the host was asked to stop" in cause["text"]
+        controller.wait_text(rf"engine {number} has left: engine {number} ")
+    assert "WARNING" not in controller.text
+
+
+def test_what_an_engine_wrote_last_is_shown_once(controller, start, connect):
+    start("ipengine", "-n", "2")
+    rc = connect(2)
+    with pytest.raises(ipp.error.EngineError) as failure:
+        rc[0].apply_sync(leave)
+    assert str(failure.value).count("from a child") == 1
+    controller.wait_text("engine 0 died: .* its stderr ends with: from a child")
+
+
+def slow(path, mark):
+    import time
+    from pathlib import Path
+
+    with open(path, "a") as f:
+        f.write("began\n")
+    while not Path(mark).exists():
+        time.sleep(0.02)
+    return 8
+
+
+@pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
+def test_a_controller_that_is_started_again_finds_all_as_it_was(start, connect, option, tmp_path):
+    """kill -9 while an engine runs a task and has another one waiting: nothing is lost, nothing runs twice."""
+    first = start("ipcontroller", "--reuse")
+    first.event("listening")
+    host = start("ipengine", "-n", "2", *option)
+    rc = connect(2)
+    rc[:].push({"kept": 7}, block=True)
+    pids = rc[:].apply_sync(os.getpid)
+    log, mark = tmp_path / "log", tmp_path / "mark"
+    running = rc[1].apply_async(slow, str(log), str(mark))
+    waiting = rc[1].apply_async(slow, str(log), str(mark))
+    balanced = rc.load_balanced_view().map_async(str, range(3))
+    assert balanced.get(20) == ["0", "1", "2"]
+    wait_until(log.exists, what="the task running")
+    first.end(signal.SIGKILL)
+    host.wait_text("it may be started again")
+    second = start("ipcontroller", "--reuse")
+    second.event("listening")
+    for number in (0, 1):
+        second.event("engine_joined", id=number)
+    second.wait_text("client [0-9a-f]+ connected")
+    mark.write_text("go on")
+    assert running.get(20) == 8 and waiting.get(20) == 8
+    assert log.read_text() == "began\n" * 2
+    assert rc.ids == [0, 1]
+    assert rc[:].apply_sync(os.getpid) == pids
+    assert rc[:].pull("kept", block=True) == [7, 7]
+    assert host.end() == 1
+
+
+@pytest.mark.parametrize("how", ["late", "removed", "replaced"])
+def test_a_controller_that_does_not_come_back(start, connect, how, ipython_dir):
+    controller = start("ipcontroller", "--reuse")
+    path = controller.event("listening")["engine_file"]
+    host = start("ipengine", "-n", "2", f"--controller-grace={0.5 if how == 'late' else 60}")
+    connect(2)
+    controller.end(signal.SIGKILL)
+    if how == "late":
+        host.wait_text("was not there again within 0.5 s")
+    else:
+        host.wait_text("it may be started again")
+        if how == "removed":
+            os.unlink(path)
+        else:
+            start("ipcontroller").event("listening")
+        host.wait_text("its connection file is gone or another controller's")
+    assert host.wait() == 1
