@@ -25,8 +25,6 @@
 #include "host/single.h"
 #include "host/uplink.h"
 
-#define STOP_GRACE_NS (5 * NS_PER_S)
-#define REPLACE_GRACE_NS (3 * NS_PER_S)
 #define LAST_BYTES_NS (500 * NS_PER_MS)
 #define SECOND_INTERRUPT_NS (5 * NS_PER_S)
 
@@ -60,6 +58,11 @@ struct exit_report {
     uint64_t due;
 };
 
+static uint64_t stop_grace(const struct host *h)
+{
+    return (uint64_t)(h->o->stop_grace * NS_PER_S);
+}
+
 /* --- the end --- */
 
 static void finish(struct host *h, const char *reason)
@@ -79,7 +82,7 @@ static void stop(struct host *h, int level, int code, const char *reason)
     h->code = code;
     snprintf(h->reason, sizeof h->reason, "%s", reason);
     log_at(h->log, level, level == LOG_INFO_ ? "stopping: %s" : "%s", reason);
-    if (!engines_stop(h->engines, STOP_GRACE_NS))
+    if (!engines_stop(h->engines, stop_grace(h)))
         finish(h, reason);
 }
 
@@ -307,7 +310,7 @@ static void handle_spawn(struct host *h, const struct msg *m)
     json_t *j = message_json(m);
     const char *reason = json_string_value(json_object_get(j, "reason"));
     if (engines_replace(h->engines, m->h.engine,
-                        reason ? reason : "the controller asked for another one", REPLACE_GRACE_NS,
+                        reason ? reason : "the controller asked for another one", stop_grace(h),
                         &e) != CV_OK)
         log_warn(h->log, "%s", e.text);
     json_decref(j);

@@ -41,6 +41,8 @@ static const struct arg rows[] = {
     {"controller-grace", 0, ARG_VALUE, "IPEngine", "controller_grace", NULL, "SECONDS",
      "keep the engines for so long when the controller's process on this machine has ended without "
      "a word; one that is started again with --reuse finds them as they were (default: 10)"},
+    {"stop-grace", 0, ARG_VALUE, "IPEngine", "stop_grace", NULL, "SECONDS",
+     "kill engines that have not ended so long after they were told to (default: 5)"},
     {"c", 'c', ARG_VALUE, "IPEngine", "startup_command", NULL, "CODE",
      "code that each engine runs at its start"},
     {"s", 's', ARG_VALUE, "IPEngine", "startup_script", NULL, "FILE",
@@ -238,6 +240,7 @@ static int read_values(struct options *o, FILE *notices, struct err *e)
     o->timeout = get_seconds(&r, "timeout", 60);
     o->grace = get_seconds(&r, "grace", 300);
     o->controller_grace = get_seconds(&r, "controller_grace", 10);
+    o->stop_grace = get_seconds(&r, "stop_grace", 5);
     o->log_level = get_log_level(&r);
     if (r.code == CV_OK && (get_str(&r, "sshserver", NULL) || get_str(&r, "sshkey", NULL)))
         r.code = err_set(e, CV_EINVAL,

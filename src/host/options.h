@@ -30,6 +30,7 @@ struct options {
     double timeout;          /* seconds to wait for a controller */
     double grace;            /* seconds to wait for one that is away */
     double controller_grace; /* seconds to wait for one whose process has ended */
+    double stop_grace;       /* seconds from an engine's SIGTERM to its SIGKILL */
 };
 
 /* What becomes of the program after options_parse(). */

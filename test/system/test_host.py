@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import covey as ipp
 import pytest
@@ -20,7 +21,8 @@ class Program:
     def __init__(self, env, name, *args):
         r, w = os.pipe()
         os.set_inheritable(w, True)
-        self.process = subprocess.Popen([*program_argv(name), *args], env=dict(env, COVEY_EVENTS_FD=str(w)), stdin=subprocess.DEVNULL,
+        argv = [name] if os.path.isabs(name) else program_argv(name)
+        self.process = subprocess.Popen([*argv, *args], env=dict(env, COVEY_EVENTS_FD=str(w)), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[w], text=True, start_new_session=True)
         os.close(w)
         self.pid, self.text, self.events = self.process.pid, "", []
@@ -451,6 +453,95 @@ def test_what_an_engine_wrote_last_is_shown_once(controller, start, connect):
         rc[0].apply_sync(leave)
     assert str(failure.value).count("from a child") == 1
     controller.wait_text("engine 0 died: .* its stderr ends with: from a child")
+
+
+def test_a_restart_on_request_keeps_the_number(controller, start, connect):
+    host = start("ipengine", "-n", "2")
+    rc = connect(2)
+    pids = dict(zip(rc.ids, rc[:].apply_sync(os.getpid), strict=True))
+    rc._query("shutdown", targets=[1], restart=True, hub=False)
+    host.wait_text("Completed registration with id 1", 2)
+    again = wait_until(lambda: len(rc.ids) == 2 and rc[1].apply_sync(os.getpid), what="engine 1 being back")
+    assert again != pids[1] and rc[0].apply_sync(os.getpid) == pids[0]
+    cause = controller.event("engine_died", id=1)["cause"]
+    assert cause["restart"] is True and cause["planned"] is True and "a client asked for a restart" in cause["text"]
+    assert rc.ids == [0, 1] and "WARNING" not in controller.text
+
+
+def deaf(path):
+    import signal
+    import time
+    from pathlib import Path
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(path).write_text("deaf")
+    while True:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("how", ["stop", "restart"])
+def test_an_engine_that_ignores_sigterm_is_killed(controller, start, connect, how, tmp_path):
+    host = start("ipengine", "-n", "2", "--stop-grace=0.3")
+    rc = connect(2)
+    running = rc[0].apply_async(deaf, str(tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, what="the engine being deaf")
+    if how == "stop":
+        assert host.end(timeout=4) == 1
+    else:
+        rc._query("shutdown", targets=[0], restart=True, hub=False)
+        host.wait_text("Completed registration with id 0", 2)
+    host.wait_text("did not end when it was asked to; killing it")
+    cause = controller.event("engine_died", id=0)["cause"]
+    assert cause["signal"] == signal.SIGKILL and cause["oom"] is False and "was ended by its host with SIGKILL" in cause["text"]
+    with pytest.raises(ipp.error.EngineError, match="ended by its host"):
+        running.get(20)
+
+
+@pytest.fixture
+def memory_cgroup():
+    """A memory cgroup below our own in which 200 MB fit: the path of its cgroup.procs."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = next((path for _, names, path in lines if "memory" in names.split(",")), None)
+    if own is None:
+        pytest.skip("no memory controller of cgroup v1 here")
+    group = Path(f"/sys/fs/cgroup/memory{own}") / f"covey-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(200 << 20))
+    except OSError as e:
+        pytest.skip(f"a memory cgroup can't be made: {e}")
+    try:
+        if "oom_kill " not in (group / "memory.oom_control").read_text():
+            pytest.skip("this kernel does not count kills in memory.oom_control")
+        yield group / "cgroup.procs"
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the cgroup being empty")
+        group.rmdir()
+
+
+def eat():
+    hoard = []
+    while True:
+        hoard.append(bytearray(b"x" * (8 << 20)))
+
+
+def test_out_of_memory_is_told_as_fact(memory_cgroup, controller, start, connect, tmp_path):
+    """The kernel kills an engine in a cgroup of ours; a SIGKILL that somebody sends there is told as such."""
+    launcher = tmp_path / "ipengine"
+    launcher.write_text(f"#!/bin/sh\necho $$ > {memory_cgroup}\nexec {' '.join(program_argv('ipengine'))} \"$@\"\n")
+    launcher.chmod(0o755)
+    host = start(str(launcher), "-n", "2")
+    rc = connect(2)
+    pids = dict(zip(rc.ids, rc[:].apply_sync(os.getpid), strict=True))
+    with pytest.raises(ipp.error.EngineError, match="was killed by the kernel because memory ran out") as failure:
+        rc[0].apply_sync(eat)
+    assert "peak memory" in str(failure.value)
+    cause = controller.event("engine_died", id=0)["cause"]
+    assert cause["oom"] is True and cause["signal"] == signal.SIGKILL and cause["peak_rss"] > 50 << 20
+    os.kill(pids[1], signal.SIGKILL)
+    cause = controller.event("engine_died", id=1)["cause"]
+    assert cause["oom"] is False and "not by its host" in cause["text"]
+    assert host.wait() == 1
 
 
 def slow(path, mark):
