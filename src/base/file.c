@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -64,15 +65,44 @@ static int write_all(int fd, const uint8_t *p, size_t n)
     return 0;
 }
 
+/* A file without a name in path's folder: whoever is killed while it writes leaves nothing. Not
+ * every file system has them: then the file is `tmp`. */
+static int open_temporary(const char *path, const char *tmp, mode_t mode, bool *ret_nameless)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    int fd = dir ? open(dir, O_WRONLY | O_TMPFILE | O_CLOEXEC, mode) : -1;
+    free(dir);
+    *ret_nameless = fd >= 0;
+    if (fd >= 0)
+        return fd;
+    unlink(tmp); /* a process that had our pid may have died while it wrote */
+    return open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+}
+
+/* Makes the written file `path`, at once where there was none. */
+static int put_in_place(int fd, bool nameless, const char *tmp, const char *path)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (nameless && linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    if (nameless) {
+        unlink(tmp);
+        if (linkat(AT_FDCWD, self, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW))
+            return -1;
+    }
+    return rename(tmp, path);
+}
+
 int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n, struct err *e)
 {
+    bool nameless;
     char *tmp = str_printf("%s.tmp.%ld", path, (long)getpid());
     if (!tmp)
         return err_set(e, CV_ENOMEM, "out of memory writing %s", path);
     int rc = CV_OK;
-    /* A process that had our pid may have died while it wrote. */
-    unlink(tmp);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    int fd = open_temporary(path, tmp, mode, &nameless);
     if (fd < 0) {
         rc = err_sys(e, "can't create %s", tmp);
         goto out_tmp;
@@ -80,10 +110,10 @@ int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n,
     /* fchmod: the umask must not decide what a secret's mode is. */
     if (fchmod(fd, mode) || write_all(fd, data, n) || fsync(fd))
         rc = err_sys(e, "can't write %s", tmp);
+    if (!rc && put_in_place(fd, nameless, tmp, path))
+        rc = err_sys(e, "can't put %s in its place", path);
     if (close(fd) && !rc)
-        rc = err_sys(e, "can't write %s", tmp);
-    if (!rc && rename(tmp, path))
-        rc = err_sys(e, "can't rename %s to %s", tmp, path);
+        rc = err_sys(e, "can't write %s", path);
     if (rc)
         unlink(tmp);
 out_tmp:

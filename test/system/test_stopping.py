@@ -24,7 +24,7 @@ cluster = ipp.Cluster(n=2)
 rc = cluster.start_and_connect_sync()
 try:
     print("working", flush=True)
-    rc[:].apply_sync(time.sleep, 600)
+    rc[:].apply_async(time.sleep, 600).get(return_when=ipp.FIRST_EXCEPTION)
 finally:
     print("stopping", flush=True)
     cluster.stop_cluster_sync()
