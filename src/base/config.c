@@ -191,8 +191,12 @@ int config_set(struct config *c, const char *cls, const char *trait, const char 
     if (!v)
         return err_set(e, CV_EINVAL, "%s.%s: the value is not UTF-8", cls, trait);
     json_t *o = class_of(c, cls);
-    if (!o || json_object_set_new(o, trait, v) || text_set(c, cls, trait, text))
-        return err_set(e, CV_ENOMEM, "out of memory setting %s.%s", cls, trait);
+    if (!o) {
+        json_decref(v);
+        return err_set(e, CV_EINVAL, "\"%.60s\" can't be a class's name", cls);
+    }
+    if (json_object_set_new(o, trait, v) || text_set(c, cls, trait, text))
+        return err_set(e, CV_EINVAL, "%.60s.%.60s can't be set", cls, trait);
     return CV_OK;
 }
 

@@ -5,29 +5,16 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
+#include "base/confload.h"
 #include "base/file.h"
 
 static const char *env_text(const char *name)
 {
     const char *v = getenv(name);
     return v && *v ? v : NULL;
-}
-
-/* ~/x and relative paths become absolute. */
-static char *absolute(const char *path)
-{
-    const char *home = env_text("HOME");
-    char cwd[PATH_MAX];
-    if (path[0] == '~' && (path[1] == '/' || !path[1]) && home)
-        return path[1] ? path_join(home, path + 2) : strdup(home);
-    if (path[0] != '/' && getcwd(cwd, sizeof cwd))
-        return path_join(cwd, path);
-    return strdup(path);
 }
 
 static int result(char *path, char **ret, struct err *e)
@@ -41,14 +28,14 @@ static int result(char *path, char **ret, struct err *e)
 int profile_root(const char *given, char **ret, struct err *e)
 {
     const char *dir = given && *given ? given : env_text("IPYTHONDIR");
-    return result(absolute(dir ? dir : "~/.ipython"), ret, e);
+    return result(confload_absolute(dir ? dir : "~/.ipython"), ret, e);
 }
 
 int profile_dir(const char *dir, const char *name, const char *root, char **ret, struct err *e)
 {
     dir = dir && *dir ? dir : env_text("IPP_PROFILE_DIR");
     if (dir)
-        return result(absolute(dir), ret, e);
+        return result(confload_absolute(dir), ret, e);
     name = name && *name ? name : "default";
     if (strchr(name, '/'))
         return err_set(e, CV_EINVAL,

@@ -10,8 +10,8 @@
 #include <strings.h>
 #include <unistd.h>
 #include "base/args.h"
+#include "base/confload.h"
 #include "base/file.h"
-#include "cluster/conffile.h"
 #include "cluster/cpus.h"
 #include "cluster/passon.h"
 #include "cluster/profile.h"
@@ -357,7 +357,7 @@ static int load(struct settings *s, int argc, char **argv, struct config *cli, s
     char **rest = NULL;
     int rc = config_str(cli, "IPCluster", "extra_config_file", &extra, e);
     rc = rc ? rc : config_str(cli, "IPCluster", "python", &python, e);
-    rc = rc ? rc : conffile_load(s->config, s->profile_dir, extra, python, e);
+    rc = rc ? rc : confload_files(s->config, "ipcluster", s->profile_dir, extra, python, e);
     rc = rc ? rc : args_parse(&SPECS[s->verb], argc, argv, s->config, &rest, NULL, e);
     free(rest);
     if (rc)
