@@ -2,6 +2,8 @@
 # what is missing first and is quick when nothing changed.
 PYTHON ?= python3
 VENV   := .venv
+# meson calls ninja by name
+IN_VENV = PATH='$(CURDIR)/$(VENV)/bin':"$$PATH"
 PY     := $(VENV)/bin/python
 SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.build meson.options pyproject.toml
 FUZZ_SECONDS ?= 60
@@ -24,20 +26,20 @@ demo: $(VENV)/.installed ## start a cluster of all cores, run a real job, stop i
 	@$(PY) examples/demo.py
 
 build/build.ninja: | $(VENV)/.deps
-	@$(VENV)/bin/meson setup build --native-file $(VENV)/meson-native.ini > build-setup.log 2>&1 || { cat build-setup.log; exit 1; }
+	@$(IN_VENV) meson setup build --native-file $(VENV)/meson-native.ini > build-setup.log 2>&1 || { cat build-setup.log; exit 1; }
 	@rm -f build-setup.log
 
 test: $(VENV)/.installed build/build.ninja ## every test, C and Python; the last line counts them
 	@tools/test.sh $(VENV) build
 
 test-c: build/build.ninja ## the C tests alone
-	@$(VENV)/bin/meson test -C build --print-errorlogs
+	@$(IN_VENV) meson test -C build --print-errorlogs
 
 test-python: $(VENV)/.installed ## the Python tests alone
 	@$(PY) -m pytest -q
 
 sim: build/build.ninja ## 100,000 simulated schedules
-	@$(VENV)/bin/ninja -C build sim
+	@$(IN_VENV) ninja -C build sim
 
 bench: $(VENV)/.installed ## measure covey (and stock, in an environment of its own) in one run
 	@$(PY) bench/bench.py

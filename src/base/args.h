@@ -4,7 +4,8 @@
  * (--name, also --name=true|false) that sets Class.trait of a config. --Class.trait=value works for
  * any class; '-' and '_' in option names are the same; empty arguments are ignored; "--" ends.
  * --help prints the table with examples, --version the version: args_parse then returns 1 and the
- * caller exits 0. An unknown option is CV_EINVAL with the nearest known name in the text (exit 2). */
+ * caller exits 0. An unknown option is CV_EINVAL with the nearest known name in the text (exit 2).
+ */
 #ifndef COVEY_BASE_ARGS_H
 #define COVEY_BASE_ARGS_H
 
@@ -15,13 +16,13 @@
 enum arg_kind { ARG_VALUE, ARG_FLAG, ARG_IGNORED_VALUE, ARG_IGNORED_FLAG };
 
 struct arg {
-    const char *name;     /* "profile-dir", without dashes */
-    char shortname;       /* 'n' or 0 */
-    enum arg_kind kind;   /* ignored: accepted, `help` is printed once as the reason */
+    const char *name;   /* "profile-dir", without dashes */
+    char shortname;     /* 'n' or 0 */
+    enum arg_kind kind; /* ignored: accepted, `help` is printed once as the reason */
     const char *cls, *trait;
-    const char *value;    /* for ARG_FLAG: what it sets ("true", "10", ...) */
-    const char *metavar;  /* "PATH", "N" */
-    const char *help;     /* one line, with the default */
+    const char *value;   /* for ARG_FLAG: what it sets ("true", "10", ...) */
+    const char *metavar; /* "PATH", "N" */
+    const char *help;    /* one line, with the default */
 };
 
 struct args_spec {
@@ -33,8 +34,8 @@ struct args_spec {
 
 /* Parses argv[1..]; positional words and what follows "--" are left in ret_rest (borrowed pointers,
  * malloc'ed NULL-terminated array). Notices about ignored options go to `notices`. */
-int args_parse(const struct args_spec *spec, int argc, char **argv, struct config *c, char ***ret_rest,
-               FILE *notices, struct err *e) CV_CHECK;
+int args_parse(const struct args_spec *spec, int argc, char **argv, struct config *c,
+               char ***ret_rest, FILE *notices, struct err *e) CV_CHECK;
 void args_help(const struct args_spec *spec, FILE *out);
 
 #endif

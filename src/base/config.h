@@ -13,17 +13,25 @@ struct config;
 
 int config_new(struct config **ret) CV_CHECK;
 void config_free(struct config *c);
-/* Merges a JSON object text {"Class": {"trait": value}} over what is there. CV_EINVAL with the place of the error. */
+/* Merges a JSON object text {"Class": {"trait": value}} over what is there. CV_EINVAL with the
+ * place of the error. */
 int config_merge(struct config *c, const char *json, size_t n, struct err *e) CV_CHECK;
-/* Sets Class.trait from a command line's text: JSON/Python literal where it parses as one, else a string. */
-int config_set(struct config *c, const char *cls, const char *trait, const char *text, struct err *e) CV_CHECK;
+/* Sets Class.trait from a command line's text: JSON/Python literal where it parses as one, else a
+ * string. */
+int config_set(struct config *c, const char *cls, const char *trait, const char *text,
+               struct err *e) CV_CHECK;
 /* The value (borrowed) or NULL. */
 json_t *config_get(const struct config *c, const char *cls, const char *trait);
-/* With default; a value of another kind gives CV_EINVAL naming "Class.trait". ret strings are borrowed from c. */
-int config_str(const struct config *c, const char *cls, const char *trait, const char **ret, struct err *e) CV_CHECK;
-int config_int(const struct config *c, const char *cls, const char *trait, long *ret, struct err *e) CV_CHECK;
-int config_real(const struct config *c, const char *cls, const char *trait, double *ret, struct err *e) CV_CHECK;
-int config_bool(const struct config *c, const char *cls, const char *trait, bool *ret, struct err *e) CV_CHECK;
+/* With default; a value of another kind gives CV_EINVAL naming "Class.trait". ret strings are
+ * borrowed from c. */
+int config_str(const struct config *c, const char *cls, const char *trait, const char **ret,
+               struct err *e) CV_CHECK;
+int config_int(const struct config *c, const char *cls, const char *trait, long *ret,
+               struct err *e) CV_CHECK;
+int config_real(const struct config *c, const char *cls, const char *trait, double *ret,
+                struct err *e) CV_CHECK;
+int config_bool(const struct config *c, const char *cls, const char *trait, bool *ret,
+                struct err *e) CV_CHECK;
 /* The whole tree as compact JSON text, malloc'ed. */
 char *config_dump(const struct config *c);
 

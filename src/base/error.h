@@ -14,8 +14,8 @@
 
 enum cv_code {
     CV_OK = 0,
-    CV_EAGAIN = -1,   /* would block; try again when the descriptor is ready */
-    CV_EOF = -2,      /* the peer closed the stream */
+    CV_EAGAIN = -1, /* would block; try again when the descriptor is ready */
+    CV_EOF = -2,    /* the peer closed the stream */
     CV_ENOMEM = -3,
     CV_EPROTO = -4,   /* the peer's bytes break the protocol */
     CV_ELIMIT = -5,   /* larger than allowed */
@@ -34,9 +34,11 @@ struct err {
     char text[512];
 };
 
-/* Sets the text (if e is not NULL) and returns code, so that `return err_set(e, CV_X, "...")` reads. */
+/* Sets the text (if e is not NULL) and returns code, so that `return err_set(e, CV_X, "...")`
+ * reads. */
 int err_set(struct err *e, int code, const char *fmt, ...) CV_PRINTF(3, 4);
-/* Like err_set with ": <strerror(errno)>" appended; returns CV_ESYS (CV_ENOENT, CV_EACCES, CV_EEXIST for those errnos). */
+/* Like err_set with ": <strerror(errno)>" appended; returns CV_ESYS (CV_ENOENT, CV_EACCES,
+ * CV_EEXIST for those errnos). */
 int err_sys(struct err *e, const char *fmt, ...) CV_PRINTF(2, 3);
 /* Puts "<context>: " before the text and returns code unchanged. */
 int err_wrap(struct err *e, int code, const char *fmt, ...) CV_PRINTF(3, 4);

@@ -11,8 +11,10 @@
 
 /* Reads a whole file of at most `limit` bytes. CV_ENOENT, CV_EACCES, CV_ELIMIT, CV_ESYS. */
 int file_read(const char *path, size_t limit, struct buf *ret, struct err *e) CV_CHECK;
-/* Writes PATH.tmp.PID with O_EXCL|O_NOFOLLOW and `mode`, fsyncs, renames. Leaves nothing behind on failure. */
-int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n, struct err *e) CV_CHECK;
+/* Writes PATH.tmp.PID with O_EXCL|O_NOFOLLOW and `mode`, fsyncs, renames. Leaves nothing behind on
+ * failure. */
+int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n,
+                      struct err *e) CV_CHECK;
 /* mkdir -p; existing folders are fine. */
 int file_mkdirs(const char *path, mode_t mode, struct err *e) CV_CHECK;
 /* malloc'ed "a/b" (no doubled slash); NULL when out of memory. */

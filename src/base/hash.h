@@ -22,7 +22,8 @@ struct hash {
 
 void hash_release(struct hash *h);
 void *hash_get(const struct hash *h, uint64_t hi, uint64_t lo);
-/* Inserts or replaces; CV_ENOMEM only. ret_old (may be NULL) receives the replaced value or NULL. */
+/* Inserts or replaces; CV_ENOMEM only. ret_old (may be NULL) receives the replaced value or NULL.
+ */
 int hash_put(struct hash *h, uint64_t hi, uint64_t lo, void *value, void **ret_old) CV_CHECK;
 void *hash_del(struct hash *h, uint64_t hi, uint64_t lo); /* the removed value or NULL */
 /* Iteration: `for (size_t i = 0; (v = hash_next(h, &i)); )`. No insertion or deletion meanwhile. */

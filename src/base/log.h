@@ -8,7 +8,13 @@
 
 #include "base/error.h"
 
-enum log_level { LOG_DEBUG_ = 10, LOG_INFO_ = 20, LOG_WARN_ = 30, LOG_ERROR_ = 40, LOG_CRITICAL_ = 50 };
+enum log_level {
+    LOG_DEBUG_ = 10,
+    LOG_INFO_ = 20,
+    LOG_WARN_ = 30,
+    LOG_ERROR_ = 40,
+    LOG_CRITICAL_ = 50
+};
 
 struct log;
 

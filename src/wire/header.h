@@ -14,11 +14,11 @@
 #define WIRE_MAGIC 0x5EC0 /* bytes C0 5E */
 #define WIRE_VERSION 1
 #define WIRE_ENGINE_NONE UINT32_MAX
-#define WIRE_INLINE_MAX (64u << 10)  /* buffers of together this much follow the header */
-#define WIRE_CHUNK_MAX (256u << 10)  /* data bytes of one CHUNK */
+#define WIRE_INLINE_MAX (64u << 10) /* buffers of together this much follow the header */
+#define WIRE_CHUNK_MAX (256u << 10) /* data bytes of one CHUNK */
 #define WIRE_ROUTE_MAX (1u << 20)
 #define WIRE_BUFFERS_MAX 65535u
-#define WIRE_PREAUTH_MAX 4096u       /* largest message of a peer that has not said HELLO yet */
+#define WIRE_PREAUTH_MAX 4096u /* largest message of a peer that has not said HELLO yet */
 
 enum msg_type {
     MSG_HELLO = 1,
@@ -92,13 +92,13 @@ enum output_kind {
 };
 
 struct header {
-    uint8_t type;    /* enum msg_type */
-    uint8_t status;  /* by type: task_kind, result_status, output_kind */
-    uint16_t flags;  /* enum msg_flag */
+    uint8_t type;   /* enum msg_type */
+    uint8_t status; /* by type: task_kind, result_status, output_kind */
+    uint16_t flags; /* enum msg_flag */
     uint16_t attempt;
     uint32_t route_len;
     uint32_t nbufs;
-    uint64_t body_len; /* bytes of all buffers */
+    uint64_t body_len;     /* bytes of all buffers */
     uint64_t session, seq; /* the id of the first item; a range is [seq, seq + count) */
     uint32_t count;
     uint32_t engine, incarnation;
@@ -114,8 +114,8 @@ struct wire_limits {
 
 void header_encode(uint8_t out[WIRE_HEADER_SIZE], const struct header *h);
 /* CV_EPROTO, CV_EVERSION (text names both versions), CV_ELIMIT (text names the limit). */
-int header_decode(const uint8_t in[WIRE_HEADER_SIZE], const struct wire_limits *l, struct header *ret,
-                  struct err *e) CV_CHECK;
+int header_decode(const uint8_t in[WIRE_HEADER_SIZE], const struct wire_limits *l,
+                  struct header *ret, struct err *e) CV_CHECK;
 const char *msg_type_name(uint8_t type); /* "TASK"; "?" when unknown */
 
 #endif

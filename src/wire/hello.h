@@ -20,36 +20,37 @@ struct held_task {
 };
 
 struct hello {
-    uint8_t role;          /* enum peer_role */
-    uint64_t session;      /* client: its id space; engine, host: random, the same on reconnects */
-    char *cluster_id;      /* may be NULL: any */
-    char *boot_id;         /* from the connection file; another boot id is refused as stale */
-    char *uuid;            /* engine */
-    char *python;          /* "3.11" */
-    char *versions;        /* JSON text {"covey": "...", "ipython": ...}; kept for people */
-    char *host;            /* host name */
-    uint64_t machine;      /* hash of the machine's boot id: the same for all peers of one machine */
+    uint8_t role;     /* enum peer_role */
+    uint64_t session; /* client: its id space; engine, host: random, the same on reconnects */
+    char *cluster_id; /* may be NULL: any */
+    char *boot_id;    /* from the connection file; another boot id is refused as stale */
+    char *uuid;       /* engine */
+    char *python;     /* "3.11" */
+    char *versions;   /* JSON text {"covey": "...", "ipython": ...}; kept for people */
+    char *host;       /* host name */
+    uint64_t machine; /* hash of the machine's boot id: the same for all peers of one machine */
     uint32_t pid;
     uint32_t number;       /* engine: asked for, or held before (WIRE_ENGINE_NONE: any) */
     uint32_t incarnation;  /* engine: held before (0: new) */
     uint32_t slot;         /* engine: its slot at its host; host: number of slots */
     uint64_t host_session; /* engine: session of its host (0: none) */
     /* what it holds: */
-    struct held_task running;   /* engine; count 0: none */
+    struct held_task running;    /* engine; count 0: none */
     struct held_task *unstarted; /* engine */
     uint32_t nunstarted;
-    struct id_range *waiting;   /* client: the ranges of its session that it still waits for */
+    struct id_range *waiting; /* client: the ranges of its session that it still waits for */
     uint32_t nwaiting;
 };
 
 struct welcome {
     uint32_t number, incarnation; /* engine */
     char *cluster_id, *boot_id;
-    char *python;               /* client: newline-free note about other Python versions, or NULL */
-    uint64_t credit;            /* bytes of chunked data the peer may send before CREDIT */
-    struct id_range *unknown;   /* client: of what it waits for, the ranges the controller never had */
+    char *python;    /* client: newline-free note about other Python versions, or NULL */
+    uint64_t credit; /* bytes of chunked data the peer may send before CREDIT */
+    struct id_range
+        *unknown; /* client: of what it waits for, the ranges the controller never had */
     uint32_t nunknown;
-    char *refused;              /* one sentence: why the peer is not let in (the link then closes), or NULL */
+    char *refused; /* one sentence: why the peer is not let in (the link then closes), or NULL */
 };
 
 void hello_release(struct hello *h);

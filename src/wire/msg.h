@@ -9,7 +9,7 @@
 #include "wire/payload.h"
 
 struct msg {
-    struct msg *next;        /* free for the holder (queues) */
+    struct msg *next; /* free for the holder (queues) */
     struct header h;
     struct payload *payload; /* NULL when the message has no buffers */
     uint8_t *route;          /* h.route_len bytes, NULL when 0; inside this allocation */

@@ -19,16 +19,19 @@ struct payload {
     atomic_uint refs;
     uint32_t nbufs;
     uint64_t total; /* bytes of all buffers */
-    void (*release)(struct payload *p); /* frees what the slices point to, if not inline; may be NULL */
-    void *owner;                        /* for release() */
+    void (*release)(
+        struct payload *p); /* frees what the slices point to, if not inline; may be NULL */
+    void *owner;            /* for release() */
     struct slice bufs[];
 };
 
 /* One allocation holds the payload and its bytes (buffers 16-byte aligned): for small ones. */
 int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
-/* Each buffer of 256 KiB and more in its own mapping (MADV_HUGEPAGE from 2 MiB), the others inline. */
+/* Each buffer of 256 KiB and more in its own mapping (MADV_HUGEPAGE from 2 MiB), the others inline.
+ */
 int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
-/* Slices that someone else owns; release(p) is called once, on the thread that drops the last reference. */
+/* Slices that someone else owns; release(p) is called once, on the thread that drops the last
+ * reference. */
 int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
                         void (*release)(struct payload *p), void *owner) CV_CHECK;
 /* One inline buffer with a copy of data. */

@@ -15,14 +15,14 @@
 
 struct statuspage {
     uint32_t magic;
-    _Atomic uint32_t number;      /* after WELCOME; WIRE_ENGINE_NONE before */
+    _Atomic uint32_t number; /* after WELCOME; WIRE_ENGINE_NONE before */
     _Atomic uint32_t incarnation;
-    _Atomic uint32_t state;       /* 0 starting, 1 idle, 2 running, 3 leaving */
+    _Atomic uint32_t state;        /* 0 starting, 1 idle, 2 running, 3 leaving */
     _Atomic uint64_t session, seq; /* the item that runs; valid while state == 2 */
     _Atomic uint32_t attempt;
     _Atomic uint32_t tasks_done;
-    _Atomic uint64_t started;     /* ns since 1970 */
-    _Atomic uint64_t ring_pos;    /* bytes ever written to the ring */
+    _Atomic uint64_t started;  /* ns since 1970 */
+    _Atomic uint64_t ring_pos; /* bytes ever written to the ring */
     uint8_t ring[STATUSPAGE_RING];
 };
 

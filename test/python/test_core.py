@@ -362,7 +362,7 @@ def test_a_payload_that_is_gone_is_a_lost_task(controller):
     old, new = submit(client, bytes(900)), submit(client, bytes(901))
     for _ in range(2):
         peer.recv(fc.TASK)
-    q = client.query(b"{}")  # its turn comes after the budget was applied
+    client.query(b"{}")  # its turn comes after the budget was applied
     peer.recv(fc.QUERY)
     peer.close()
     back = controller.accept().welcome(unknown=[[client.session, old, new + 1]])
