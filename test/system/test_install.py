@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import processes_of, wait_gone
+from .conftest import files_of, processes_of, wait_gone, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -252,6 +252,7 @@ def test_m12_as_modules(wheel, venv, place_in, tmp_path):
     where = [str(site / "covey" / "__init__.py"), str(python)]
     started = [place.start(str(python), "-m", "covey.controller"), place.start(str(python), "-m", "covey.engine")]
     try:
+        wait_until(lambda: files_of(place.ipython_dir), what="connection files")
         assert place.task(1) == [where] * 2
         assert [os.path.basename(os.readlink(f"/proc/{p.pid}/exe")) for p in started] == ["ipcontroller", "ipengine"]
     finally:
