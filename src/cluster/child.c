@@ -25,7 +25,8 @@ struct child {
     struct buf line; /* an event that has not come whole */
     char *log_path;
     int log_fd;
-    bool reaped;
+    bool reaped, asked; /* asked: to stop */
+    bool well;          /* it ended as it should: its log tells nothing */
 };
 
 /* A full disk must not stop a cluster: what can't be written is lost. */
@@ -65,6 +66,7 @@ static void on_reaped(void *arg, const struct reaped *r)
 {
     struct child *c = arg;
     c->reaped = true;
+    c->well = r->known && !r->signal && (c->asked || !r->code);
     capture_drain(c->events);
     capture_drain(c->output);
     c->cb.ended(c->cb.arg, c, r);
@@ -143,7 +145,7 @@ void child_free(struct child *c)
         reaper_remove(c->reaper, c->job.pid);
     capture_free(c->output);
     capture_free(c->events);
-    if (c->log_fd >= 0 && c->log_path && !fstat(c->log_fd, &st) && st.st_size == 0)
+    if (c->log_fd >= 0 && c->log_path && (c->well || (!fstat(c->log_fd, &st) && st.st_size == 0)))
         unlink(c->log_path);
     if (c->log_fd >= 0)
         close(c->log_fd);
@@ -154,6 +156,7 @@ void child_free(struct child *c)
 
 int child_stop(struct child *c, bool force, struct err *e)
 {
+    c->asked = true;
     return c->ops->stop(&c->job, force, e);
 }
 

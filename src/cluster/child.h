@@ -19,8 +19,8 @@ struct child_callbacks {
     void *arg;
 };
 
-/* Starts what the request says. log_path: where its output goes (a file that stays empty is removed
- * with the child). On failure nothing is left. */
+/* Starts what the request says. log_path: where its output goes (a file that stays empty, or whose
+ * child ends as it should, is removed with the child). On failure nothing is left. */
 int child_start(struct child **ret, uv_loop_t *loop, struct reaper *reaper,
                 const struct launch_ops *ops, const struct launch_request *request,
                 const char *log_path, const struct child_callbacks *cb, struct err *e) CV_CHECK;

@@ -66,7 +66,6 @@ static int clean_profile(void *arg, const char *dir)
     if (!rc && !c->running) {
         remove_matching(c, dir, "log", "", "");
         remove_matching(c, dir, "security", "ipcontroller-", ".json");
-        remove_matching(c, dir, "pid", "ipcluster", ".lock");
     }
     c->running |= ran_before;
     return rc;

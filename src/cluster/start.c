@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * ipcluster start: refuses if this cluster runs already, then supervises, in the foreground or in a
- * child that stays (--daemonize). A lock in the profile's pid/ makes two starts at the same time
+ * child that stays (--daemonize). A lock, an abstract socket, makes two starts at the same time
  * one; it ends with the supervisor however that ends. */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -18,22 +20,32 @@
 #include "cluster/supervisor.h"
 #include "cluster/verbs.h"
 
-/* CV_EEXIST: someone has it. */
-static int take_lock(const struct settings *s, int *ret_fd, struct err *e)
+/* The name of a cluster's lock: an abstract socket, so that nothing stays behind, whoever is
+ * killed. */
+static socklen_t lock_address(const char *cluster_file, struct sockaddr_un *ret)
 {
-    const char *id = s->cluster_id;
-    char *path = str_printf("%s/pid/ipcluster%s%s.lock", s->profile_dir, *id ? "-" : "", id);
-    if (!path)
-        return err_set(e, CV_ENOMEM, "out of memory");
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), rc = CV_OK;
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (const char *p = cluster_file; *p; p++)
+        hash = (hash ^ (uint8_t)*p) * 0x100000001b3u;
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    int n = snprintf(ret->sun_path + 1, sizeof ret->sun_path - 1, "covey-start-%u-%016llx",
+                     geteuid(), (unsigned long long)hash);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+}
+
+/* CV_EEXIST: someone has it. It is kept until the descriptor is closed. */
+static int take_lock(const char *cluster_file, int *ret_fd, struct err *e)
+{
+    struct sockaddr_un a;
+    socklen_t n = lock_address(cluster_file, &a);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), rc = CV_OK;
     if (fd < 0)
-        rc = err_sys(e, "can't open %s", path);
-    else if (flock(fd, LOCK_EX | LOCK_NB))
-        rc = errno == EWOULDBLOCK ? CV_EEXIST : err_sys(e, "can't lock %s", path);
-    free(path);
-    if (rc && fd >= 0)
+        return err_sys(e, "can't make a socket");
+    if (bind(fd, (struct sockaddr *)&a, n))
+        rc = errno == EADDRINUSE ? CV_EEXIST : err_sys(e, "can't lock %s", cluster_file);
+    if (rc)
         close(fd);
-    if (!rc)
+    else
         *ret_fd = fd;
     return rc;
 }
@@ -161,7 +173,7 @@ int verb_start(const struct settings *s)
     int lock = -1, code = EXIT_FAILED;
     char *path = clusterfile_path(s->profile_dir, s->cluster_id);
     int rc = path ? profile_create(s->profile_dir, &e) : err_set(&e, CV_ENOMEM, "out of memory");
-    rc = rc ? rc : take_lock(s, &lock, &e);
+    rc = rc ? rc : take_lock(path, &lock, &e);
     if (rc == CV_EEXIST || (!rc && runs_already(s, path)))
         code = already(s, path);
     else if (rc)

@@ -19,7 +19,7 @@
 #define ACK_DELAY_NS (5 * NS_PER_MS)
 #define ACK_COUNT 256
 #define ACK_BYTES (1u << 20)
-#define HOPELESS_NS (5 * NS_PER_S)
+#define HOPELESS_NS (12 * NS_PER_S)
 #define HELLO_RANGES 64 /* so that HELLO fits an unauthenticated peer's 4 KiB */
 
 /* A JSON event made here, for poll(). The mutex is held. */
