@@ -166,6 +166,14 @@ static bool is_zero(const json_t *cause, const char *key)
     return json_is_integer(v) && json_integer_value(v) == 0;
 }
 
+/* How many results died with it: made, says its status page, but not received. */
+static uint32_t unreported(const struct engine *e, const json_t *cause)
+{
+    json_int_t done = json_integer_value(json_object_get(cause, "tasks_done"));
+
+    return e->counted && done > e->ran ? (uint32_t)(done - e->ran) : 0;
+}
+
 /* Is dead from here on. cause_take: what the host said, or NULL; known: it is clear what it ran. */
 static void die(struct controller *c, struct engine *e, json_t *cause_take, bool known,
                 const char *text)
@@ -184,6 +192,8 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     ev.dead.known = known;
     if (known)
         parse_running(cause, &ev.dead.running);
+    if (known)
+        ev.dead.unreported = unreported(e, cause);
     bool planned = e->asked || json_is_true(json_object_get(cause, "planned"));
     ev.dead.free_of_charge = planned;
     ev.dead.cause = dump;

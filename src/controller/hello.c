@@ -153,6 +153,8 @@ static void join(struct visit *v, struct engine *e, const char *event)
     struct sched_event ev = {
         .type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
 
+    e->ran = 0;
+    e->counted = !v->h.incarnation || !strcmp(event, "engine_restarted");
     welcome_engine(v, e);
     if (orphans_note(e) != CV_OK)
         log_error(v->c->log, "out of memory: what engine %u holds may run twice", e->number);

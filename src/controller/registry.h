@@ -40,12 +40,15 @@ struct engine {
     char *cause;         /* dead: CAUSE as JSON text */
     struct list node;    /* registry.engines or registry.dead */
 
-    struct conn *conn;    /* its own link, or that of the host that relays it; NULL when away */
-    struct list via;      /* in the relaying conn's list */
-    bool relayed;         /* conn is its host's */
-    bool leaving;         /* it said BYE */
-    bool asked;           /* it was asked to leave: its end is planned */
-    uint64_t results;     /* RESULTs received on this connection: what ACK tells it */
+    struct conn *conn; /* its own link, or that of the host that relays it; NULL when away */
+    struct list via;   /* in the relaying conn's list */
+    bool relayed;      /* conn is its host's */
+    bool leaving;      /* it said BYE */
+    bool asked;        /* it was asked to leave: its end is planned */
+    uint64_t results;  /* RESULTs received on this connection: what ACK tells it */
+    uint32_t ran; /* items whose RESULT of user code came; what EXIT's tasks_done has beyond it died
+                     unsent */
+    bool counted; /* ran counts from its first task on */
     struct list ack_node; /* in controller.ack_due when it must be told */
     uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */
     struct held_task running, *unstarted;

@@ -408,6 +408,12 @@ static void keep_stray(struct controller *c, const struct msg *m)
         log_debug(c->log, "a result of an earlier life is not kept");
 }
 
+/* The engine's status page counts it too. */
+static bool ran_here(const struct msg *m)
+{
+    return m->h.status <= RESULT_ERROR || m->h.status == RESULT_UNMET;
+}
+
 void task_result(struct controller *c, const struct origin *o, struct msg *m)
 {
     struct engine *e = o->engine;
@@ -430,6 +436,8 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
     ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
     ev.result.payload = m;
     act_must(c, &ev);
+    if (ran_here(m) && (c->actions.n || !e->resend_left))
+        e->ran += m->h.count;
     if (!c->actions.n)
         keep_stray(c, m);
     if (orphans_drop(e, m->h.session, m->h.seq, m->h.seq + m->h.count) != CV_OK)

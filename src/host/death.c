@@ -242,6 +242,7 @@ static int fill(const struct death *d, const struct buf *text, const struct buf 
     rc |= set(o, "oom", json_boolean(d->oom));
     rc |= set(o, "running", id_json(d));
     rc |= set(o, "running_attempt", json_integer(d->running ? d->attempt : 0));
+    rc |= set(o, "tasks_done", json_integer(d->tasks_done));
     rc |= set(o, "planned", json_boolean(d->planned));
     rc |= set(o, "restart", json_boolean(d->restart));
     rc |= set(o, "peak_rss", json_integer((json_int_t)d->peak_rss));

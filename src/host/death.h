@@ -28,10 +28,11 @@ struct death {
     bool running;        /* user code ran: */
     uint64_t session, seq;
     uint32_t attempt;
-    bool planned;      /* the host stops, or a successor was asked for */
-    bool restart;      /* a successor will have its number */
-    uint64_t peak_rss; /* bytes, 0: unknown */
-    struct buf err;    /* the last bytes of its standard error; not owned by death_* */
+    uint32_t tasks_done; /* items whose RESULT it has made */
+    bool planned;        /* the host stops, or a successor was asked for */
+    bool restart;        /* a successor will have its number */
+    uint64_t peak_rss;   /* bytes, 0: unknown */
+    struct buf err;      /* the last bytes of its standard error; not owned by death_* */
 };
 
 /* A clean end that was asked for. */

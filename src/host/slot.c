@@ -121,6 +121,7 @@ int slot_autopsy(const struct slot *s, struct death *d, struct buf *err)
     d->session = atomic_load(&s->page->session);
     d->seq = atomic_load(&s->page->seq);
     d->attempt = atomic_load(&s->page->attempt);
+    d->tasks_done = atomic_load(&s->page->tasks_done);
     int rc = buf_reserve(err, STATUSPAGE_RING);
     if (rc == CV_OK) {
         err->len += statuspage_ring_tail(s->page, err->data + err->len, STATUSPAGE_RING);
