@@ -27,7 +27,7 @@ fi
 
 rm -rf "$work/covey.git"
 git clone -q --bare . "$work/covey.git"
-cid=$(docker create --network=host --cap-add=SYS_ADMIN --cap-add=NET_ADMIN --security-opt apparmor=unconfined -e LANG=C.UTF-8 \
+cid=$(docker create --network=host --cap-add=SYS_ADMIN --cap-add=NET_ADMIN --cap-add=SYS_PTRACE --security-opt apparmor=unconfined -e LANG=C.UTF-8 \
     -e PIP_CERT=/etc/ssl/certs/ca-certificates.crt -v "$work/covey.git:/src.git:ro" "$image" \
     bash -euc 'git config --global --add safe.directory /src.git; git clone -q /src.git /root/covey; cd /root/covey
         for command in "make demo" "make test" "make demo"; do

@@ -1,5 +1,6 @@
 """`ipengine` with a real controller: starts, deaths and why, restarts, the relay, signals, and that nothing is left."""
 import json
+import errno
 import os
 import re
 import signal
@@ -422,6 +423,9 @@ def cut_tcp(pid):
     pidfd = os.pidfd_open(pid)
     for name in os.listdir(f"/proc/{pid}/fd"):
         fd = libc.syscall(438, pidfd, int(name), 0)  # pidfd_getfd
+        if fd < 0 and ctypes.get_errno() == errno.EPERM:
+            os.close(pidfd)
+            pytest.skip("the system does not let us look into our own child (CAP_SYS_PTRACE): its link can't be cut")
         if fd < 0:
             continue
         try:
