@@ -27,6 +27,6 @@ setup=(); for o in "${opts[@]}"; do setup+=("-Csetup-args=$o"); done
     "-Cbuild-dir=$build/wheel" "${setup[@]}" . >"$build/install.log" 2>&1 || { cat "$build/install.log"; exit 1; }
 # Python itself is not instrumented: its own leaks are none of ours.
 libs="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
-ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:log_path=$PWD/$build/asan-report COVEY_TEST_PRELOAD=1 LD_PRELOAD=$libs \
+ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_abort=0:log_path=$PWD/$build/asan-report COVEY_TEST_PRELOAD=1 LD_PRELOAD=$libs \
     "$san/bin/python" -m pytest -q -ra test/system test/python --timeout=300
 if ls "$build"/asan-report* >/dev/null 2>&1; then cat "$build"/asan-report*; exit 1; fi
