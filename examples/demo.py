@@ -61,8 +61,9 @@ def show_table(results):
 def show_px(rc):
     """What every engine says to one line of code, as in a notebook cell."""
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))  # no history file
     rc.activate()
     print("\n%px import os; print('engine of process', os.getpid())")
     shell.run_line_magic("px", "import os; print('engine of process', os.getpid())")
