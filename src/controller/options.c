@@ -4,6 +4,7 @@
  * command line lies over the files. Names of former times are looked up after today's. */
 #include "controller/options.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 
 #define NOT_NEEDED_HEARTBEAT "covey has no heartbeat to tune: a lost link is noticed at once"
+#define PORT_MAX 65535
 #define NOT_NEEDED_SESSION                                                                         \
     "covey's connections are always authenticated and, between machines, encrypted"
 
@@ -187,14 +189,37 @@ static void get_log_level(struct reader *r)
                     "%s.log_level is neither a number nor DEBUG, INFO, WARN, ERROR, CRITICAL", cls);
 }
 
-/* The first number of ports: 10101, "10101-10120,10200", [10101, ...]. */
-static long first_port(const json_t *v)
+/* One number of a port list from *at on, which moves behind it. */
+static bool port_number(const char **at, long *ret)
 {
+    char *end;
+
+    if (!isdigit((unsigned char)**at))
+        return false;
+    *ret = strtol(*at, &end, 10);
+    *at = end;
+    return *ret <= PORT_MAX;
+}
+
+/* The first of ports: 10101, "10101-10120,10200", [10101, ...]; 0 where none is named. False: these
+ * are no ports. */
+static bool first_port(const json_t *v, long *ret)
+{
+    const char *at;
+    long other;
+
     if (json_is_array(v))
         v = json_array_get(v, 0);
-    if (json_is_string(v))
-        return strtol(json_string_value(v), NULL, 10);
-    return json_is_integer(v) ? (long)json_integer_value(v) : 0;
+    *ret = json_is_integer(v) ? (long)json_integer_value(v) : 0;
+    if (!v || json_is_null(v) || json_is_integer(v))
+        return *ret >= 0 && *ret <= PORT_MAX;
+    at = json_string_value(v);
+    if (!at || (*at && !port_number(&at, ret)))
+        return false;
+    while (*at == '-' || *at == ',')
+        if (at++, !port_number(&at, &other))
+            return false;
+    return !*at;
 }
 
 static void get_port(struct reader *r)
@@ -205,16 +230,18 @@ static void get_port(struct reader *r)
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && port == 0; i++) {
         const char *cls = class_of(r, names[i]);
-        if (cls) {
-            name = names[i];
-            port = first_port(config_get(r->o->config, cls, name));
-        }
+        if (!cls || r->code != CV_OK)
+            continue;
+        name = names[i];
+        if (!first_port(config_get(r->o->config, cls, name), &port))
+            r->code = err_set(r->e, CV_EINVAL,
+                              "%s.%s is neither a port between 1 and 65535 nor a range of ports "
+                              "such as 10101-10120",
+                              cls, name);
     }
-    if (r->code == CV_OK && (port < 0 || port > 65535))
-        r->code =
-            err_set(r->e, CV_EINVAL, "%s is %ld, but a port is between 1 and 65535", name, port);
-    else
-        r->o->port = (uint16_t)port;
+    if (r->code != CV_OK)
+        return;
+    r->o->port = (uint16_t)port;
     if (name && !strcmp(name, "ports"))
         fprintf(r->notices, "covey needs one port: %ld, the first of --ports, is it\n", port);
 }

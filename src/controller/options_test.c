@@ -137,6 +137,40 @@ static void files_and_old_names(void **state)
     assert_string_equal(w->o.cluster_id, "env");
 }
 
+static void numbers_are_read_to_their_end(void **state)
+{
+    static const char *const bad[] = {"--port=abc",
+                                      "--port=47x11",
+                                      "--port=-1",
+                                      "--port=true",
+                                      "--port=47 11",
+                                      "--ports=x-y",
+                                      "--ports=21001-",
+                                      "--ports=-5",
+                                      "--ports=21001-y",
+                                      "--ports=['a']",
+                                      "--hwm=2x",
+                                      "--hwm=-1",
+                                      "--hwm=many",
+                                      "--log-level=LOUD",
+                                      "--port=1.5",
+                                      "--ports=1-2,x",
+                                      "--port=99999999999999999999"};
+    struct world *w = *state;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        w->e.text[0] = 0;
+        if (PARSE(bad[i]) != OPTIONS_FAILED || !w->e.text[0])
+            fail_msg("%s was not refused with a sentence", bad[i]);
+    }
+    assert_int_equal(PARSE("--ports=21001-21005,21010"), OPTIONS_RUN);
+    assert_int_equal(w->o.port, 21001);
+    assert_int_equal(PARSE("--ports=[21002, 21003]"), OPTIONS_RUN);
+    assert_int_equal(w->o.port, 21002);
+    assert_int_equal(PARSE("--port=0"), OPTIONS_RUN);
+    assert_int_equal(w->o.port, 0);
+}
+
 /* Python runs only for a file with an active line; here a shell script plays Python. */
 static void python_files(void **state)
 {
@@ -181,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(command_line, setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_are_read_to_their_end, setup, teardown),
         cmocka_unit_test_setup_teardown(files_and_old_names, setup, teardown),
         cmocka_unit_test_setup_teardown(python_files, setup, teardown),
         cmocka_unit_test_setup_teardown(template_is_inactive, setup, teardown),
