@@ -6,7 +6,10 @@ and unpickled in the thread that asks. Metadata is made when somebody looks.
 """
 from __future__ import annotations
 
+import functools
 import json
+import os
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,17 @@ def parse_msg_id(text: str) -> tuple[int, int]:
     return int(session, 16), int(seq)
 
 
+_joining = threading.Lock()  # held while pieces of output become one text
+
+
+def _after_fork() -> None:
+    global _joining
+    _joining = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Metadata(dict):
     """What is known about a task: a dict with these keys and no others, which are attributes too.
 
@@ -57,6 +71,7 @@ class Metadata(dict):
     _keys = ("msg_id", "submitted", "started", "completed", "received", "engine_uuid", "engine_id", "follow", "after",
              "status", "execute_input", "execute_result", "error", "stdout", "stderr", "outputs", "data", "label",
              "is_broadcast", "is_coalescing")
+    _pieces: dict[str, list[str]] | None = None  # output that nobody has looked at yet, by stream
 
     def __init__(self, **known: Any):
         dict.__init__(self, {k: None for k in self._keys})
@@ -76,13 +91,42 @@ class Metadata(dict):
     def __setitem__(self, key: str, value: Any) -> None:
         if key not in self:
             raise KeyError(key)
+        self._join()
         dict.__setitem__(self, key, value)
+
+    def _add_text(self, key: str, text: str) -> None:
+        """Appends output; joined only when somebody looks, so that a long one costs no more than its length."""
+        with _joining:
+            if self._pieces is None:
+                self.__dict__["_pieces"] = {}
+            self._pieces.setdefault(key, []).append(text)  # type: ignore[union-attr]
+
+    def _join(self) -> None:
+        if self._pieces is not None:
+            with _joining:
+                for key, pieces in (self._pieces or {}).items():
+                    dict.__setitem__(self, key, dict.__getitem__(self, key) + "".join(pieces))
+                self.__dict__.pop("_pieces", None)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
     def __reduce__(self) -> tuple:
         return _metadata, (dict(self),)
+
+
+def _joined(name: str) -> Any:
+    method = getattr(dict, name)
+
+    @functools.wraps(method)
+    def look(self: Metadata, *args: Any) -> Any:
+        self._join()
+        return method(self, *args)
+    return look
+
+
+for _name in ("__getitem__", "__iter__", "__eq__", "__ne__", "__repr__", "__or__", "__ror__", "get", "items", "values", "copy"):
+    setattr(Metadata, _name, _joined(_name))
 
 
 def _metadata(items: dict) -> Metadata:
@@ -300,7 +344,7 @@ class Task:
         """One OUTPUT of this task has come."""
         md = self.metadata
         if kind == STDOUT or kind == STDERR:
-            md["stdout" if kind == STDOUT else "stderr"] += b"".join(map(bytes, buffers)).decode("utf-8", "replace")
+            md._add_text("stdout" if kind == STDOUT else "stderr", b"".join(map(bytes, buffers)).decode("utf-8", "replace"))
         elif kind == DATA:
             try:
                 md["data"].update(serialize.unpack_value(buffers))

@@ -3,7 +3,9 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import io
+import json
 import pickle
 import threading
 import time
@@ -393,3 +395,26 @@ def test_creating_one_is_cheap(two):
     for _ in range(1000):
         ipp.AsyncResult(two.rc, ar._tasks, "f", True)
     assert (time.perf_counter() - t) / 1000 < 50e-6  # a Condition per future would not change it; a thread would
+
+
+def test_long_output_is_joined_when_it_is_looked_at(two):
+    ar = two.e0.apply_async(max, 1, 2)
+    md = ar.metadata
+    for i in range(1000):
+        two.core.output(1, 1, f"{i}\n".encode())
+        two.rc.spin()
+    assert len(md._pieces["stdout"]) == 1000 and dict.__getitem__(md, "stdout") == ""  # each was appended, none copied
+    text = "".join(f"{i}\n" for i in range(1000))
+    assert ar.stdout == text and md._pieces is None
+    looks = [lambda: md["stdout"], lambda: md.stdout, lambda: md.get("stdout"), lambda: dict(md)["stdout"], lambda: {**md}["stdout"],
+             lambda: dict(md.items())["stdout"], lambda: list(md.values())[list(md).index("stdout")],
+             lambda: pickle.loads(pickle.dumps(md))["stdout"], lambda: copy.copy(md)["stdout"],
+             lambda: md.copy()["stdout"], lambda: json.loads(json.dumps(dict(md), default=str))["stdout"]]
+    for look in looks:
+        two.core.output(1, 1, b"x")
+        two.rc.spin()
+        text += "x"
+        assert look() == text
+    two.core.output(1, 1, b"before"), two.core.output(1, 5, {"wait": False}), two.core.output(1, 1, b"after")
+    two.rc.spin()
+    assert md["stdout"] == "after"

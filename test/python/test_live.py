@@ -499,3 +499,9 @@ def test_nested_client(rc):
 def test_nothing_is_left_outstanding(rc):
     rc.load_balanced_view().map_sync(max, range(1000), range(1000))
     assert rc.outstanding == set() and not rc._watchers
+
+
+def test_a_long_text_arrives_whole(rc):
+    ar = rc[0].apply_async(eval, "print('x' * 16_000_000)")
+    ar.get(60)
+    assert ar.stdout == "x" * 16_000_000 + "\n"
