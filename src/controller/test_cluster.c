@@ -458,3 +458,50 @@ json_t *fake_event(struct fake *f, const char *name)
         json_decref(j);
     }
 }
+
+void expect_text(const struct msg *m, const char *text)
+{
+    if (!strstr(msg_text(m), text))
+        fail_msg("'%s' is not in: %s", text, msg_text(m));
+}
+
+void expect_result(struct fake *client, uint64_t seq, uint8_t status, const char *text)
+{
+    struct msg *m = fake_expect(client, MSG_RESULT);
+
+    assert_int_equal(m->h.seq, seq);
+    assert_int_equal(m->h.status, status);
+    expect_text(m, text);
+    msg_free(m);
+}
+
+json_t *json_at(json_t *j, const char *key)
+{
+    json_t *v = json_object_get(j, key);
+
+    if (!v)
+        fail_msg("no %s in %s", key, json_dumps(j, 0));
+    return v;
+}
+
+void fake_cancel(struct fake *client, uint64_t seq, uint16_t flags)
+{
+    struct header h = {.type = MSG_CANCEL,
+                       .flags = flags,
+                       .session = client->session,
+                       .seq = seq,
+                       .count = 1,
+                       .engine = WIRE_ENGINE_NONE};
+
+    fake_send(client, h, NULL, 0, NULL, 0);
+}
+
+void expect_bye(struct fake *f, const char *text)
+{
+    struct msg *m = fake_expect(f, MSG_BYE);
+
+    expect_text(m, text);
+    msg_free(m);
+    assert_null(fake_recv(f));
+    fake_close(f);
+}

@@ -74,5 +74,12 @@ json_t *fake_query(struct fake *f, const char *json); /* REPLY's whole object */
 json_t *fake_event(struct fake *f, const char *name);
 json_t *msg_json(const struct msg *m);
 const char *msg_text(const struct msg *m); /* of the first buffer; static */
+void fake_cancel(struct fake *client, uint64_t seq, uint16_t flags);
+
+/* What must come next, and what must be in its text. */
+void expect_text(const struct msg *m, const char *text);
+void expect_result(struct fake *client, uint64_t seq, uint8_t status, const char *text);
+void expect_bye(struct fake *f, const char *text); /* then EOF */
+json_t *json_at(json_t *j, const char *key);       /* fails if it is not there; borrowed */
 
 #endif

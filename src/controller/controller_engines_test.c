@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The real ipcontroller with fake engines, hosts and clients on its Unix socket: engines and hosts
+ * that come, go and die. */
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "controller/test_cluster.h"
+#include "wire/route.h"
+
+#define S 0xabcdef0000000001ull /* the first client's session */
+
+/* The engine's link is cut while it runs one task and holds a result that nobody acknowledged. */
+static void engine_away_and_back(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+
+    cluster_start(&c, (const char *const[]){"--hwm=4", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "one");
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "two");
+    struct msg *one = fake_expect(&engine, MSG_TASK), *two = fake_expect(&engine, MSG_TASK);
+    fake_close(&engine);
+    json_decref(fake_event(&client, "engine_away"));
+    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_string_equal(json_string_value(json_at(json_array_get(json_at(j, "ok"), 0), "state")),
+                        "away");
+    json_decref(j);
+
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = 0,
+                      .incarnation = 1,
+                      .uuid = "uuid-of-engine",
+                      .running = {S, two->h.seq, 1, two->h.attempt},
+                      .pid = (uint32_t)getpid()};
+    fake_hello(&engine, &c, &h, 1, NULL);
+    assert_int_equal(engine.number, 0);
+    assert_int_equal(engine.incarnation, 1);
+    fake_result(&engine, one, RESULT_OK, "first", 5);
+    json_decref(fake_event(&client, "engine_back"));
+    expect_result(&client, 1, RESULT_OK, "first");
+    fake_result(&engine, two, RESULT_OK, "second", 6);
+    expect_result(&client, 2, RESULT_OK, "second");
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1,
+                "three"); /* nothing was sent twice before this */
+    struct msg *three = fake_expect(&engine, MSG_TASK);
+    assert_string_equal(msg_text(three), "three");
+    msg_free(one);
+    msg_free(two);
+    msg_free(three);
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* A host tells the death of an engine that ran one task and held another. */
+static void exit_told_by_host(void **state)
+{
+    struct cluster c;
+    struct fake client, host, a, b;
+    char text[300];
+
+    cluster_start(&c, (const char *const[]){"--hwm=4", NULL});
+    fake_host(&host, &c, 99);
+    fake_engine(&a, &c, 11, 99);
+    fake_client(&client, &c, S);
+    uint64_t first = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "kills");
+    uint64_t second = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "held");
+    msg_free(fake_expect(&a, MSG_TASK));
+    msg_free(fake_expect(&a, MSG_TASK));
+    fake_engine(&b, &c, 12, 99);
+    assert_int_equal(b.number, 1);
+    snprintf(text, sizeof(text),
+             "{\"id\":0,\"host\":\"here\",\"pid\":1,\"signal\":11,\"code\":null,\"running\":\"%"
+             "016llx_%d\","
+             "\"running_attempt\":1,\"restart\":true,\"stderr\":\"boom\",\"text\":\"engine 0 died "
+             "of SIGSEGV\"}",
+             S, (int)first);
+    struct header h = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
+    fake_close(&a);
+    fake_send(&host, h, NULL, 0, text, strlen(text));
+    struct msg *m = fake_expect(&client, MSG_RESULT);
+    assert_int_equal(m->h.seq, first);
+    assert_int_equal(m->h.status, RESULT_ENGINE_DIED);
+    json_t *j = msg_json(m);
+    assert_string_equal(json_string_value(json_at(j, "ename")), "EngineError");
+    assert_non_null(strstr(json_string_value(json_at(j, "evalue")), "engine 0 died of SIGSEGV"));
+    assert_null(strstr(json_string_value(json_at(j, "evalue")), "boom")); /* once, in the cause */
+    assert_string_equal(json_string_value(json_at(json_at(j, "cause"), "stderr")), "boom");
+    assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "signal")), 11);
+    json_decref(j);
+    msg_free(m);
+    j = fake_event(&client, "engine_died");
+    assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "signal")), 11);
+    json_decref(j);
+    m = fake_expect(&b, MSG_TASK); /* what was only held runs elsewhere */
+    assert_int_equal(m->h.seq, second);
+    fake_result(&b, m, RESULT_OK, "ok", 2);
+    expect_result(&client, second, RESULT_OK, "ok");
+    msg_free(m);
+    uint64_t third = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "late");
+    expect_result(&client, third, RESULT_ENGINE_DIED, "SIGSEGV");
+    uint64_t fourth = fake_submit(&client, MSG_F_DIRECT, 42, NULL, 1, "nobody");
+    expect_result(&client, fourth, RESULT_REFUSED, "no engine 42");
+
+    struct hello again = {.role = ROLE_ENGINE,
+                          .session = 13,
+                          .number = 0,
+                          .incarnation = 2,
+                          .uuid = "u2",
+                          .host_session = 99};
+    fake_hello(&a, &c, &again, 0, NULL);
+    assert_int_equal(a.number, 0);
+    assert_int_equal(a.incarnation, 2);
+    json_decref(fake_event(&client, "engine_restarted"));
+    uint64_t fifth = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "again");
+    m = fake_expect(&a, MSG_TASK);
+    fake_result(&a, m, RESULT_OK, "alive", 5);
+    expect_result(&client, fifth, RESULT_OK, "alive");
+    msg_free(m);
+    fake_close(&client);
+    fake_close(&a);
+    fake_close(&b);
+    fake_close(&host);
+    cluster_stop(&c);
+}
+
+/* An engine without a host: its process ends, and that is seen without waiting for the grace time.
+ */
+static void process_gone(void **state)
+{
+    struct cluster c;
+    struct fake client;
+
+    cluster_start(&c, NULL);
+    fake_client(&client, &c, S);
+    pid_t pid = fork();
+    if (!pid) {
+        struct fake engine;
+        fake_engine(&engine, &c, 11, 0);
+        msg_free(fake_expect(&engine, MSG_TASK));
+        _exit(0);
+    }
+    json_decref(fake_event(&client, "engine_joined"));
+    uint64_t seq = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
+    expect_result(&client, seq, RESULT_ENGINE_DIED, "engine 0");
+    json_t *j = fake_event(&client, "engine_died");
+    json_decref(j);
+    json_decref(cluster_event(&c, "engine_died"));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* Two engines on one host's link: numbers, tasks, signals, a broadcast in which one target is dead.
+ */
+static void relayed_engines(void **state)
+{
+    struct cluster c;
+    struct fake client, host;
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        struct hello h = {.role = ROLE_ENGINE,
+                          .session = 20 + slot,
+                          .number = WIRE_ENGINE_NONE,
+                          .slot = slot,
+                          .host_session = 99,
+                          .python = "3.11",
+                          .host = "far",
+                          .uuid = "u"};
+        struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .aux = slot};
+        struct buf b = {0};
+        assert_int_equal(hello_encode(&h, &b), CV_OK);
+        fake_send(&host, head, b.data, (uint32_t)b.len, NULL, 0);
+        buf_release(&b);
+        struct msg *m = fake_expect(&host, MSG_WELCOME);
+        assert_int_equal(m->h.aux, slot);
+        assert_int_equal(m->h.engine, slot);
+        msg_free(m);
+    }
+    uint64_t seq = fake_submit(&client, MSG_F_DIRECT, 1, NULL, 1, "for 1");
+    struct msg *m = fake_expect(&host, MSG_TASK);
+    assert_int_equal(m->h.engine, 1);
+    fake_result(&host, m, RESULT_OK, "by 1", 4);
+    expect_result(&client, seq, RESULT_OK, "by 1");
+    msg_free(m);
+    msg_free(fake_expect(&host, MSG_ACK));
+    json_t *j = fake_query(&client, "{\"query\":\"signal\",\"targets\":[1],\"signal\":2}");
+    assert_true(json_is_null(json_at(j, "ok")));
+    json_decref(j);
+    m = fake_expect(&host, MSG_SIGNAL);
+    assert_int_equal(m->h.engine, 1);
+    expect_text(m, "\"signal\":2");
+    msg_free(m);
+    struct header gone = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
+    const char *cause = "{\"signal\":9,\"running\":null,\"text\":\"killed\"}";
+    fake_send(&host, gone, NULL, 0, cause, strlen(cause));
+    json_decref(fake_event(&client, "engine_died"));
+    struct route r;
+    route_init(&r);
+    uint32_t targets[] = {0, 1};
+    r.targets = targets;
+    r.ntargets = 2;
+    r.has_targets = true;
+    seq = fake_submit(&client, MSG_F_BROADCAST, WIRE_ENGINE_NONE, &r, 2, "both");
+    expect_result(&client, seq, RESULT_ENGINE_DIED, "killed");
+    m = fake_expect(&host, MSG_TASK);
+    assert_int_equal(m->h.engine, 1);
+    assert_int_equal(m->h.seq, seq + 1);
+    fake_result(&host, m, RESULT_OK, "one", 3);
+    expect_result(&client, seq + 1, RESULT_OK, "one");
+    msg_free(m);
+    fake_close(&host); /* its engine is away, not dead */
+    j = fake_event(&client, "engine_away");
+    assert_int_equal(json_integer_value(json_at(j, "id")), 1);
+    json_decref(j);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* shutdown of one engine: it is told, gets nothing more, and leaves; its host says so. */
+static void engine_shut_down(void **state)
+{
+    struct cluster c;
+    struct fake client, host, a;
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    fake_engine(&a, &c, 11, 99);
+    json_t *j = fake_query(&client, "{\"query\":\"shutdown\",\"targets\":[0]}");
+    assert_true(json_is_null(json_at(j, "ok")));
+    json_decref(j);
+    struct msg *m = fake_expect(&a, MSG_BYE);
+    expect_text(m, "shutdown");
+    msg_free(m);
+    struct header bye = {.type = MSG_BYE, .engine = WIRE_ENGINE_NONE};
+    fake_send(&a, bye, NULL, 0, "{}", 2);
+    assert_null(fake_recv(&a));
+    struct header gone = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
+    const char *cause = "{\"signal\":null,\"code\":0,\"running\":null,\"text\":\"left as asked\"}";
+    fake_send(&host, gone, NULL, 0, cause, strlen(cause));
+    j = fake_event(&client, "engine_died");
+    assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "code")), 0);
+    json_decref(j);
+    j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 0);
+    json_decref(j);
+    fake_engine(&a, &c, 12, 99); /* restart: the host is asked */
+    assert_int_equal(a.number, 1);
+    json_decref(fake_query(&client, "{\"query\":\"shutdown\",\"targets\":[1],\"restart\":true}"));
+    m = fake_expect(&host, MSG_SPAWN);
+    assert_int_equal(m->h.engine, 1);
+    assert_true(m->h.flags & MSG_F_RESTART);
+    msg_free(m);
+    fake_close(&a);
+    fake_close(&host);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* A planned end costs no retry. */
+static void planned_ends(void **state)
+{
+    struct cluster c;
+    struct fake client, engine, other, host;
+    struct route r;
+    static const char cause[] = "{\"running\": \"abcdef0000000001_1\", \"running_attempt\": 1, "
+                                "\"planned\": true, \"code\": 1, \"text\": \"its host stops\"}";
+
+    route_init(&r);
+    r.retries = 1;
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 21);
+    fake_engine(&engine, &c, 11, 21);
+    fake_client(&client, &c, S);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, &r, 1, "call");
+    for (int i = 0; i < 3; i++) { /* more often than it has retries */
+        struct msg *m = fake_expect(&engine, MSG_TASK);
+        assert_int_equal(m->h.attempt, i + 1);
+        msg_free(m);
+        fake_engine(&other, &c, 12 + i, 21);
+        char text[300];
+        snprintf(text, sizeof(text), "%s", cause);
+        *strchr(strstr(text, "attempt\": 1"), '1') = (char)('1' + i);
+        struct header h = {
+            .type = MSG_EXIT, .engine = engine.number, .incarnation = engine.incarnation};
+        fake_send(&host, h, NULL, 0, text, strlen(text));
+        fake_close(&engine);
+        json_t *j = fake_event(&client, "engine_died");
+        assert_true(json_is_true(json_at(json_at(j, "cause"), "planned")));
+        json_decref(j);
+        engine = other;
+    }
+    struct msg *m = fake_expect(&engine, MSG_TASK);
+    fake_result(&engine, m, RESULT_OK, "done", 4);
+    msg_free(m);
+    expect_result(&client, 1, RESULT_OK, "done");
+    fake_close(&client);
+    fake_close(&engine);
+    fake_close(&host);
+    cluster_stop(&c);
+    route_release(&r);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(engine_away_and_back), cmocka_unit_test(exit_told_by_host),
+        cmocka_unit_test(process_gone),         cmocka_unit_test(relayed_engines),
+        cmocka_unit_test(engine_shut_down),     cmocka_unit_test(planned_ends),
+    };
+
+    if (argc < 2) {
+        fprintf(stderr, "usage: controller_engines_test PATH-OF-IPCONTROLLER [TEST]\n");
+        return 2;
+    }
+    cluster_program(argv[1]);
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
