@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _PROBE_UNIX = 2.0  # seconds for the local socket alone, before TLS is loaded
+_PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between attempts to connect
 
 
 def ipython_dir(given: str | None = None) -> str:
@@ -50,6 +51,22 @@ def find_profile_dir(profile: str | None, profile_dir: str | None, base: str | N
         raise OSError(f"no Controller could be found: there is no profile folder {found} (start a cluster: "
                       f"`ipcluster start{f' --profile={profile}' if profile else ''}`)")
     return found
+
+
+def own_cluster() -> tuple[dict[str, Any], str] | None:
+    """In an engine: its own cluster's client file, (content, path). OSError says why it can't be had. None elsewhere."""
+    own = getattr(sys.modules.get("covey._engine"), "own_cluster", None)
+    if own is None:
+        return None
+    path = connection_file(own["profile_dir"], own["cluster_id"]) if own["profile_dir"] else ""
+    if not os.path.exists(path):
+        where = f"the client file of this engine's cluster is not on this machine ({path})" if path else \
+            "this engine knows no profile folder"
+        raise OSError(f"{where}: copy ipcontroller-client.json here and give its path to Client()")
+    config = read_file(path)
+    if own["boot_id"] and config["boot_id"] != own["boot_id"]:
+        raise OSError(f"{path} is of another controller than this engine's: give the path of the right file to Client()")
+    return config, path
 
 
 def connection_file(profile_dir: str, cluster_id: str | None) -> str:
@@ -100,6 +117,12 @@ def check(config: Any, where: str) -> dict[str, Any]:
     if missing:
         old = " (it looks like one of another ipyparallel)" if "registration" in config else ""
         raise OSError(f"{where} has no {' and no '.join(map(repr, missing))}{old}")
+    for name in ("cluster_id", "boot_id", "key", "location"):
+        if not isinstance(config.get(name) or "", str):
+            raise OSError(f"{where}: {name!r} is a text, not {type(config[name]).__name__}")
+    endpoints = config["endpoints"]
+    if not isinstance(endpoints, (list, tuple)) or not all(isinstance(e, str) for e in endpoints):
+        raise OSError(f"{where}: 'endpoints' is a list of texts, not {endpoints!r}")
     return dict(config)
 
 
@@ -132,38 +155,54 @@ def _versions() -> str:
 
 
 def connect(config: dict[str, Any], timeout: float, session: int | None = None) -> Any:
-    """A connected `_core.Client`. TimeoutError or `_core.LinkError` (an OSError) says per endpoint why not."""
+    """A connected `_core.Client`. TimeoutError or `_core.LinkError` (an OSError) says per endpoint why not.
+
+    Tries again until `timeout` (seconds) unless that is no use: a wrong key, a refusal.
+    """
     from . import _core
 
     unix, tcp = _endpoints(config)
+    if not unix and not tcp:
+        raise OSError("the connection file names no endpoint that a client can use")
     hello = {"cluster_id": config.get("cluster_id") or "", "boot_id": config["boot_id"],
              "python": f"{sys.version_info.major}.{sys.version_info.minor}", "versions": _versions(),
              "host": socket.gethostname()}
     deadline = time.monotonic() + timeout
-    first: Exception | None = None
-    if unix:
-        core = _core.Client(unix, hello, session=session)
-        try:
-            core.connect(min(timeout, _PROBE_UNIX) if tcp else timeout)
-            return core
-        except _core.LinkError as e:
-            core.close(0)
-            first = e
-    if tcp:
+    pause = _PAUSE_MIN
+    while True:
+        failures = []
+        for endpoints in (unix, tcp):
+            if not endpoints:
+                continue
+            left = max(0.1, deadline - time.monotonic())
+            if endpoints is unix and tcp:
+                left = min(left, _PROBE_UNIX)
+            try:
+                return _try(_core, endpoints, hello, session, config["key"] if endpoints is tcp else None, left)
+            except _core.LinkError as e:
+                failures.append(e)
+        text = "; ".join(map(str, failures))
+        if any(e.lasting for e in failures):
+            raise failures[0] if len(failures) == 1 else _core.LinkError(text)
+        if time.monotonic() + pause >= deadline:
+            raise TimeoutError(f"no connection to the controller within {timeout:g} s: {text}")
+        time.sleep(pause)
+        pause = min(_PAUSE_MAX, pause * 2)
+
+
+def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int | None, key: str | None, timeout: float) -> Any:
+    """One attempt: local sockets (no key), or TLS with this key."""
+    tls = None
+    if key is not None:
         import ssl  # noqa: F401  (its libssl must be the process's first)
 
         from . import _tls
 
-        core = _core.Client(tcp, hello, session=session, tls=_tls.context("client", config["key"]))
-        try:
-            core.connect(max(0.1, deadline - time.monotonic()))
-            return core
-        except _core.LinkError as e:
-            core.close(0)
-            text = f"{first}; {e}" if first is not None else str(e)
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"no answer from the controller within {timeout:g} s: {text}") from None
-            raise _core.LinkError(text) from None
-    if first is not None:
-        raise first
-    raise OSError("the connection file names no endpoint that a client can use")
+        tls = _tls.context("client", key)
+    core = _core.Client(endpoints, hello, session=session, tls=tls)
+    try:
+        core.connect(timeout)
+    except BaseException:
+        core.close(0)
+        raise
+    return core

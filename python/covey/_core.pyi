@@ -18,6 +18,8 @@ ENGINE_NONE: int
 class LinkError(OSError):
     """The connection could not be made or was refused; args[0] is one sentence."""
 
+    lasting: bool  # trying again is no use: a wrong key, another version, refused with a reason
+
 class ForkedError(RuntimeError):
     """The object belongs to the process that made it."""
 

@@ -23,7 +23,7 @@ import threading
 import time
 from typing import Any
 
-from covey import _display, _shell
+from covey import _display, _engine, _shell
 from covey._engine import EXIT_NOT_REGISTERED, Engine
 
 PACKET_MAX = 1 << 20
@@ -124,6 +124,7 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
     from covey import _core
 
     settle(params)
+    _engine.own_cluster = {name: params.get(name) or "" for name in ("profile_dir", "cluster_id", "boot_id")}
     reseed()
     shell.adopt_profile(params.get("profile_dir") or "")
     shell.adopt_config(params.get("config") or {})

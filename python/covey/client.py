@@ -61,6 +61,9 @@ class Client(Jobs):
     cluster : the Cluster object that this client belongs to
     debug : print events
 
+    Connecting is tried until `timeout` unless that is no use (a wrong key, a refusal). In a task,
+    ``Client()`` connects to the cluster that runs it, if its client file is on the engine's machine.
+
     All methods may be called from any thread. A client belongs to the process that made it: after
     a fork it raises in the child. Use it as a context manager, or `close` it.
     """
@@ -122,6 +125,8 @@ class Client(Jobs):
             if "://" in path:
                 raise ValueError(f"connection_info is the path of a connection file or a dict, not a url: {path!r}")
             return _connect.read_file(path), os.path.abspath(os.path.expanduser(path))
+        if profile is profile_dir is base is cluster_id is None and (own := _connect.own_cluster()) is not None:
+            return own
         folder = _connect.find_profile_dir(profile, profile_dir, base)
         path = _connect.connection_file(folder, cluster_id)
         _connect.wait_for_file(path, timeout)

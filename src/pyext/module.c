@@ -3,6 +3,7 @@
  * covey._core: the module. Multi-phase init, heap types, all state in the module. */
 #include "pyext/module.h"
 
+#include <stdbool.h>
 #include "wire/header.h"
 
 static int module_traverse(PyObject *m, visitproc visit, void *arg)
@@ -43,7 +44,12 @@ PyObject *module_raise(struct module_state *st, int code, const char *text)
 {
     if (code == CV_ENOMEM)
         return PyErr_NoMemory();
-    PyErr_SetString(st->link_error, text);
+    bool lasting =
+        code == CV_EAUTH || code == CV_EVERSION || code == CV_EPROTO || code == CV_EINVAL;
+    PyObject *e = PyObject_CallFunction(st->link_error, "s", text);
+    if (e && PyObject_SetAttrString(e, "lasting", lasting ? Py_True : Py_False) == 0)
+        PyErr_SetObject(st->link_error, e);
+    Py_XDECREF(e);
     return NULL;
 }
 

@@ -277,3 +277,68 @@ def test_public_names():
         for name, member in vars(kind).items():
             if not name.startswith("_") and (callable(member) or isinstance(member, property)):
                 assert (member.__doc__ or getattr(member, "fget", member).__doc__), f"{kind.__name__}.{name} has no help"
+
+
+@pytest.mark.parametrize("key, value", [("cluster_id", 5), ("boot_id", 7), ("key", b"x"), ("location", 1), ("endpoints", "unix:@x"),
+                                        ("endpoints", [3])])
+def test_a_dict_of_wrong_types_is_told(key, value):
+    with pytest.raises(OSError, match=f"connection_info given: '{key}' is a"):
+        ipp.Client(dict(GOOD, **{key: value}))
+
+
+class Door:
+    """Stands for `_core` in `connect`: each attempt ends as the test says."""
+
+    class LinkError(OSError):
+        def __init__(self, text, lasting=False):
+            super().__init__(text)
+            self.lasting = lasting
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.tried, self.closed = list(outcomes), [], 0
+
+    def Client(self, endpoints, hello, session=None, tls=None):  # noqa: N802
+        door = self
+
+        class Core:
+            def connect(self, timeout):
+                door.tried.append(endpoints)
+                outcome = door.outcomes.pop(0) if len(door.outcomes) > 1 else door.outcomes[0]
+                if outcome is not None:
+                    raise outcome
+
+            def close(self, linger):
+                door.closed += 1
+        return Core()
+
+
+@pytest.fixture
+def door(monkeypatch):
+    def use(*outcomes):
+        core = Door(*outcomes)
+        monkeypatch.setattr(ipp, "_core", core, raising=False)
+        return core
+    return use
+
+
+UNIX = dict(GOOD, endpoints=["unix:@covey-test"])
+
+
+def test_connect_tries_again(door):
+    core = door(Door.LinkError("closed during the handshake"), Door.LinkError("nobody listens"), None)
+    assert _connect.connect(UNIX, 5) is not None
+    assert len(core.tried) == 3 and core.closed == 2
+
+
+def test_connect_gives_up_at_once_when_it_is_no_use(door):
+    core = door(Door.LinkError("closed"), Door.LinkError("wrong key", lasting=True))
+    with pytest.raises(OSError, match="wrong key"):
+        _connect.connect(UNIX, 5)
+    assert len(core.tried) == 2
+
+
+def test_connect_ends_in_time(door):
+    core = door(Door.LinkError("nobody listens"))
+    with pytest.raises(TimeoutError, match="within 0.3 s: nobody listens"):
+        _connect.connect(UNIX, 0.3)
+    assert 2 <= len(core.tried) <= 4 and core.closed == len(core.tried)

@@ -287,3 +287,21 @@ pending = [view.apply_async(bytes, 1 << 20) for _ in range(64)]
 print("stopped reading", flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 """
+
+
+def test_a_client_gets_in_past_many_silent_peers(rc, pair):
+    silent = []
+    try:
+        for _ in range(600):
+            s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            s.setblocking(False)
+            silent.append(s)
+            try:
+                s.connect(endpoints(pair)[0])
+            except BlockingIOError:
+                pass
+        with ipp.Client(str(pair / "ipcontroller-client.json"), timeout=10) as client:
+            assert client[0].apply_sync(abs, -5) == 5
+    finally:
+        for s in silent:
+            s.close()

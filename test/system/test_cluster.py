@@ -153,3 +153,21 @@ def test_restart_keeps_the_number(home):
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: rc.ids == [0, 1] and rc._engines[1]["pid"] != pid, what="the new engine 1")
         assert rc[1].apply_sync(os.getpid) != pid
+
+
+def nested():
+    import covey as ipp
+
+    with ipp.Client() as rc:
+        return rc.ids, rc[rc.ids[-1]].apply_async(os.getpid).msg_ids != []
+
+
+def test_s11_a_client_in_a_task_connects_to_the_engines_own_cluster(home):
+    with ipp.Cluster(n=2) as rc:
+        assert rc.cluster.cluster_id  # a random one, so that only the engine itself can know it
+        assert rc[0].apply_sync(nested) == ([0, 1], True)
+        path = rc.cluster.client_file
+        os.rename(path, path + ".away")
+        with pytest.raises(OSError, match="client file of this engine's cluster is not on this machine"):
+            rc[0].apply_sync(nested)
+        os.rename(path + ".away", path)
