@@ -57,6 +57,9 @@ class TaskTable:
     def _event(self, event: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    def _ended(self, reason: str | None) -> None:
+        raise NotImplementedError
+
     def _away_text(self, tasks: Sequence[Task]) -> str:
         raise NotImplementedError
 
@@ -241,7 +244,7 @@ class TaskTable:
             elif type_ == RESULT:
                 self._to_settle.extend(self._watchers.pop(key, ()))
             elif type_ == BYE:
-                self._link_down = ("the controller is gone", time.time())
+                self._ended(json.loads(bytes(buffers[0])).get("reason") if buffers else None)
 
     def _output(self, task: Task, kind: int, engine: int, buffers: Any) -> None:
         if task.target is None:

@@ -70,6 +70,7 @@ class Client(Jobs):
 
     block = False
     _closed = True
+    _end: str | None = None  # why the link was given up
 
     def __init__(self, connection_info: str | os.PathLike | Mapping[str, Any] | None = None, *,
                  url_file: str | os.PathLike | None = None, profile: str | None = None,
@@ -198,6 +199,17 @@ class Client(Jobs):
         for listener in list(self._listeners):
             listener(event)
 
+    def _ended(self, reason: str | None) -> None:
+        """The link is given up: the controller has stopped, and with it went its engines."""
+        why = reason or "the controller is gone"
+        self._link_down = (why, time.time())
+        if self._closed:
+            return
+        self._end = why
+        self._deaths += len(self._engines)
+        self._dead.update(dict.fromkeys(self._engines, why))
+        self._engines.clear()
+
     def _uuid_of(self, number: int) -> str | None:
         engine = self._engines.get(number)
         return engine.get("uuid") if engine else None
@@ -257,7 +269,8 @@ class Client(Jobs):
                 raise TypeError(f"targets are engine numbers or 'all', not {targets!r}")
             ids = self.ids
             if not ids:
-                raise error.NoEnginesRegistered("there are no engines: start some, and rc.wait_for_engines(n)")
+                raise error.NoEnginesRegistered(f"there are no engines any more: {self._end}" if self._end else
+                                                "there are no engines: start some, and rc.wait_for_engines(n)")
             return ids
         if isinstance(targets, slice):
             return self.ids[targets]
@@ -412,22 +425,36 @@ class Client(Jobs):
 
     def shutdown(self, targets: Any = "all", restart: bool = False, hub: bool = False,
                  block: bool | None = None) -> None:
-        """Stops engines; with ``hub=True`` the controller as well (and closes this client)."""
-        if restart:
-            raise NotImplementedError("restart=True: use Cluster.restart_engines_sync()")
+        """Stops engines; with ``hub=True`` the controller as well (and closes this client).
+
+        restart : True starts them again, each under its number and with a new namespace
+        block : wait until they have ended (with restart: until they are back), at most 10 s (30 s)
+        """
+        if restart and hub:
+            raise ValueError("restart=True is for engines: a controller that is stopped (hub=True) can't start them again")
         everything = targets is None or isinstance(targets, str) and targets == "all"
         numbers = self.ids if everything else self._build_targets(targets)
+        before = {number: self._uuid_of(number) for number in numbers}
         try:
-            self._query("shutdown", targets=None if everything else numbers, restart=False, hub=hub)
+            self._query("shutdown", targets=None if everything else numbers, restart=restart, hub=hub)
         except (error.RemoteError, OSError):
             if not hub:  # the controller may be gone before it has answered
                 raise
         if hub:
             self.close()
         elif block if block is not None else self.block:
-            deadline = time.monotonic() + 10
-            while set(numbers) & set(self.ids) and time.monotonic() < deadline:
+            deadline = time.monotonic() + (30 if restart else 10)
+            while (left := self._not_yet(before, restart)) and time.monotonic() < deadline:
                 self._core.wait_event(0.1)
+            if left and restart:
+                raise TimeoutError(f"engines {left} are not back after 30 s")
+
+    def _not_yet(self, before: Mapping[int, str | None], restart: bool) -> list[int]:
+        """Which of these engines (number → uuid) have not ended, or are not back after a restart."""
+        ids = self.ids
+        if restart:
+            return [number for number, uuid in before.items() if number not in ids or self._uuid_of(number) == uuid]
+        return [number for number in before if number in ids]
 
     def status(self) -> Any:
         """A table of engines and what they do; in notebooks as HTML."""

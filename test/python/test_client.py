@@ -279,11 +279,33 @@ def test_public_names():
                 assert (member.__doc__ or getattr(member, "fget", member).__doc__), f"{kind.__name__}.{name} has no help"
 
 
+def test_when_the_controller_has_stopped_there_are_no_engines(two):
+    ar = two.e0.apply_async(max, 1)
+    with two.core.cond:
+        two.core.events.append((24, 0, 0, two.core.session, 0, 0xFFFFFFFF, 0, (b'{"reason": "a client asked for the shutdown"}',)))
+    assert two.rc.ids == [] and len(two.rc) == 0 and not ar.ready()
+    with pytest.raises(ipp.NoEnginesRegistered, match="any more: a client asked"):
+        two.rc.direct_view().apply(max, 1)
+    with pytest.raises(IndexError, match="no engine 0: a client asked"):
+        two.rc[0]
+    with pytest.raises(ipp.error.EngineError, match="an engine died while waiting|a client asked"):
+        two.e0.apply(max, 1)
+
+
 @pytest.mark.parametrize("key, value", [("cluster_id", 5), ("boot_id", 7), ("key", b"x"), ("location", 1), ("endpoints", "unix:@x"),
                                         ("endpoints", [3])])
 def test_a_dict_of_wrong_types_is_told(key, value):
     with pytest.raises(OSError, match=f"connection_info given: '{key}' is a"):
         ipp.Client(dict(GOOD, **{key: value}))
+
+
+def test_shutdown_asks_for_a_restart(two, monkeypatch):
+    asked = []
+    monkeypatch.setattr(two.core, "answer", lambda query: asked.append(query) or {"ok": None})
+    two.rc.shutdown(1, restart=True)
+    assert asked == [{"query": "shutdown", "targets": [1], "restart": True, "hub": False}]
+    with pytest.raises(ValueError, match="hub=True"):
+        two.rc.shutdown(restart=True, hub=True)
 
 
 class Door:

@@ -171,3 +171,17 @@ def test_s11_a_client_in_a_task_connects_to_the_engines_own_cluster(home):
         with pytest.raises(OSError, match="client file of this engine's cluster is not on this machine"):
             rc[0].apply_sync(nested)
         os.rename(path + ".away", path)
+
+
+def test_ids_are_empty_when_the_cluster_has_stopped(home):
+    c = ipp.Cluster(n=1)
+    rc = c.start_and_connect_sync()
+    try:
+        pending = rc[0].apply_async(time.sleep, 60)
+        c.stop_cluster_sync()
+        wait_until(lambda: rc.ids == [], what="the ids leaving")
+        assert len(rc) == 0
+        with pytest.raises(ipp.error.RemoteError):
+            pending.get(20)
+    finally:
+        rc.close()

@@ -164,3 +164,16 @@ def test_m5_cancel_interrupts_and_abort_unqueues(cluster_of, tmp_path):
     with pytest.raises(CancelledError):
         running.get(10)
     assert view.pull("kept", block=True) == 42
+
+
+def test_shutdown_with_restart_keeps_the_number(cluster_of):
+    rc = cluster_of(2)
+    pids = rc[:].apply_sync(os.getpid)
+    rc[:].push({"a": 1}, block=True)
+    rc.shutdown(1, restart=True, block=True)
+    assert rc.ids == [0, 1]
+    again = rc[:].apply_sync(os.getpid)
+    assert again[0] == pids[0] and again[1] != pids[1]
+    assert rc[0]["a"] == 1
+    with pytest.raises(NameError):
+        rc[1].pull("a", block=True)
