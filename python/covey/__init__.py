@@ -51,7 +51,7 @@ _NAMES = {
     "view": "BroadcastView DirectView LoadBalancedView View",
 }
 _LATER = {name: module for module, names in _NAMES.items() for name in names.split()}
-_SUBMODULES = frozenset({*_NAMES, "config", "controller", "engine", "joblib", "launcher", "magics", "map", "util"})
+_SUBMODULES = frozenset({*_NAMES, "config", "controller", "engine", "joblib", "magics", "map", "util"})
 __all__ = [*_LATER, "register_joblib_backend"]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import operator
 import os
 import random
 import select
@@ -101,7 +102,7 @@ class Cluster:
         self.load_profile = load_profile
         self.config = config if config is not None else getattr(parent, "config", None) or {}
         settings = self._settings()
-        self.n: int | None = n if n is not None else settings.get("n")
+        self.n: int | None = _checked_n(n if n is not None else settings.get("n"))
         self.engine_launcher_class: str = _launcher_name(
             engines or engine_launcher_class or settings.get("engine_launcher_class") or "local")
         self.controller_launcher_class: str = _launcher_name(
@@ -193,14 +194,14 @@ class Cluster:
 
         ClusterError says which engine failed, with its last words; nothing is left running then.
         """
-        self._start(self.n if n is None else n, {})
+        self._start(self.n if n is None else _checked_n(n), {})
         return self
 
     def start_engines_sync(self, n: int | None = None, engine_set_id: str | None = None, **kwargs: Any) -> str:
         """Starts further engines; returns the id of their set (default: the time, as text)."""
         running = self._running()
         request: dict[str, Any] = {"do": "start_engines", "id": engine_set_id or self._new_set_id(), **kwargs}
-        n = self.n if n is None else n
+        n = self.n if n is None else _checked_n(n)
         if n is not None:
             request["n"] = n
         answer = running.ask(request)
@@ -740,6 +741,19 @@ def _cluster_file(profile_dir: str, cluster_id: str) -> str:
 def _new_cluster_id() -> str:
     letters = random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=4)
     return f"{int(time.time())}-{''.join(letters)}"
+
+
+def _checked_n(n: Any) -> int | None:
+    """A number of engines as Python's int; TypeError, ValueError for what is none."""
+    if n is None:
+        return None
+    try:
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"n is the number of engines, an int, not {type(n).__name__}: {n!r}") from None
+    if number < 0:
+        raise ValueError(f"n is the number of engines and can't be negative: {n!r}")
+    return number
 
 
 def _launcher_name(launcher: Any) -> str:

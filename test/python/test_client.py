@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The Client on a fake core, and what it says about connection files."""
 import copy
+import inspect
 import json
 import os
 import types
@@ -364,3 +365,18 @@ def test_connect_ends_in_time(door):
     with pytest.raises(TimeoutError, match="within 0.3 s: nobody listens"):
         _connect.connect(UNIX, 0.3)
     assert 2 <= len(core.tried) <= 4 and core.closed == len(core.tried)
+
+
+def _documented(owner, name):
+    found = inspect.getattr_static(owner, name)
+    found = getattr(found, "__func__", found)
+    return not (callable(found) or isinstance(found, property)) or bool(inspect.getdoc(found))
+
+
+def test_every_public_name_has_a_docstring():
+    public = [n for n in dir(ipp) if not n.startswith("_")]
+    bare = [n for n in public if callable(v := getattr(ipp, n)) and not inspect.getdoc(v)]
+    bare += [n for n in public if inspect.ismodule(v := getattr(ipp, n)) and not v.__doc__]
+    for c in (ipp.Client, ipp.DirectView, ipp.LoadBalancedView, ipp.AsyncResult, ipp.AsyncMapResult, ipp.Cluster):
+        bare += [f"{c.__name__}.{n}" for n in dir(c) if not n.startswith("_") and not _documented(c, n)]
+    assert bare == []

@@ -257,3 +257,9 @@ def test_killed_parents_leave_nothing():
     while not gone(pid):
         assert time.monotonic() - start < 10
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("n, kind", [("x", TypeError), ("4", TypeError), (2.5, TypeError), (-1, ValueError)])
+def test_a_wrong_n_is_named_at_once(n, kind):
+    with pytest.raises(kind, match=f"n is the number of engines.*{n!r}"):
+        Cluster(n=n)
