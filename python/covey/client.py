@@ -396,6 +396,8 @@ class Client(Jobs):
                 if self._deaths > deaths:
                     raise error.EngineError(f"an engine died while waiting for {n} engines: "
                                             + "; ".join(list(self._dead.values())[-(self._deaths - deaths):]))
+                if self._end:
+                    raise error.EngineError(f"no engines will come any more: {self._end}")
                 failure = getattr(self.cluster, "_engine_failure", None)
                 if failure:
                     raise error.EngineError(str(failure))
