@@ -48,7 +48,7 @@ static int add_text(struct engine_core *c, int kind, const uint8_t *data, uint32
     if (!o || o->h.type != MSG_OUTPUT || o->h.status != kind || o->h.session != h.session ||
         o->h.seq != h.seq || o->h.flags != h.flags || !o->text.len ||
         o->text.len + n > OUTPUT_TEXT_MAX) {
-        int r = engine_send(c, &h, NULL, 0);
+        int r = engine_send(c, &h, NULL);
         if (r)
             return r;
         o = c->out_tail;

@@ -381,14 +381,14 @@ static int queue_result(struct engine_core *c, uint8_t status, uint32_t count, u
                        .time = c->begun[first].started,
                        .aux = c->ended};
     h.count = (uint32_t)(c->begun[first + count - 1].seq - h.seq + 1);
-    int r = engine_send(c, &h, p_take, c->bulk ? LINK_AFTER_BULK : 0);
+    int r = engine_send(c, &h, p_take);
     if (r)
         return r;
     memmove(c->begun + first, c->begun + first + count, skip * sizeof *c->begun);
     c->nbegun = first + skip;
     atomic_fetch_add_explicit(&c->page->tasks_done, count, memory_order_relaxed);
     if (c->nbegun == 0) {
-        c->running = c->bulk = false;
+        c->running = false;
         atomic_store_explicit(&c->page->state, 1, memory_order_release);
     }
     return CV_OK;
@@ -447,7 +447,6 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
     if (pyin_payload(buffers, NULL, &p, NULL))
         return -1;
     capture_drain(c, true);
-    bool bulk = p && p->total > WIRE_INLINE_MAX;
     int r = CV_OK;
     pthread_mutex_lock(&c->mu);
     if (h->type == MSG_OUTPUT) {
@@ -461,8 +460,7 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
     h->time = clock_wall();
     h->count = 1;
     if (c->has_last || h->type == MSG_COMM) {
-        r = engine_send(c, h, p, 0);
-        c->bulk |= bulk && c->nbegun;
+        r = engine_send(c, h, p);
         p = NULL;
     }
     pthread_mutex_unlock(&c->mu);

@@ -42,7 +42,6 @@ struct eout {
     struct header h;
     struct payload *payload;
     struct buf text; /* OUTPUT of a stream that still grows: instead of payload */
-    int flags;       /* enum link_send_flag */
 };
 
 struct capture {
@@ -90,7 +89,6 @@ struct engine_core {
     uint64_t started_told; /* begun_mono of the item that STARTED was sent for */
     bool wanted;           /* a cancel's SIGINT is under way, for wanted_seq */
     uint64_t wanted_session, wanted_seq;
-    bool bulk; /* its task had an OUTPUT or COMM that travels in chunks */
 
     struct eout *out_head, *out_tail;
     uint64_t out_text;
@@ -123,8 +121,8 @@ extern const struct uplink_ops engine_uplink_ops;
 int engine_io_init(struct engine_core *c, struct err *e) CV_CHECK;
 void engine_io_end(void *arg);
 /* Appends to the outbox; takes payload also on failure. The mutex is held. */
-int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take,
-                int flags) CV_CHECK;
+int engine_send(struct engine_core *c, const struct header *h,
+                struct payload *payload_take) CV_CHECK;
 /* A RESULT made here for items that never ran. The mutex is held. */
 void engine_refuse(struct engine_core *c, const struct header *h, uint64_t lo, uint64_t hi,
                    bool abort);

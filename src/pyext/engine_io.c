@@ -19,15 +19,21 @@
 
 /* ---- the outbox ---- */
 
-int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take,
-                int flags)
+/* RESULTs keep their order, also behind a large one: the controller acknowledges them by a count.
+ */
+static int order_of(const struct header *h)
+{
+    return h->type == MSG_RESULT ? LINK_AFTER_BULK : 0;
+}
+
+int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take)
 {
     struct eout *o = calloc(1, sizeof *o);
     if (!o) {
         payload_unref(payload_take);
         return CV_ENOMEM;
     }
-    *o = (struct eout){.h = *h, .payload = payload_take, .flags = flags};
+    *o = (struct eout){.h = *h, .payload = payload_take};
     bool was_empty = !c->out_head;
     if (was_empty)
         c->out_head = o;
@@ -59,7 +65,7 @@ void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo
              abort ? "TaskAborted" : "CancelledError", abort ? "aborted" : "cancelled", c->number);
     int r = payload_new_copy(&p, text, strlen(text));
     if (!r)
-        r = engine_send(c, &h, p, 0);
+        r = engine_send(c, &h, p);
     (void)r; /* out of memory: the controller learns at the next reconnect that nobody holds it */
 }
 
@@ -97,7 +103,7 @@ static int send_one(struct engine_core *c, struct eout *o, struct msg **ret_resu
         if (r)
             return r;
     }
-    return link_send(c->up.link, &o->h, NULL, 0, o->payload, o->flags);
+    return link_send(c->up.link, &o->h, NULL, 0, o->payload, order_of(&o->h));
 }
 
 /* Puts what was not sent back in front of the outbox. The mutex is held. */
@@ -196,7 +202,7 @@ static void on_started_timer(void *arg)
                                .engine = c->number,
                                .incarnation = c->incarnation,
                                .time = c->begun[c->nbegun - 1].started};
-            if (engine_send(c, &h, NULL, 0) == CV_OK)
+            if (engine_send(c, &h, NULL) == CV_OK)
                 c->started_told = c->begun_mono;
         } else {
             again = STARTED_NS - ran;
@@ -341,7 +347,7 @@ static int resend_results(struct engine_core *c)
 {
     int r = CV_OK;
     for (struct msg *m = c->unacked_head; m && !r; m = m->next)
-        r = link_send(c->up.link, &m->h, NULL, 0, m->payload, 0);
+        r = link_send(c->up.link, &m->h, NULL, 0, m->payload, order_of(&m->h));
     return r;
 }
 

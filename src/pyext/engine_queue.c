@@ -107,7 +107,7 @@ static void give_back(struct engine_core *c, const struct etask *t, const struct
                        .attempt = t ? t->h.attempt : why->attempt,
                        .engine = c->number,
                        .incarnation = c->incarnation};
-    int r = engine_send(c, &h, NULL, 0);
+    int r = engine_send(c, &h, NULL);
     (void)r; /* out of memory: the controller asks again after its next reconnect */
 }
 
