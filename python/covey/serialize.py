@@ -501,6 +501,13 @@ def _dump_dill(obj: Any) -> Packed:
     return packed
 
 
+def _dill_loads(data: Any, **kwargs: Any) -> Any:
+    """dill gives functions globals by a name that only dill knows; the rest it reads as pickle does."""
+    import dill  # type: ignore[import-not-found]
+
+    return dill.loads(data, **kwargs)
+
+
 _dumper: Callable[[Any], Packed] = _dump_default
 
 
@@ -576,10 +583,11 @@ def _loads(buffers: Sequence[Any], ns: dict | None) -> Any:
     context = _context
     before = context.ns
     context.ns = ns
+    loads = pickle.loads if _dumper is not _dump_dill else _dill_loads
     try:
         if len(buffers) == 1:
-            return pickle.loads(buffers[0])
-        return pickle.loads(buffers[0], buffers=buffers[1:])
+            return loads(buffers[0])
+        return loads(buffers[0], buffers=buffers[1:])
     finally:
         context.ns = before
 

@@ -358,6 +358,16 @@ def test_use_cloudpickle(rc):
         rc[:].use_pickle().get()
 
 
+def test_use_dill(rc):
+    pytest.importorskip("dill")
+    try:
+        rc[:].use_dill().get()
+        assert rc[0].apply_sync(typed("def f(x): return x + 1"), 4) == 5
+    finally:
+        rc[:].use_pickle().get()
+    assert rc[0].apply_sync(typed("def f(x): return x + 2"), 4) == 6
+
+
 def test_records(rc):
     ar = rc[0].set_flags(label="of-test-records").apply_async(max, 1, 2)
     ar.get()
