@@ -65,6 +65,11 @@ static int write_all(int fd, const uint8_t *p, size_t n)
     return 0;
 }
 
+char *file_temporary_path(const char *path, long pid)
+{
+    return str_printf("%s.tmp.%ld", path, pid);
+}
+
 /* A file without a name in path's folder: whoever is killed while it writes leaves nothing. Not
  * every file system has them: then the file is `tmp`. */
 static int open_temporary(const char *path, const char *tmp, mode_t mode, bool *ret_nameless)
@@ -98,7 +103,7 @@ static int put_in_place(int fd, bool nameless, const char *tmp, const char *path
 int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n, struct err *e)
 {
     bool nameless;
-    char *tmp = str_printf("%s.tmp.%ld", path, (long)getpid());
+    char *tmp = file_temporary_path(path, getpid());
     if (!tmp)
         return err_set(e, CV_ENOMEM, "out of memory writing %s", path);
     int rc = CV_OK;

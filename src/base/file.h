@@ -15,6 +15,9 @@ int file_read(const char *path, size_t limit, struct buf *ret, struct err *e) CV
  * failure. */
 int file_write_atomic(const char *path, mode_t mode, const void *data, size_t n,
                       struct err *e) CV_CHECK;
+/* Where file_write_atomic() of process `pid` writes PATH on file systems without nameless files: a
+ * killed process may leave it. malloc'ed; NULL when out of memory. */
+char *file_temporary_path(const char *path, long pid);
 /* mkdir -p; existing folders are fine. */
 int file_mkdirs(const char *path, mode_t mode, struct err *e) CV_CHECK;
 /* malloc'ed "a/b" (no doubled slash); NULL when out of memory. */

@@ -34,7 +34,7 @@ struct supervisor {
     struct reaper *reaper;
     struct control *control;
     struct child *controller;
-    bool controller_started; /* once */
+    pid_t controller_pid; /* of the one that was started, also after its end; 0: none was */
     struct list sets;
     uv_signal_t signals[SUPER_SIGNALS];
     uv_timer_t tick; /* looks after deadlines while there are some */

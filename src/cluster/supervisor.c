@@ -268,7 +268,7 @@ static void start_all(struct supervisor *v)
         super_fail(v, e.text, "");
         return;
     }
-    v->controller_started = true;
+    v->controller_pid = child_job(v->controller)->pid;
     if (v->s->n && !wait && start_set(v))
         return;
     tell_cluster_file(v);

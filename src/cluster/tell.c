@@ -139,14 +139,18 @@ static void remove_connection_file(struct supervisor *v, const char *key, const 
     char *path = said ? strdup(said)
                       : str_printf("%s/security/ipcontroller%s%s-%s.json", v->s->profile_dir,
                                    *id ? "-" : "", id, role);
+    char *half = path ? file_temporary_path(path, v->controller_pid) : NULL;
     if (path)
         unlink(path);
+    if (half)
+        unlink(half);
+    free(half);
     free(path);
 }
 
 void tell_over(struct supervisor *v)
 {
-    if (v->controller_started && !v->s->reuse) {
+    if (v->controller_pid && !v->s->reuse) {
         remove_connection_file(v, "client_file", "client");
         remove_connection_file(v, "engine_file", "engine");
     }
