@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from covey import cluster as cluster_module
 from covey.cluster import Cluster, ClusterError, ClusterManager, clean_cluster_files
 
 FAKE = Path(__file__).with_name("fake_ipcluster.py")
@@ -113,7 +112,7 @@ def test_a_start_that_takes_too_long(monkeypatch):
 
 def test_a_supervisor_that_does_not_listen_is_killed(monkeypatch):
     monkeypatch.setenv("FAKE_MODE", "deaf")
-    monkeypatch.setattr(cluster_module, "STOP_TIMEOUT", 0.3)
+    monkeypatch.setattr("covey._supervisor.STOP_TIMEOUT", 0.3)
     c = Cluster(n=1)
     c.start_cluster_sync()
     pid = c._supervisor.pid
