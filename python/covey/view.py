@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _remote, error, serialize
+from ._flags import ScheduledFlags
 from .asyncresult import AsyncMapResult, AsyncResult
 from .decorators import ParallelFunction, RemoteFunction, parallel, remote
-from .dependency import Dependency, as_dependency, route_of
 from .executor import LazyMapIterator, ViewExecutor
 from .map import Map, by_name
 from .task import APPLY, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, SILENT, Task, msg_id
@@ -36,7 +36,7 @@ def _name_of(f: Any) -> str:
     return getattr(f, "__name__", None) or type(f).__name__
 
 
-class View:
+class View(ScheduledFlags):
     """What all views can do. Views are cheap: make as many as you like.
 
     Flags (``set_flags``, ``temp_flags``, or attributes):
@@ -110,6 +110,9 @@ class View:
     # ------------------------------------------------ bookkeeping
 
     def _noted(self, tasks: Sequence[Task]) -> None:
+        if self._after is not None or self._follow is not None:
+            for t in tasks:
+                t.after, t.follow = self._after, self._follow
         lo, hi = tasks[0].seq, tasks[-1].seq + 1
         ranges = self._ranges
         if ranges and ranges[-1][1] == lo:
@@ -247,7 +250,14 @@ class DirectView(View):
     >>> dv.scatter("part", range(10)); dv.gather("part").get()
 
     ``rc[0]`` gives bare values, ``rc[[0]]`` and ``rc[:]`` lists.
+
+    Flags beside those of all views:
+    after, follow : tasks that must have ended first; with ``follow`` on the same engine, else ImpossibleDependency
+    timeout : seconds in which the task must have been sent to its engine, else TaskTimeout
+    retries : how often it may be tried again, on the same engine, when it raises; when that dies it has failed
     """
+
+    _flag_names = View._flag_names | {"after", "follow", "timeout", "retries"}
 
     def _numbers(self, targets: Any = None) -> list[int]:
         targets = self._targets if targets is None else targets
@@ -277,10 +287,13 @@ class DirectView(View):
         numbers = self._numbers(place)
         label = self.label if label is None else label
         if len(numbers) == 1:
-            tasks = self.client._submit(kind, flags | DIRECT, numbers[0], 1, None, packed, label, source)
+            tasks = self.client._submit(kind, flags | DIRECT, numbers[0], 1, self._route, packed, label, source)
         else:
-            tasks = self.client._submit(kind, flags | BROADCAST, ENGINE_NONE, len(numbers), {"targets": list(numbers)},
-                                        packed, label, source, numbers)
+            route = {"targets": list(numbers)}
+            if self._route:
+                route.update(self._route)
+            tasks = self.client._submit(kind, flags | BROADCAST, ENGINE_NONE, len(numbers), route, packed, label, source,
+                                        numbers)
         self._noted(tasks)
         return tasks
 
@@ -541,26 +554,11 @@ class LoadBalancedView(View):
     _balanced = True
 
     def __init__(self, client: Client, targets: Any = None, **flags: Any):
-        self._after: Dependency | None = None
-        self._follow: Dependency | None = None
-        self._timeout: float | None = None
-        self._retries = 0
-        self._priority = 0
-        self._route: dict[str, Any] | None = None
         super().__init__(client, targets, **flags)
         self._reroute()
 
-    def _reroute(self) -> None:
-        route: dict[str, Any] = route_of(self._after, self._follow)
-        if self._targets is not None:
-            route["targets"] = list(self._targets)
-        if self._timeout is not None:
-            route["timeout"] = self._timeout
-        if self._retries:
-            route["retries"] = self._retries
-        if self._priority:
-            route["priority"] = self._priority
-        self._route = route or None
+    def _route_more(self) -> dict[str, Any]:
+        return {} if self._targets is None else {"targets": list(self._targets)}
 
     @property
     def targets(self) -> Any:
@@ -575,65 +573,6 @@ class LoadBalancedView(View):
             self._targets = self.client._build_targets(targets)
         self._reroute()
 
-    @property
-    def after(self) -> Dependency | None:
-        """Tasks that must have ended first."""
-        return self._after
-
-    @after.setter
-    def after(self, value: Any) -> None:
-        self._after = as_dependency(value)
-        self._reroute()
-
-    @property
-    def follow(self) -> Dependency | None:
-        """Tasks on whose engine to run."""
-        return self._follow
-
-    @follow.setter
-    def follow(self, value: Any) -> None:
-        self._follow = as_dependency(value)
-        self._reroute()
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds in which a task must have started."""
-        return self._timeout
-
-    @timeout.setter
-    def timeout(self, value: float | None) -> None:
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"timeout is a number of seconds, not {type(value).__name__}")
-            if value < 0:
-                raise ValueError(f"timeout can't be negative: {value}")
-        self._timeout = float(value) if value else None
-        self._reroute()
-
-    @property
-    def retries(self) -> int:
-        """How often a task may be tried again."""
-        return self._retries
-
-    @retries.setter
-    def retries(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"retries is an int, not {type(value).__name__}")
-        if value < 0:
-            raise ValueError(f"retries can't be negative: {value}")
-        self._retries = value
-        self._reroute()
-
-    @property
-    def priority(self) -> int:
-        """Tasks of higher priority start first."""
-        return self._priority
-
-    @priority.setter
-    def priority(self, value: int) -> None:
-        self._priority = int(value)
-        self._reroute()
-
     def _is_single(self, place: Any = None) -> bool:
         return True
 
@@ -643,9 +582,6 @@ class LoadBalancedView(View):
     def _send(self, kind: int, count: int, packed: serialize.Packed) -> list[Task]:
         tasks = self.client._submit(kind, 0, ENGINE_NONE, count, self._route, packed, self.label)
         self._noted(tasks)
-        if self._after is not None or self._follow is not None:
-            for t in tasks:
-                t.after, t.follow = self._after, self._follow
         return tasks
 
     def map(self, f: Callable, *sequences: Iterable, block: bool | None = None,  # type: ignore[override]

@@ -86,7 +86,9 @@ static const char *engine_check(struct tally *y, struct engine *e)
         return "an engine's count of held items is wrong";
     if (list_check(y, &e->waiting, SCHED_T_QUEUED, e) != e->queued)
         return "an engine's count of queued items is wrong";
-    if (e->state == SCHED_DEAD && engine_load(e))
+    uint64_t pending = list_check(y, &e->pending, SCHED_T_WAITING, e);
+    y->unassigned += pending;
+    if (e->state == SCHED_DEAD && engine_load(e) + pending)
         return "a dead engine has tasks";
     if (e->queued && engine_connected(e) && e->held[1] < DIRECT_WINDOW)
         return "a direct task is kept though its engine's window is open";

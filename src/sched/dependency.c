@@ -218,6 +218,15 @@ static uint32_t follow_engines(struct task_deps *d, const struct task_set *base)
     return n;
 }
 
+/* The same for one engine. */
+static bool follow_allows(const struct task_deps *d, uint32_t engine)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < d->nwhere; i++)
+        n += d->where[i] == engine;
+    return d->side[1].total == 0 || ((d->side[1].flags & DEP_ALL) ? n == d->nwhere : n > 0);
+}
+
 /* Narrows t's engines by what follow asks for. */
 static int deps_narrow(struct sched *s, struct task *t)
 {
@@ -234,8 +243,10 @@ static int deps_narrow(struct sched *s, struct task *t)
     return CV_OK;
 }
 
-bool deps_met(struct sched *s, struct task *t)
+bool deps_met(struct sched *s, struct task *t, const struct engine *direct)
 {
+    if (direct)
+        return !t->deps || follow_allows(t->deps, direct->number);
     if (t->deps && deps_narrow(s, t) < 0)
         s->oom = true;
     return set_alive(s, t->base);
@@ -251,11 +262,13 @@ void deps_settle(struct sched *s)
         const char *why = "a task that it depends on did not end as it asks for";
         if (deps_verdict(d) == DEPS_MET) {
             why = "no engine is left that its targets and dependencies allow";
-            possible = deps_met(s, t);
+            possible = deps_met(s, t, t->engine);
+            if (t->engine)
+                why = "what it follows ran on another engine than the one it is for";
         }
         deps_free(s, t);
         if (possible) {
-            task_move(s, t, SCHED_T_QUEUED, NULL, TASK_TAIL);
+            task_move(s, t, SCHED_T_QUEUED, t->engine, TASK_TAIL);
         } else {
             struct task_word w = task_word(SCHED_S_IMPOSSIBLE, why);
             task_end_all(s, t, &w);

@@ -19,7 +19,8 @@ void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uin
 /* Takes the tasks of s->resolved off the waiting list: to a queue, or to their end. */
 void deps_settle(struct sched *s);
 
-/* All are met: narrows t's engines by what follow asks for. False: none of them is left. */
-bool deps_met(struct sched *s, struct task *t);
+/* All are met: narrows t's engines by what follow asks for (direct: the one it is for, which stays
+ * as it is). False: none of them is left. */
+bool deps_met(struct sched *s, struct task *t, const struct engine *direct);
 
 #endif

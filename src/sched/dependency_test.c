@@ -79,6 +79,136 @@ static void test_follow_goes_where_it_ran(void **state)
     kit_release(&k);
 }
 
+static int submit_direct(struct kit *k, uint64_t seq, uint32_t engine,
+                         const struct sched_range *after, const struct sched_range *follow)
+{
+    struct sched_event ev = kit_task(k, seq, 1);
+    ev.submit.mode = SCHED_DIRECT;
+    ev.submit.targets = &engine;
+    ev.submit.ntargets = 1;
+    ev.submit.after = after;
+    ev.submit.nafter = after != NULL;
+    ev.submit.follow = follow;
+    ev.submit.nfollow = follow != NULL;
+    ev.submit.after_flags = ev.submit.follow_flags = ALL | SUCCESS;
+    return kit_handle(k, &ev);
+}
+
+static void test_direct_waits_too(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION, 1, 2}, nobody = {SESSION, 40, 41};
+    setup(&k);
+    kit_direct(&k, 1, 0); /* what a direct task is depended on for is no different either */
+    assert_int_equal(submit_direct(&k, 2, 1, &on, NULL), CV_OK);
+    assert_int_equal(submit_direct(&k, 3, 0, NULL, &on), CV_OK);
+    assert_int_equal(submit_direct(&k, 4, 1, NULL, &on), CV_OK);
+    assert_int_equal(submit_direct(&k, 5, 1, &nobody, NULL), CV_OK);
+    kit_expect_end(&k, 5, SCHED_S_INVALID);
+    for (uint64_t seq = 2; seq <= 4; seq++)
+        assert_int_equal(kit_state(&k, seq), SCHED_T_WAITING);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_sent(&k, 2, 1, 1);
+    kit_expect_sent(&k, 3, 0, 1);
+    kit_expect_end(&k, 4, SCHED_S_IMPOSSIBLE); /* it is for the other one */
+    kit_release(&k);
+}
+
+static void test_direct_ends_with_its_engine(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION, 1, 2};
+    setup(&k);
+    kit_direct(&k, 1, 0);
+    assert_int_equal(submit_direct(&k, 2, 1, &on, NULL), CV_OK);
+    kit_dead(&k, 1, 0, 0);
+    kit_expect_end(&k, 2, SCHED_S_ENGINE_DIED);
+    kit_release(&k);
+}
+
+/* Items of one broadcast can't wait for each other: that would never end. */
+static void test_broadcast_waits_whole(void **state)
+{
+    struct kit k;
+    uint32_t targets[] = {0, 1};
+    struct sched_range on = {SESSION, 1, 2}, itself = {SESSION, 6, 7};
+    setup(&k);
+    kit_direct(&k, 1, 0);
+    struct sched_event ev = kit_task(&k, 2, 2);
+    ev.submit.mode = SCHED_BROADCAST;
+    ev.submit.targets = targets;
+    ev.submit.ntargets = 2;
+    ev.submit.after = &on;
+    ev.submit.nafter = 1;
+    ev.submit.after_flags = ALL | SUCCESS;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    assert_int_equal(sched_unassigned(k.s), 2);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_sent(&k, 2, 0, 1);
+    kit_expect_sent(&k, 3, 1, 1);
+    ev.id.seq = 5;
+    ev.submit.after = &itself;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_expect_end(&k, 5, SCHED_S_INVALID);
+    kit_expect_end(&k, 6, SCHED_S_INVALID);
+    kit_release(&k);
+}
+
+/* Whatever its client, a task can be depended on; one that nobody submitted can't. */
+static void test_tasks_of_other_clients(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION + 1, 1, 2}, unknown = {SESSION + 2, 1, 2};
+    setup(&k);
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.id.session = SESSION + 1;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    uint32_t at = kit_action(&k, SCHED_SEND, 1)->engine;
+    submit(&k, 1, &on, ALL | SUCCESS, NULL, 0);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_WAITING);
+    submit(&k, 2, &unknown, ALL | SUCCESS, NULL, 0);
+    kit_expect_end(&k, 2, SCHED_S_INVALID);
+    struct sched_event done = {.type = SCHED_RESULT,
+                               .id = {SESSION + 1, 1},
+                               .count = 1,
+                               .attempt = 1,
+                               .engine = at,
+                               .incarnation = 1};
+    assert_int_equal(kit_handle(&k, &done), CV_OK);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 1)->id.session, SESSION);
+    kit_release(&k);
+}
+
+/* after × follow, all × any, success × failure: what each says when one of two tasks fails. */
+static void test_every_kind(void **state)
+{
+    static const struct {
+        uint8_t flags;
+        bool met;
+    } rows[] = {{SUCCESS, true},        {FAILURE, true},        {SUCCESS | FAILURE, true},
+                {ALL | SUCCESS, false}, {ALL | FAILURE, false}, {ALL | SUCCESS | FAILURE, true}};
+    for (int follow = 0; follow < 2; follow++)
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            struct kit k;
+            struct sched_range on = {SESSION, 1, 3};
+            kit_init(&k, (struct sched_options){.hwm = 4});
+            kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+            kit_balanced(&k, 1, 1, 0);
+            kit_balanced(&k, 2, 1, 0);
+            submit(&k, 3, follow ? NULL : &on, rows[i].flags, follow ? &on : NULL, rows[i].flags);
+            kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+            bool early = kit_action(&k, SCHED_SEND, 3) || kit_action(&k, SCHED_DELIVER, 3);
+            kit_result(&k, 0, 2, 1, 1, SCHED_S_ERROR, 0);
+            if (rows[i].met)
+                assert_true(early || kit_action(&k, SCHED_SEND, 3));
+            else if (!early)
+                kit_expect_end(&k, 3, SCHED_S_IMPOSSIBLE);
+            enum sched_task_state st = kit_state(&k, 3);
+            assert_int_equal(st == SCHED_T_SENT, rows[i].met);
+            kit_release(&k);
+        }
+}
+
 static void test_ended_and_unknown(void **state)
 {
     struct kit k;
@@ -131,6 +261,25 @@ static void test_unmet_tries_the_next(void **state)
     kit_release(&k);
 }
 
+static void test_unmet_tries_those_that_come_later(void **state)
+{
+    struct kit k;
+    setup(&k);
+    for (uint64_t seq = 1; seq <= 2; seq++)
+        kit_balanced(&k, seq, 1, 0);
+    kit_result(&k, 0, kit_state(&k, 1) == SCHED_T_SENT ? 1 : 2, 0, 0, SCHED_S_OK, 0);
+    uint32_t at = 0;
+    sched_task_state(k.s, (struct sched_id){SESSION, 1}, &at);
+    kit_result(&k, at, 1, 1, 1, SCHED_S_UNMET, 0);
+    assert_int_equal(kit_state(&k, 1), SCHED_T_QUEUED); /* the other one is busy, but there */
+    kit_engine(&k, SCHED_ENGINE_JOIN, 2);
+    kit_expect_sent(&k, 1, 2, 2);
+    kit_result(&k, 2, 1, 1, 2, SCHED_S_UNMET, 0);
+    kit_dead(&k, !at, 0, 0);
+    kit_expect_end(&k, 1, SCHED_S_IMPOSSIBLE);
+    kit_release(&k);
+}
+
 static void test_cancelled_with_what_it_waits_for(void **state)
 {
     struct kit k;
@@ -150,9 +299,15 @@ int main(void)
         cmocka_unit_test(test_after_all),
         cmocka_unit_test(test_after_fails),
         cmocka_unit_test(test_follow_goes_where_it_ran),
+        cmocka_unit_test(test_direct_waits_too),
+        cmocka_unit_test(test_direct_ends_with_its_engine),
+        cmocka_unit_test(test_broadcast_waits_whole),
+        cmocka_unit_test(test_tasks_of_other_clients),
+        cmocka_unit_test(test_every_kind),
         cmocka_unit_test(test_ended_and_unknown),
         cmocka_unit_test(test_waiting_times_out),
         cmocka_unit_test(test_unmet_tries_the_next),
+        cmocka_unit_test(test_unmet_tries_those_that_come_later),
         cmocka_unit_test(test_cancelled_with_what_it_waits_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,12 +69,13 @@ void engine_touch(struct sched *s, struct engine *e)
     uint64_t load = engine_load(e);
     uint32_t level = levels_clamp(load);
     bool room = engine_has_room(s, e);
-    if (e->ready && (!room || level != e->load_level)) {
+    if (e->ready && (!room || level != e->load_level || e->used != e->placed)) {
         s->policy->del(s, e);
         e->ready = false;
     }
     if (room && !e->ready) {
         e->load_level = level;
+        e->placed = e->used;
         s->policy->add(s, e);
         e->ready = true;
     }
@@ -161,7 +162,7 @@ static void dispatch_queue(struct sched *s, struct queue *q)
 {
     struct engine *e;
     while (!queue_empty(q) && (e = policy_pick(s, q->set)))
-        task_send(s, queue_first(q), e);
+        task_send(s, queue_best_for(s, e), e); /* another queue's may be more urgent */
     list_del(&q->dirty_node);
 }
 

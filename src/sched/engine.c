@@ -47,9 +47,9 @@ static struct engine *engine_new(uint32_t number)
         return NULL;
     e->number = number;
     e->state = SCHED_DEAD;
-    struct list *lists[] = {&e->dirty_node, &e->sent[0],    &e->sent[1],
-                            &e->running,    &e->waiting,    &e->sets,
-                            &e->load_node,  &e->steal_node, &e->idle_node};
+    struct list *lists[] = {&e->dirty_node, &e->sent[0],  &e->sent[1], &e->running,
+                            &e->waiting,    &e->pending,  &e->sets,    &e->load_node,
+                            &e->steal_node, &e->idle_node};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return e;
@@ -105,13 +105,13 @@ static void task_charge(struct sched *s, struct task *t, const struct sched_even
             s->oom = true;
         if (x && x->nkilled < KILLS_MAX)
             x->killed[x->nkilled++] = t->engine->number;
-        if (!x || t->retries == 0 || x->nkilled == KILLS_MAX) {
-            if (x && x->nkilled == KILLS_MAX && t->retries)
+        if (!x || t->retries_lost == 0 || x->nkilled == KILLS_MAX) {
+            if (x && x->nkilled == KILLS_MAX && t->retries_lost)
                 w->why = "three engines died running this task";
             task_end_all(s, t, w);
             return;
         }
-        t->retries--;
+        t->retries_lost--;
     }
     task_return(s, t, w);
 }
@@ -215,8 +215,10 @@ static void engine_lose(struct sched *s, struct engine *e, const struct sched_ev
         while (!list_empty(held[i]))
             task_lose(s, list_entry(held[i]->prev, struct task, node), ev, &w);
     w.why = "its engine died before it had started";
-    while (!list_empty(&e->waiting))
-        task_end_all(s, list_entry(e->waiting.next, struct task, node), &w);
+    struct list *unsent[] = {&e->waiting, &e->pending};
+    for (int i = 0; i < 2; i++)
+        while (!list_empty(unsent[i]))
+            task_end_all(s, list_entry(unsent[i]->next, struct task, node), &w);
     queues_recheck(s, e);
     e->ewma_ns = 0;
     engine_touch(s, e);

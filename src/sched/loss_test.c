@@ -110,6 +110,70 @@ static void test_error_is_retried_elsewhere(void **state)
     kit_release(&k);
 }
 
+/* retries=1: one for an engine that dies, one for an error of its own, and neither pays for the
+ * other. */
+static void test_budgets_are_separate(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    for (uint32_t e = 0; e < 3; e++)
+        kit_engine(&k, SCHED_ENGINE_JOIN, e);
+    kit_balanced(&k, 1, 1, 1);
+    uint32_t at = kit_action(&k, SCHED_SEND, 1)->engine;
+    kit_dead(&k, at, 1, 1);
+    at = kit_action(&k, SCHED_SEND, 1)->engine;
+    kit_result(&k, at, 1, 1, 2, SCHED_S_ERROR, 0);
+    at = kit_action(&k, SCHED_SEND, 1)->engine;
+    kit_result(&k, at, 1, 1, 3, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    kit_release(&k);
+}
+
+static void test_direct_is_retried_where_it_is_for(void **state)
+{
+    struct kit k;
+    uint32_t target = 1;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.submit.mode = SCHED_DIRECT;
+    ev.submit.targets = &target;
+    ev.submit.ntargets = 1;
+    ev.submit.retries = 2;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_result(&k, 1, 1, 1, 1, SCHED_S_ERROR, 0);
+    kit_expect_sent(&k, 1, 1, 2);
+    kit_result(&k, 1, 1, 1, 2, SCHED_S_ERROR, 0);
+    kit_expect_sent(&k, 1, 1, 3);
+    kit_dead(&k, 1, 1, 3); /* its engine is the only one that it is for */
+    kit_expect_end(&k, 1, SCHED_S_ENGINE_DIED);
+    kit_release(&k);
+}
+
+static void test_broadcast_is_retried_item_by_item(void **state)
+{
+    struct kit k;
+    uint32_t targets[] = {0, 1};
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    struct sched_event ev = kit_task(&k, 1, 2);
+    ev.submit.mode = SCHED_BROADCAST;
+    ev.submit.targets = targets;
+    ev.submit.ntargets = 2;
+    ev.submit.retries = 1;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 1, SCHED_S_OK);
+    kit_result(&k, 1, 2, 1, 1, SCHED_S_ERROR, 0);
+    kit_expect_sent(&k, 2, 1, 2);
+    assert_int_equal(kit_action(&k, SCHED_SEND, 2)->offset, 1);
+    kit_result(&k, 1, 2, 1, 2, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 2, SCHED_S_ERROR);
+    kit_release(&k);
+}
+
 static void test_range_is_split_where_it_ran(void **state)
 {
     struct kit k;
@@ -230,6 +294,9 @@ int main(void)
         cmocka_unit_test(test_retries_and_three_kills),
         cmocka_unit_test(test_planned_end_is_free),
         cmocka_unit_test(test_error_is_retried_elsewhere),
+        cmocka_unit_test(test_budgets_are_separate),
+        cmocka_unit_test(test_direct_is_retried_where_it_is_for),
+        cmocka_unit_test(test_broadcast_is_retried_item_by_item),
         cmocka_unit_test(test_range_is_split_where_it_ran),
         cmocka_unit_test(test_away_and_back),
         cmocka_unit_test(test_back_with_what_ended),

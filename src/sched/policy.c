@@ -10,7 +10,8 @@
 
 #include "sched/dispatch.h"
 
-#define FEW 32 /* targets up to which they are looked at one by one */
+#define FEW 32  /* targets up to which they are looked at one by one */
+#define DRAWS 8 /* engines that weighted looks at */
 
 /* --- leastload: a list per load level; within a level the one idle longest first --- */
 
@@ -124,7 +125,7 @@ static struct engine *twobin_pick(struct sched *s, const struct task_set *set)
     return a && b && lru_prefer(s, b, a) ? b : a;
 }
 
-/* Of two drawn ones, each with a chance that falls with its load. */
+/* Of those drawn each has a chance that falls with its load. */
 static bool weighted_prefer(struct sched *s, const struct engine *a, const struct engine *b)
 {
     uint64_t x = engine_load(a) + 1, y = engine_load(b) + 1;
@@ -133,14 +134,18 @@ static bool weighted_prefer(struct sched *s, const struct engine *a, const struc
 
 static struct engine *weighted_pick(struct sched *s, const struct task_set *set)
 {
-    struct engine *a = plainrandom_pick(s, set), *b = plainrandom_pick(s, set);
-    return a && b && weighted_prefer(s, b, a) ? b : a;
-}
-
-/* In turn, whatever they hold. */
-static struct engine *pure_pick(struct sched *s, const struct task_set *set)
-{
-    return s->npick ? array_from(s, s->turn++, set) : NULL;
+    struct engine *best = NULL;
+    uint64_t total = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        struct engine *e = plainrandom_pick(s, set);
+        if (!e)
+            return NULL;
+        uint64_t weight = (1u << 20) / (engine_load(e) + 1) + 1;
+        total += weight;
+        if (random_next(s) % total < weight)
+            best = e;
+    }
+    return best;
 }
 
 static const struct policy_ops policies[] = {
@@ -149,7 +154,7 @@ static const struct policy_ops policies[] = {
     {"weighted", array_add, array_del, weighted_pick, weighted_prefer},
     {"twobin", array_add, array_del, twobin_pick, lru_prefer},
     {"plainrandom", array_add, array_del, plainrandom_pick, plainrandom_prefer},
-    {"pure", array_add, array_del, pure_pick, lru_prefer},
+    {"pure", lru_add, lru_del, lru_pick, lru_prefer}, /* in turn: which is what lru does */
 };
 
 const struct policy_ops *policy_find(const char *name)

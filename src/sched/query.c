@@ -89,6 +89,9 @@ void sched_each_task(const struct sched *s, uint32_t engine,
         visit_queue(&s->any, &v);
         list_each(l, &s->filled)
             visit_queue(&list_entry(l, struct task_set, filled_node)->queue, &v);
+        const struct engine *each;
+        for (size_t i = 0; (each = hash_next(&s->engines, &i));)
+            visit_list(&each->pending, &v);
         return;
     }
     const struct engine *e = hash_get(&s->engines, 0, engine);

@@ -276,29 +276,6 @@ static void test_targets_and_priorities(void **state)
     kit_release(&k);
 }
 
-static void test_every_policy_sends(void **state)
-{
-    static const char *const names[] = {"leastload", "lru",         "weighted",
-                                        "twobin",    "plainrandom", "pure"};
-    struct sched *s = NULL;
-    static const struct sched_payload_ops ops = {kit_ref, kit_unref};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct kit k;
-        kit_init(&k, (struct sched_options){.policy = names[i], .hwm = 2});
-        for (uint32_t e = 0; e < 4; e++)
-            kit_engine(&k, SCHED_ENGINE_JOIN, e);
-        size_t sent = 0;
-        for (uint64_t seq = 1; seq <= 12; seq++) {
-            kit_balanced(&k, seq, 1, 0);
-            sent += kit_actions(&k, SCHED_SEND);
-        }
-        assert_int_equal(sent, 8);
-        kit_release(&k);
-    }
-    assert_int_equal(sched_new(&s, &(struct sched_options){.policy = "fairest"}, &ops, NULL),
-                     CV_EINVAL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,7 +292,6 @@ int main(void)
         cmocka_unit_test(test_the_less_loaded_is_chosen),
         cmocka_unit_test(test_words_of_old_attempts_change_nothing),
         cmocka_unit_test(test_targets_and_priorities),
-        cmocka_unit_test(test_every_policy_sends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@ struct engine {
     struct list sent[2]; /* by mode: balanced; direct and broadcast. Oldest first */
     struct list running;
     struct list waiting; /* direct tasks beyond the window, or while it is away */
+    struct list pending; /* direct tasks with open dependencies */
     struct list sets;    /* set_link: the filled target sets that name it */
     uint64_t held[2];    /* unfinished items in sent and running, by mode as above */
     uint64_t queued;     /* unfinished items in waiting */
@@ -35,6 +36,7 @@ struct engine {
     uint32_t index;       /* policies that pick at random: place in the index */
     struct heap_node lru; /* likewise: least recently used */
     uint64_t used;        /* number of the last SEND */
+    uint64_t placed;      /* used when it was put into the index */
     uint64_t ewma_ns;     /* of one item; 0: nothing known */
     uint64_t progress_ns; /* when it last gave a result, or got its first task */
     uint64_t completed, away_since;
@@ -67,7 +69,7 @@ struct sched {
     struct hash watches;                /* item id -> those that wait for it, see dependency.c */
     struct hash sets;                   /* content -> task_set */
 
-    struct list waiting;    /* tasks with open dependencies */
+    struct list waiting;    /* balanced tasks with open dependencies */
     struct list resolved;   /* task_deps that got their answer in this event */
     struct list ended;      /* terminal records, freed by the next event */
     struct queue any;       /* balanced tasks that may go anywhere */
@@ -83,7 +85,7 @@ struct sched {
 
     struct levels ready;  /* engines with room by load (leastload) */
     struct engine **pick; /* the same as an array (random policies) */
-    uint32_t npick, cappick, turn;
+    uint32_t npick, cappick;
     struct heap lru;       /* the same by last use */
     struct levels victims; /* engines with stealable items */
 

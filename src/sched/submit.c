@@ -27,8 +27,6 @@ static int submit_check(const struct sched_event *ev, struct err *e)
                        ev->count, ev->submit.ntargets);
     if (ev->submit.mode == SCHED_BALANCED && ev->submit.targets && ev->submit.ntargets == 0)
         return err_set(e, CV_EINVAL, "an empty list of targets");
-    if (ev->submit.mode != SCHED_BALANCED && ev->submit.nafter + ev->submit.nfollow)
-        return err_set(e, CV_EINVAL, "only load-balanced tasks have dependencies");
     return CV_OK;
 }
 
@@ -66,8 +64,8 @@ static struct task *record_new(struct sched *s, struct client *c, const struct s
     t->mode = (uint8_t)ev->submit.mode;
     t->kind = ev->submit.kind;
     t->wire_flags = ev->submit.flags;
-    t->retries = t->mode == SCHED_BALANCED ? ev->submit.retries : 0;
-    t->flags = t->retries ? 0 : TASK_ONCE;
+    t->retries_lost = t->retries_error = ev->submit.retries;
+    t->flags = ev->submit.retries ? 0 : TASK_ONCE;
     t->priority = ev->submit.priority;
     t->note = ev->submit.note;
     t->payload = ev->submit.payload;
@@ -110,11 +108,36 @@ static int submit_records(struct sched *s, struct client *c, const struct sched_
     return CV_OK;
 }
 
-static void submit_direct(struct sched *s, struct task *t, uint32_t target)
+/* engine: a direct one's, NULL for a balanced one. */
+static void submit_place(struct sched *s, struct task *t, struct engine *engine,
+                         enum deps_verdict verdict)
+{
+    struct task_word w =
+        task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
+    bool met = verdict == DEPS_MET && deps_met(s, t, engine);
+    if (verdict == DEPS_OPEN) {
+        task_move(s, t, SCHED_T_WAITING, engine, TASK_TAIL);
+        return;
+    }
+    deps_free(s, t);
+    if (met) {
+        task_move(s, t, SCHED_T_QUEUED, engine, TASK_TAIL);
+        return;
+    }
+    if (verdict == DEPS_MET)
+        w.why = engine ? "what it follows ran on another engine than the one it is for"
+                       : "none of the engines that its targets and dependencies allow is there";
+    if (verdict == DEPS_INVALID)
+        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
+    task_end_all(s, t, &w);
+}
+
+static void submit_direct(struct sched *s, struct task *t, uint32_t target,
+                          enum deps_verdict verdict)
 {
     struct engine *e = hash_get(&s->engines, 0, target);
     if (e && e->state != SCHED_DEAD) {
-        task_move(s, t, SCHED_T_QUEUED, e, TASK_TAIL);
+        submit_place(s, t, e, verdict);
         return;
     }
     struct task_word w = task_word(e ? SCHED_S_ENGINE_DIED : SCHED_S_REFUSED,
@@ -124,25 +147,36 @@ static void submit_direct(struct sched *s, struct task *t, uint32_t target)
     task_end_all(s, t, &w);
 }
 
-static void submit_balanced(struct sched *s, struct task *t, enum deps_verdict verdict)
+static int submit_targets(struct sched *s, struct task *t, const struct sched_event *ev)
 {
-    struct task_word w =
-        task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
-    bool met = verdict == DEPS_MET && deps_met(s, t);
-    if (verdict == DEPS_OPEN) {
-        task_move(s, t, SCHED_T_WAITING, NULL, TASK_TAIL);
-        return;
+    if (ev->submit.targets) {
+        t->base = set_get(s, false, ev->submit.targets, ev->submit.ntargets);
+        t->set = set_ref(t->base);
+        if (!t->base)
+            return CV_ENOMEM;
     }
-    deps_free(s, t);
-    if (met) {
-        task_move(s, t, SCHED_T_QUEUED, NULL, TASK_TAIL);
-        return;
+    return queue_reserve(t->set ? &t->set->queue : &s->any, t->priority);
+}
+
+/* Meanwhile the new records are not in the index: a task that depends on itself, or on another of
+ * its broadcast, depends on nothing that exists. */
+static int submit_deps(struct sched *s, struct list *made, const struct sched_event *ev,
+                       enum deps_verdict *verdict)
+{
+    int r = CV_OK;
+    list_each(l, made) task_index_del(s, list_entry(l, struct task, node));
+    list_each(l, made)
+    {
+        if (r == CV_OK)
+            r = deps_new(s, list_entry(l, struct task, node), ev, verdict);
     }
-    if (verdict == DEPS_MET)
-        w.why = "none of the engines that its targets and dependencies allow is there";
-    if (verdict == DEPS_INVALID)
-        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
-    task_end_all(s, t, &w);
+    list_each(l, made)
+    {
+        int back = task_index_add(s, list_entry(l, struct task, node));
+        if (r == CV_OK)
+            r = back; /* takes the places just left: can't fail */
+    }
+    return r;
 }
 
 /* Its engine has it already. False: not (any more). */
@@ -180,24 +214,10 @@ int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
     list_init(&made);
     enum deps_verdict verdict = DEPS_MET;
     r = submit_records(s, c, ev, &made);
-    if (r == CV_OK && ev->submit.mode == SCHED_BALANCED) {
-        struct task *t = list_entry(made.next, struct task, node);
-        if (ev->submit.targets) {
-            t->base = set_get(s, false, ev->submit.targets, ev->submit.ntargets);
-            t->set = set_ref(t->base);
-            if (!t->base)
-                r = CV_ENOMEM;
-        }
-        if (r == CV_OK)
-            r = queue_reserve(t->set ? &t->set->queue : &s->any, t->priority);
-        if (r == CV_OK) {
-            task_index_del(s, t); /* a task that depends on itself depends on nothing that exists */
-            r = deps_new(s, t, ev, &verdict);
-            int back = task_index_add(s, t); /* takes the places just left: can't fail */
-            if (r == CV_OK)
-                r = back;
-        }
-    }
+    if (r == CV_OK && ev->submit.mode == SCHED_BALANCED)
+        r = submit_targets(s, list_entry(made.next, struct task, node), ev);
+    if (r == CV_OK && ev->submit.nafter + ev->submit.nfollow)
+        r = submit_deps(s, &made, ev, &verdict);
     if (r < 0) {
         records_drop(s, &made);
         return r;
@@ -212,11 +232,12 @@ int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
         if (submit_held(s, t, ev))
             continue;
         if (t->mode == SCHED_BALANCED)
-            submit_balanced(s, t, verdict);
+            submit_place(s, t, NULL, verdict);
         else
             submit_direct(
                 s, t,
-                ev->submit.targets[t->mode == SCHED_BROADCAST ? t->offset - ev->submit.offset : 0]);
+                ev->submit.targets[t->mode == SCHED_BROADCAST ? t->offset - ev->submit.offset : 0],
+                verdict);
     }
     return CV_OK;
 }

@@ -265,7 +265,7 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
     t->engine = engine;
     switch (to) {
     case SCHED_T_WAITING:
-        put(&s->waiting, &t->node, place);
+        put(engine ? &engine->pending : &s->waiting, &t->node, place);
         break;
     case SCHED_T_QUEUED:
         t->flags &= (uint8_t)~(TASK_TAKING | TASK_NO_TAKE | TASK_UNSURE);

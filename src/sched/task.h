@@ -57,7 +57,7 @@ struct task {
     uint64_t deadline; /* unstarted until then; UINT64_MAX: none */
     int64_t order;     /* queued, balanced: among the queues; sent: which SEND it was */
     uint32_t count, left, offset;
-    uint32_t retries; /* left */
+    uint32_t retries_lost, retries_error; /* left: engines that die, its own errors */
     int32_t priority;
     uint16_t attempt; /* of the last SEND; 0: none yet */
     uint16_t wire_flags;

@@ -81,7 +81,7 @@ def test_flags(two):
         assert not two.dv.block and two.dv.label == "b"
     assert two.dv.block and two.dv.label == "a"
     with pytest.raises(KeyError):
-        two.dv.set_flags(retries=1)
+        two.dv.set_flags(priority=1)
 
 
 def test_bad_flags_leave_the_old_value(two):
@@ -110,6 +110,10 @@ def test_the_route_says_what_the_flags_say(two):
     two.lv.set_flags(after=None, follow=None, timeout=None, retries=0, targets=None, label=None, priority=0)
     two.lv.apply_async(operator.add, 1, 2)
     assert two.core.pending[4][3] is None
+    two.dv.set_flags(after=ar, retries=2, timeout=1)
+    assert set(two.dv.apply_async(square, 1).metadata[0]["after"]) == {first, second}
+    assert two.core.pending[5][3] == {"targets": [0, 1], "after": [(0xABCD, 1, 3)], "retries": 2, "timeout": 1.0,
+                                      "dep": {"after_all": True, "after_success": True, "after_failure": False}}
 
 
 def test_m18_code_by_value_names_its_python(two):

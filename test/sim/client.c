@@ -23,7 +23,8 @@ static void pick_targets(struct sim *m, struct submit *b)
 static void pick_dependencies(struct sim *m, struct client *c, struct submit *b)
 {
     b->ndeps = 1 + (uint32_t)sim_below(m, 2);
-    b->follow = sim_chance(m, 40);
+    b->after = sim_chance(m, 60);
+    b->follow = !b->after || sim_chance(m, 20);
     b->dep_flags = (uint8_t)(sim_chance(m, 70) | 2 * sim_chance(m, 80) | 4 * sim_chance(m, 40));
     for (uint32_t i = 0; i < b->ndeps; i++) {
         const struct client *o = sim_chance(m, 80) ? c : &m->clients[sim_below(m, m->nclients)];
@@ -55,7 +56,8 @@ static void make_items(struct sim *m, struct client *c, struct submit *b, uint64
                                             .kills = kills,
                                             .unmet = unmet,
                                             .deaf = deaf,
-                                            .may_run = b->retries + 1};
+                                            .may_run = 2 * b->retries + 1,
+                                            .may_fail = b->retries + 1};
 }
 
 static void client_submit(struct sim *m, struct client *c)
@@ -77,15 +79,15 @@ static void client_submit(struct sim *m, struct client *c)
     }
     if (c->next + b->count >= ITEMS)
         return;
+    b->retries = sim_chance(m, 50) ? 0 : (uint32_t)sim_below(m, 5);
+    if (sim_chance(m, 15) && c->next > 1)
+        pick_dependencies(m, c, b);
     if (b->mode == SCHED_BALANCED) {
-        b->retries = sim_chance(m, 50) ? 0 : (uint32_t)sim_below(m, 5);
-        b->priority = sim_chance(m, 80) ? 0 : (int32_t)sim_below(m, 7) - 3;
+        b->priority = sim_chance(m, 80) ? 0 : (int32_t)sim_below(m, PRIORITIES) - PRIORITIES / 2;
         if (sim_chance(m, 15)) {
             b->ntargets = 1 + (uint32_t)sim_below(m, 3);
             pick_targets(m, b);
         }
-        if (sim_chance(m, 15) && c->next > 1)
-            pick_dependencies(m, c, b);
     }
     if (sim_chance(m, 8))
         b->timeout = (double)sim_below(m, 50 * MS) / 1e9;
@@ -118,7 +120,7 @@ static void client_submit_even(struct sim *m, struct client *c)
         struct submit *b = &c->submits[c->nsubmits++];
         *b = (struct submit){.lo = c->next, .count = 1, .timeout = -1};
         uint64_t ns = c->next < 100 ? 2 * US : m->even_ns;
-        c->items[c->next++] = (struct item){.submit = b, .run_ns = ns, .may_run = 1};
+        c->items[c->next++] = (struct item){.submit = b, .run_ns = ns, .may_run = 1, .may_fail = 1};
         struct happening *h = sim_at(m, up(m, c), H_SUBMIT, (uint32_t)(c - m->clients));
         h->submit = b;
         h->life = c->link;

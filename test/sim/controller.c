@@ -92,27 +92,9 @@ static void act_deliver(struct sim *m, const struct sched_action *a)
 {
     sim_tell(m, a->id, a->count, "DELIVER status %u%s%s", a->status, a->why ? ": " : "",
              a->why ? a->why : "");
-    for (uint32_t i = 0; i < a->count; i++) {
-        struct sched_id id = {a->id.session, a->id.seq + i};
-        struct item *it = sim_item(m, id);
-        if (!it || !it->accepted)
-            sim_fail(m, id, "a terminal word on a task that was never accepted");
-        else if (it->ended)
-            sim_fail(m, id, "a second terminal word");
-        else if (a->note != it->submit)
-            sim_fail(m, id, "a note that is not its submit's");
-        else if (a->status == SCHED_S_UNMET ||
-                 (a->status >= 2 && !a->why && a->status != SCHED_S_CANCELLED))
-            sim_fail(m, id, "a word of ours without a reason");
-        else if ((a->status == SCHED_S_TIMEOUT || a->status == SCHED_S_ABORTED) &&
-                 it->runs > it->free_losses && it->may_run == 1)
-            sim_fail(m, id, "a task ended as never started, but it ran");
-        if (!it || m->broken)
-            return;
-        it->ended = true;
-        it->status = a->status;
-        it->where = a->engine;
-    }
+    oracle_deliver(m, a);
+    if (m->broken)
+        return;
     m->last_word = m->now;
     word_to_client(m, a->id, a->count);
 }
@@ -122,17 +104,8 @@ static void act_send(struct sim *m, const struct sched_action *a)
     struct node *n = node_of(m, a->engine, a->incarnation);
     sim_tell(m, a->id, a->count, "SEND to engine %u.%u, attempt %u", a->engine, a->incarnation,
              a->attempt);
-    for (uint32_t i = 0; i < a->count; i++) {
-        struct sched_id id = {a->id.session, a->id.seq + i};
-        struct item *it = sim_item(m, id);
-        if (!it || it->ended || it->cancelled)
-            sim_fail(m, id, "a task is sent that has ended or was cancelled");
-        else if (a->payload != &it->submit->refs || a->offset + i != id.seq - it->submit->lo)
-            sim_fail(m, id, "a task is sent with another's payload");
-        if (m->broken)
-            return;
-    }
-    if (n)
+    oracle_send(m, a);
+    if (n && !m->broken)
         to_engine(
             m, n,
             &(struct msg){.type = M_SEND, .id = a->id, .count = a->count, .attempt = a->attempt});
@@ -256,6 +229,8 @@ static void hello(struct sim *m, struct node *n, struct msg *g)
 
 static void result(struct sim *m, struct node *n, const struct msg *g)
 {
+    for (uint32_t i = 0; i < g->count && g->serial > n->c_serial; i++)
+        oracle_result(m, (struct sched_id){g->id.session, g->id.seq + i}, g, n->number);
     if (g->serial > n->c_serial) {
         n->c_serial = g->serial;
         n->c_finished += g->ran;
@@ -317,15 +292,12 @@ void controller_submit(struct sim *m, struct client *c, struct submit *b)
     ev.submit.priority = b->priority;
     ev.submit.payload = &b->refs;
     ev.submit.note = b;
-    if (b->follow) {
-        ev.submit.follow = b->deps;
-        ev.submit.nfollow = b->ndeps;
-    } else {
-        ev.submit.after = b->deps;
-        ev.submit.nafter = b->ndeps;
-    }
+    ev.submit.follow = b->deps;
+    ev.submit.nfollow = b->follow ? b->ndeps : 0;
+    ev.submit.after = b->deps;
+    ev.submit.nafter = b->after ? b->ndeps : 0;
     ev.submit.after_flags = ev.submit.follow_flags = b->dep_flags;
     for (uint32_t i = 0; i < b->count; i++)
-        c->items[b->lo + i].accepted = true; /* the words may be in the same breath */
+        oracle_accepted(m, &c->items[b->lo + i]); /* the words may be in the same breath */
     sim_event(m, &ev);
 }

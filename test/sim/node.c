@@ -297,13 +297,14 @@ void node_crash(struct sim *m, struct node *n, bool drop_link, bool known)
     h->life = n->life;
     h->m.status = known;
     h->m.ran = known && sim_chance(m, 10); /* a planned end */
-    /* A planned end costs nothing; and which results died with it is only known where it ran its
-     * tasks in the order they were sent. */
+    /* A planned end costs nothing where there are retries at all; and which results died with it is
+     * only known where it ran its tasks in the order they were sent. */
     for (uint32_t i = 0; i < n->nunacked && (n->reordered || h->m.ran); i++)
-        for (uint32_t k = 0; n->unacked[i].ran && k < n->unacked[i].count; k++)
-            sim_item(m, (struct sched_id){n->unacked[i].id.session, n->unacked[i].id.seq + k})
-                ->free_losses++;
-    if (it && h->m.ran)
+        for (uint32_t k = 0; n->unacked[i].ran && k < n->unacked[i].count; k++) {
+            struct sched_id id = {n->unacked[i].id.session, n->unacked[i].id.seq + k};
+            sim_item(m, id)->free_losses += n->reordered || sim_item(m, id)->submit->retries;
+        }
+    if (it && h->m.ran && it->submit->retries)
         it->free_losses++;
 }
 

@@ -12,6 +12,7 @@
 #define ENGINES 12
 #define CLIENTS 3
 #define ITEMS 400 /* of one client, at most */
+#define PRIORITIES 7
 #define US 1000ull
 #define MS 1000000ull
 
@@ -78,7 +79,7 @@ struct submit {
     bool has_targets;
     struct sched_range deps[4];
     uint8_t dep_flags;
-    bool follow;
+    bool after, follow; /* what deps are; both: the same for each */
     double timeout;
     int32_t priority;
     int refs;
@@ -93,7 +94,10 @@ struct item {
     bool deaf;                                           /* to interrupts */
     bool accepted, ended, interrupted, cancelled, known; /* known: the client has its result */
     uint8_t status;
-    uint32_t where, runs, may_run, free_losses;
+    uint32_t where, runs, may_run, may_fail, errors, free_losses;
+    uint64_t unmet_at; /* engines (by number, modulo 64) that said so */
+    uint16_t attempt;  /* of the last SEND */
+    bool sent;
 };
 
 struct client {
@@ -152,6 +156,7 @@ struct sim {
     const char *broken;
     struct sched_id broken_id;
     uint64_t tick_at;
+    uint32_t unsent[PRIORITIES]; /* items that any engine may have and none was sent, by priority */
 };
 
 /* --- chance and time --- */
@@ -166,6 +171,11 @@ void sim_fail(struct sim *m, struct sched_id id, const char *what);
 void sim_tell(struct sim *m, struct sched_id id, uint32_t count, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 struct item *sim_item(struct sim *m, struct sched_id id);
+
+void oracle_accepted(struct sim *m, struct item *it);
+void oracle_send(struct sim *m, const struct sched_action *a);
+void oracle_result(struct sim *m, struct sched_id id, const struct msg *g, uint32_t engine);
+void oracle_deliver(struct sim *m, const struct sched_action *a);
 
 /* --- controller --- */
 void sim_event(struct sim *m, const struct sched_event *ev);
