@@ -41,8 +41,8 @@ test-python: $(VENV)/.installed ## the Python tests alone
 sim: build/build.ninja ## 100,000 simulated schedules
 	@$(IN_VENV) ninja -C build sim
 
-bench: $(VENV)/.installed ## measure covey (and stock, in an environment of its own) in one run
-	@$(PY) bench/bench.py
+bench: $(VENV)/.installed ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
+	@$(PY) bench/bench.py $(ARGS)
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tables from a run's JSON: covey beside its peers, a run beside an earlier one, the README's few lines."""
+import re
+
+from rows import PEERS, ROWS, floor_met, times_better
+
+NOISE = 0.10  # what a figure may differ from an earlier run's without a mark
+README_ROWS = ("start_16", "many", "map", "balanced", "execute_all_16", "push_one", "push_all_2", "memory_16")
+BEGIN, END = "<!-- figures of docs/bench.json: bench/bench.py --readme -->", "<!-- end of figures -->"
+
+
+def number(x):
+    """Three digits that count: 0.283, 4.06, 63.1, 24,000."""
+    if x is None:
+        return "–"
+    if abs(x) >= 1000:
+        digits = len(str(int(abs(x)))) - 3
+        return f"{round(x, -digits):,.0f}"
+    return f"{x:.3g}"
+
+
+def shown(run, who, row):
+    """A row's figure in the unit in which it is shown, or None."""
+    rows = run["values"].get(who, {})
+    figure = rows.get(row.id) or (rows.get(row.theirs) if who != "covey" else None)
+    return figure and figure["value"] * row.scale
+
+
+def floors(run, row):
+    """[(met or None, sentence)] of a row's floors."""
+    ours = shown(run, "covey", row)
+    if ours is None:
+        return []
+    peers = {who: shown(run, who, row) for who in PEERS}
+    return [floor_met(row, floor, ours, peers) for floor in row.floors]
+
+
+def head(run):
+    m, versions = run["machine"], run["versions"]
+    return [f"{m['cores']} × {m['cpu']}, {m['memory_gib']:g} GiB, Linux {m['kernel']}, load {m['load']:g}, {m['at']}",
+            ", ".join(f"{who} {v}" for who, v in versions.items()) + f"; median of {run['rounds']} rounds" + (", quick" if run["quick"] else "")]
+
+
+MARK = {True: "✓", False: "✗ short", None: "? not measured"}
+
+
+def table(run):
+    """The lines of the table of one run."""
+    peers = [p for p in PEERS if p in run["versions"]]
+    lines = head(run)
+    for group in dict.fromkeys(row.group for row in ROWS):
+        rows = [row for row in ROWS if row.group == group and shown(run, "covey", row) is not None]
+        if rows:
+            lines += ["", f"{group:<38}{'covey':>11}" + "".join(f"{p:>11}{'×':>7}" for p in peers) + "   floor"]
+        for row in rows:
+            ours = shown(run, "covey", row)
+            line = f"{row.label + ', ' + row.unit:<38}{number(ours):>11}"
+            for peer in peers:
+                theirs = shown(run, peer, row)
+                line += f"{number(theirs):>11}{number(times_better(row, ours, theirs)):>7}"
+            lines.append((line + "   " + ", ".join(text if run["quick"] else f"{text} {MARK[met]}" for met, text in floors(run, row))).rstrip())
+    return [*lines, "", verdict(run), *(f"failed: {f}" for f in run["failures"])]
+
+
+def verdict(run):
+    """How many floors are reached, in one line."""
+    if run["quick"]:
+        return "a quick run: floors are not judged"
+    marks = [met for row in ROWS for met, _ in floors(run, row)]
+    return f"{marks.count(True)} floors reached, {marks.count(False)} missed" + (f", {marks.count(None)} without their peer" if None in marks else "")
+
+
+def against(run, before):
+    """The lines of a table of covey now and in an earlier run; what is more than 10 % worse is marked."""
+    lines = [f"{'covey against ' + before['machine']['at']:<38}{'then':>11}{'now':>11}{'change':>9}"]
+    if any(run["machine"][k] != before["machine"][k] for k in ("cpu", "cores")) or run["quick"] != before["quick"]:
+        lines.append("(another machine or another size of run: only the ratios to stock, in brackets, compare)")
+    for row in ROWS:
+        now, then = shown(run, "covey", row), shown(before, "covey", row)
+        better = times_better(row, now, then)
+        if better is None:
+            continue
+        line = f"{row.label + ', ' + row.unit:<38}{number(then):>11}{number(now):>11}{100 * (now / then - 1):>+8.0f}%"
+        ratios = [times_better(row, shown(r, "covey", row), shown(r, "stock", row)) for r in (before, run)]
+        if None not in ratios:
+            line += f"  ({number(ratios[0])} × → {number(ratios[1])} × stock)"
+        lines.append(line + ("  WORSE" if better < 1 - NOISE else ""))
+    return lines
+
+
+def readme_block(run):
+    """The README's table, with the comments between which it stands."""
+    m = run["machine"]
+    lines = [BEGIN, f"Measured on {m['cores']} cores of a virtual machine ({m['cpu']}), all in one run of `make bench` (docs/bench.json has every figure):", "",
+             "| | covey | ipyparallel " + run["versions"].get("stock", "") + " | |", "| --- | --- | --- | --- |"]
+    for row in (row for id in README_ROWS for row in ROWS if row.id == id):
+        ours, theirs = shown(run, "covey", row), shown(run, "stock", row)
+        if ours and theirs:
+            factor = times_better(row, ours, theirs)
+            lines.append(f"| {row.label}{', 2 engines' if row.n == 2 and row.group == 'small tasks' else ''} | {number(ours)} {row.unit} "
+                         f"| {number(theirs)} {row.unit} | {number(factor)} × |")
+    return "\n".join([*lines, END])
+
+
+def into_readme(text, run):
+    """The README's text with its figures replaced. ValueError: it has no place for them."""
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"the README has no lines {BEGIN} and {END}")
+    return re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: readme_block(run), text, flags=re.S)

@@ -1,0 +1,87 @@
+"""The benchmark: it runs, its tables say what was measured, and the README's figures are those of the committed run."""
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import processes_of, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, str(ROOT / "bench" / "bench.py")]
+
+
+@pytest.fixture(scope="module")
+def report():
+    sys.path.insert(0, str(ROOT / "bench"))
+    import report
+
+    yield report
+    sys.path.remove(str(ROOT / "bench"))
+
+
+def run_of(covey, stock, **more):
+    """A run's JSON with these figures, in SI units."""
+    values = {who: {row: {"value": v, "rounds": [v]} for row, v in rows.items()} for who, rows in (("covey", covey), ("stock", stock))}
+    machine = {"cpu": "a CPU", "cores": 2, "memory_gib": 8, "kernel": "6.1", "load": 0.1, "at": "2026-01-01T00:00:00Z"}
+    return {"format": 1, "machine": machine, "versions": {"covey": "1", "stock": "9"}, "rounds": 1, "quick": False, "failures": [], "values": values, **more}
+
+
+def line_of(lines, text):
+    return next(line for line in lines if text in line)
+
+
+def test_quick_run(tmp_path, ipython_dir):
+    """One process pool and a few rows: figures of all of them, in the table and in the JSON; nothing is left."""
+    file = tmp_path / "run.json"
+    args = ["--quick", "--peers", "ppe", "--only", "many,many_hwm1,direct,controller_*", "--json", file]
+    done = subprocess.run([*PROGRAM, *args], capture_output=True, text=True, timeout=100, env=dict(ipython_dir, TMPDIR=str(tmp_path)))
+    assert done.returncode == 0, done.stderr + done.stdout
+    run = json.loads(file.read_text())
+    assert set(run["values"]["covey"]) >= {"many", "many_hwm1", "direct", "direct.p99", "controller_rss", "controller_start"}
+    assert set(run["values"]["ppe"]) == {"many", "direct", "direct.p99"}
+    assert "exec to listening" in done.stdout and "not judged" in done.stdout
+    assert [p for p in os.listdir(tmp_path) if p.startswith("bench-")] == []
+
+
+def test_interrupted(tmp_path, ipython_dir):
+    """Ctrl-C in the middle ends what runs, keeps what was measured and leaves no process and no folder."""
+    process = subprocess.Popen([*PROGRAM, "--quick", "--peers", "", "--only", "controller_start,many", "--rounds", "99"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=dict(ipython_dir, TMPDIR=str(tmp_path)), start_new_session=True)
+    for line in process.stderr:
+        if "round 2: covey" in line:
+            break
+    [folder] = tmp_path.glob("bench-*")
+    wait_until(lambda: len(processes_of(folder / "ipython")) >= 4, what="a cluster")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in out and "exec to listening" in out
+    assert processes_of(folder / "ipython") == {} and not folder.exists()
+
+
+@pytest.mark.parametrize("args, says", [(["--peers", "slurm"], "no peer 'slurm'"), (["--only", "nothing"], "names no row"), (["--against", "/none"], "there is no /none")])
+def test_wrong_options(args, says):
+    done = subprocess.run([*PROGRAM, *args], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_floors(report):
+    lines = report.table(run_of({"many": 76_000.0, "direct": 1e-4, "memory_16": 200 << 20}, {"many": 1000.0, "direct": 2e-3}))
+    assert "≥ 75 × stock ✓" in line_of(lines, "lb.apply_async") and "≥ 2.5 × ppe ? not measured" in line_of(lines, "lb.apply_async")
+    assert "20" in line_of(lines, "named engine").split() and "≤ 120 ✗ short" in line_of(lines, "16 engines, PSS")
+    assert lines[-1] == "1 floors reached, 1 missed, 2 without their peer"
+
+
+def test_against_an_earlier_run(report):
+    then, now = run_of({"many": 1000.0, "direct": 1e-4}, {}), run_of({"many": 850.0, "direct": 0.5e-4}, {})
+    lines = report.against(now, then)
+    assert "-15%" in line_of(lines, "lb.apply_async") and "WORSE" in line_of(lines, "lb.apply_async")
+    assert "-50%" in line_of(lines, "named engine") and "WORSE" not in line_of(lines, "named engine")
+
+
+def test_numbers(report):
+    assert [report.number(x) for x in (0.2831, 4.061, 63.14, 24049.0, 999.4, None)] == ["0.283", "4.06", "63.1", "24,000", "999", "–"]
