@@ -30,11 +30,21 @@ static void log_stranger(struct controller *c, const struct conn *k, const char 
     c->garbage_quiet = 0;
 }
 
+void conn_traffic(const struct conn *k, struct traffic *sum)
+{
+    uint64_t sent, received;
+
+    link_traffic(k->link, &sent, &received);
+    sum->sent += sent;
+    sum->received += received;
+}
+
 void conn_free(struct conn *k)
 {
     if (!k->role)
         admission_leave(&k->c->admission, &k->place);
     list_del(&k->node);
+    conn_traffic(k, &k->c->traffic[k->role]);
     msg_free(k->hello);
     link_free(k->link);
     free(k);

@@ -232,6 +232,8 @@ static void to_engine(struct controller *c, const struct sched_action *a, uint8_
         p = a->payload;
         if (a->flags & (MSG_F_DIRECT | MSG_F_BROADCAST))
             flags = LINK_AFTER_BULK;
+        if (e->relayed && (a->flags & MSG_F_BROADCAST))
+            flags |= LINK_SHARE; /* its host has more of its engines */
     }
     if (link_send(e->conn->link, &h, NULL, 0, p, flags) != CV_OK)
         conn_bye(e->conn, "the controller is out of memory");

@@ -32,6 +32,8 @@ void conn_admitted(struct conn *k, uint8_t role);
 /* One sentence, then the end. */
 void conn_bye(struct conn *k, const char *fmt, ...) CV_PRINTF(2, 3);
 void conn_free(struct conn *k);
+/* Adds what crossed its link. */
+void conn_traffic(const struct conn *k, struct traffic *sum);
 /* BYE to one engine; the connection stays until the engine leaves (a relay's link stays anyhow). */
 void conn_bye_engine(struct engine *e, const char *reason);
 

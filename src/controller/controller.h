@@ -20,6 +20,10 @@
 #include "store/store.h"
 #include "tls/tls.h"
 
+struct traffic {
+    uint64_t sent, received; /* bytes, before encryption */
+};
+
 struct controller {
     const struct options *opt;
     struct log *log;
@@ -32,6 +36,7 @@ struct controller {
     uint64_t garbage_logged; /* when a refused stranger was logged last */
     uint32_t garbage_quiet;  /* refused since then without a line */
     struct list conns;       /* those that said HELLO, and those that are being closed */
+    struct traffic traffic[ROLE_HOST + 1]; /* of ended connections, by role */
     struct registry registry;
     struct sched *sched;
     struct sched_actions actions;

@@ -55,19 +55,39 @@ static uint64_t resident_bytes(void)
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* {"client": {"sent", "received"}, ...}: bytes that crossed the links of each kind of peer. */
+static json_t *traffic_json(struct controller *c)
+{
+    static const char *const names[] = {NULL, "client", "engine", "host"};
+    struct traffic sums[ROLE_HOST + 1];
+    json_t *j = json_object();
+
+    memcpy(sums, c->traffic, sizeof(sums));
+    list_each(l, &c->conns)
+    {
+        struct conn *k = list_entry(l, struct conn, node);
+        conn_traffic(k, &sums[k->role]);
+    }
+    for (int role = ROLE_CLIENT; role <= ROLE_HOST; role++)
+        json_object_set_new(j, names[role],
+                            json_pack("{s:I,s:I}", "sent", (json_int_t)sums[role].sent, "received",
+                                      (json_int_t)sums[role].received));
+    return j;
+}
+
 static json_t *status_json(struct controller *c)
 {
     const struct registry *r = &c->registry;
     struct store_stats s;
 
     c->store->ops->stats(c->store, &s);
-    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:s}", "pid", (int)getpid(),
-                     "engines", (json_int_t)r->nengines, "clients", (json_int_t)r->nclients,
-                     "hosts", (json_int_t)r->nhosts, "tasks",
-                     (json_int_t)sched_task_count(c->sched), "queued",
-                     (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
-                     "record_bytes", (json_int_t)s.bytes, "started", say_time(c->started),
-                     "cluster_id", c->opt->cluster_id, "version", COVEY_VERSION);
+    return json_pack(
+        "{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
+        (json_int_t)r->nengines, "clients", (json_int_t)r->nclients, "hosts", (json_int_t)r->nhosts,
+        "tasks", (json_int_t)sched_task_count(c->sched), "queued",
+        (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
+        "record_bytes", (json_int_t)s.bytes, "traffic", traffic_json(c), "started",
+        say_time(c->started), "cluster_id", c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
 json_t *query_welcome(struct controller *c)

@@ -12,7 +12,8 @@
 #include "controller/orphan.h"
 #include "wire/route.h"
 
-#define KEEP_TASK_MAX (1u << 20) /* calls up to this size are kept with their record */
+/* Calls up to this size are kept with their record, but for those that share a function. */
+#define KEEP_TASK_MAX (1u << 20)
 
 /* --- TASK --- */
 
@@ -189,7 +190,8 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                            .flags = h->flags,
                            .submitted = h->time,
                            .label = s->route.label,
-                           .payload = p && p->total <= KEEP_TASK_MAX ? s->m->payload : NULL};
+                           .payload =
+                               p && !p->head && p->total <= KEEP_TASK_MAX ? s->m->payload : NULL};
 
     t.bytes = t.payload ? p->total : 0;
     int r = s->c->store->ops->submit(s->c->store, &t);

@@ -32,6 +32,7 @@ void link_leave(struct link *l)
     link_send_release(l);
     link_recv_release(l);
     bulk_release(l);
+    blob_release(l);
     free(l->tx_error);
     free(l->why);
     free(l);
@@ -190,6 +191,8 @@ int link_new(struct link **ret, struct loop *loop, struct transport *t_take,
     list_init(&l->active);
     list_init(&l->ending);
     list_init(&l->late);
+    list_init(&l->blobs);
+    list_init(&l->big_blobs);
     loop_job_init(&l->turn_job, on_turn);
     loop_job_init(&l->flush_job, on_turn_end);
     loop_job_next_turn(loop, &l->turn_job);
@@ -320,6 +323,12 @@ bool link_is_unix(const struct link *l)
 uint64_t link_queued_bytes(const struct link *l)
 {
     return l->queued;
+}
+
+void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_received)
+{
+    *ret_sent = l->sent_bytes;
+    *ret_received = l->received_bytes;
 }
 
 uint64_t link_last_received(const struct link *l)

@@ -15,7 +15,14 @@
  * unfinished messages hold beyond half of the window is returned before that in either case, so
  * that messages larger than the window get through; link_credit() accounts for it.
  *
- * PING on silence, PONG, CHUNK and CREDIT are the link's own; all other types go to on_msg. */
+ * What messages have in common crosses once: the head of a payload (wire/payload.h), or all of it
+ * with LINK_SHARE, goes as a BLOB when it is first needed, and by its number from then on. The
+ * sender says what the receiver may forget, so the receiver has what it is told to use or the
+ * sender has broken the protocol; the BLOBs of a link are bounded by LINK_BLOBS_MAX bytes at both
+ * ends. Messages arrive whole: nobody above a link needs to know.
+ *
+ * PING on silence, PONG, CHUNK, CREDIT, BLOB and DROP are the link's own; all other types go to
+ * on_msg. */
 #ifndef COVEY_NET_LINK_H
 #define COVEY_NET_LINK_H
 
@@ -39,10 +46,13 @@ struct link_callbacks {
 };
 
 #define LINK_CREDIT_DEFAULT (256ull << 20)
+#define LINK_BLOBS_MAX (32ull << 20) /* a larger BLOB may stand alone */
+#define LINK_BLOB_MIN (4u << 10)     /* what is smaller is sent each time */
 
 enum link_send_flag {
     LINK_AFTER_BULK =
-        1, /* leaves only after all large messages queued before it have left entirely */
+        1,          /* leaves only after all large messages queued before it have left entirely */
+    LINK_SHARE = 2, /* the same payload will be sent again on this link: its bytes cross once */
 };
 
 /* Takes t. Starts the handshake from the next turn on. */
@@ -75,7 +85,9 @@ void link_set_liveness(struct link *l, uint64_t idle_ns, uint64_t dead_ns);
 
 const char *link_identity(const struct link *l); /* see transport_ops.identity */
 bool link_is_unix(const struct link *l);
-uint64_t link_queued_bytes(const struct link *l);  /* bytes queued, inline and bulk */
+uint64_t link_queued_bytes(const struct link *l); /* bytes queued, inline and bulk */
+/* Bytes that crossed since the link was made (before encryption). */
+void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_received);
 uint64_t link_last_received(const struct link *l); /* monotonic ns */
 int link_fd(const struct link *l);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The insides of a link, shared by link.c (life cycle), link_send.c (queue and write), link_recv.c
- * (read and parse) and bulk.c (large messages, both ways, and credit).
+ * (read and parse), bulk.c (large messages, both ways, and credit) and blob.c (what crosses once).
  *
  * A link is entered (link_enter) before anything that may call back, and left (link_leave) after;
  * link_free() in between closes at once but keeps the memory until the outermost leave. Code that
@@ -97,7 +97,7 @@ struct link {
     uint64_t queued;
     uint64_t window_out; /* what the peer granted */
     int64_t credit_out;  /* what is left of it */
-    uint64_t tx_turn, tx_spent;
+    uint64_t tx_turn, tx_spent, sent_bytes;
     char *tx_error; /* writing failed; reading goes on to the end */
     int tx_code;
 
@@ -115,7 +115,17 @@ struct link {
     uint64_t credit_due; /* to be given back at the end of this turn */
     uint64_t early_debt; /* given back before delivery, for the owner to give back again */
     bool manual, bulk_last;
-    uint64_t rx_turn, rx_spent, last_received;
+    uint64_t rx_turn, rx_spent, received_bytes, last_received;
+
+    /* what crosses once */
+    struct hash blobs_out; /* by payload */
+    struct list blobs;     /* those, the one used last in front */
+    struct list big_blobs; /* the large ones of them */
+    uint64_t blob_bytes;   /* what they cost the peer */
+    uint64_t blob_number;  /* of the last one */
+    uint64_t drop_serial;  /* of the last large message before the last DROP that had to wait */
+    struct hash blobs_in;  /* the peer's: by number */
+    uint64_t blob_bytes_in;
 
     /* time */
     struct timer *liveness, *closer;
@@ -142,6 +152,10 @@ uint8_t *link_room(struct link *l, uint32_t n); /* n bytes at the end of the sen
 int link_queue_own(struct link *l, uint8_t type, uint64_t time, uint64_t aux) CV_CHECK;
 int link_queue_held(struct link *l,
                     struct held *h) CV_CHECK; /* its head and payload; frees nothing */
+/* What link_send() does but for BLOBs and for waking the link; blob: number that the message begins
+ * with, if h has MSG_F_BLOB. */
+int link_queue(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+               uint64_t blob, struct payload *payload, int flags) CV_CHECK;
 void link_write(struct link *l);
 void link_schedule_flush(struct link *l);
 void link_send_release(struct link *l);
@@ -164,6 +178,15 @@ uint8_t *bulk_space(struct link *l);                     /* where the next rx_le
 void bulk_received(struct link *l, uint32_t n);
 int bulk_credit_flush(struct link *l) CV_CHECK;
 void bulk_release(struct link *l);
+
+/* blob.c */
+/* Sends a message that begins with `head`. */
+int blob_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+              struct payload *head, struct payload *own, int flags) CV_CHECK;
+int blob_sweep(struct link *l) CV_CHECK; /* drops large BLOBs that nobody can send again */
+/* BLOB, DROP, and messages that begin with a BLOB. NULL: it was the link's own, or a breach. */
+struct msg *blob_receive(struct link *l, struct msg *m_take);
+void blob_release(struct link *l);
 
 static inline struct slice *frame_data(const struct frame *f)
 {

@@ -25,7 +25,9 @@ void link_recv_release(struct link *l)
 
 void link_deliver(struct link *l, struct msg *m_take)
 {
-    if (l->state == LINK_READY && !l->closing && l->cb.on_msg)
+    if (m_take->h.flags & MSG_F_BLOB || m_take->h.type >= MSG_BLOB)
+        m_take = blob_receive(l, m_take);
+    if (m_take && l->state == LINK_READY && !l->closing && l->cb.on_msg)
         l->cb.on_msg(l, m_take, l->arg);
     else
         msg_free(m_take);
@@ -219,6 +221,7 @@ static void received(struct link *l, ssize_t n)
 {
     l->last_received = loop_now(l->loop);
     l->rx_spent += (uint64_t)n;
+    l->received_bytes += (uint64_t)n;
 }
 
 /* The data of a CHUNK, straight to its place. */

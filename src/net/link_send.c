@@ -88,31 +88,39 @@ static uint32_t copied_len(const struct payload *p)
     return p && p->total <= LINK_COPY_MAX ? (uint32_t)p->total : 0;
 }
 
-static uint8_t *encode_head(uint8_t *p, const struct header *h, const void *route,
+static uint8_t *put_u64(uint8_t *p, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(p, &v, sizeof v);
+    return p + sizeof v;
+}
+
+static uint8_t *encode_head(uint8_t *p, const struct header *h, const void *route, uint64_t blob,
                             const struct payload *payload)
 {
+    bool named = h->flags & MSG_F_BLOB;
+    uint32_t route_len = h->route_len - (named ? (uint32_t)sizeof blob : 0);
     header_encode(p, h);
     p += WIRE_HEADER_SIZE;
-    if (h->route_len)
-        memcpy(p, route, h->route_len);
-    p += h->route_len;
-    for (uint32_t i = 0; h->nbufs >= 2 && i < h->nbufs; i++) {
-        uint64_t len = htole64(payload->bufs[i].len);
-        memcpy(p, &len, sizeof len);
-        p += sizeof len;
-    }
+    if (route_len)
+        memcpy(p, route, route_len);
+    p += route_len;
+    if (named)
+        p = put_u64(p, blob);
+    for (uint32_t i = 0; h->nbufs >= 2 && i < h->nbufs; i++)
+        p = put_u64(p, payload->bufs[i].len);
     return p;
 }
 
 /* A message that waits outside the send queue: large, or behind large ones. */
-static int hold(struct link *l, const struct header *h, const void *route, struct payload *payload,
-                uint32_t head_len, bool large, bool after)
+static int hold(struct link *l, const struct header *h, const void *route, uint64_t blob,
+                struct payload *payload, uint32_t head_len, bool large, bool after)
 {
     struct held *held = malloc(sizeof *held + head_len);
     if (!held)
         return CV_ENOMEM;
     *held = (struct held){.after = after, .head_len = head_len, .payload = payload_ref(payload)};
-    encode_head(held->head, h, route, payload);
+    encode_head(held->head, h, route, blob, payload);
     held->serial = large ? ++l->serial : l->serial;
     list_add_tail(large ? &l->waiting : &l->late, &held->node);
     l->queued += payload ? payload->total : 0;
@@ -142,14 +150,14 @@ int link_queue_own(struct link *l, uint8_t type, uint64_t time, uint64_t aux)
     return CV_OK;
 }
 
-int link_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
-              struct payload *payload, int flags)
+int link_queue(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+               uint64_t blob, struct payload *payload, int flags)
 {
-    if (!link_alive(l) || l->closing || l->tx_error)
-        return CV_ECLOSED;
+    struct header out = *h;
+    if (h->flags & MSG_F_BLOB)
+        route_len += sizeof blob;
     if (route_len > WIRE_ROUTE_MAX || (payload && payload->nbufs > WIRE_BUFFERS_MAX))
         return CV_ELIMIT;
-    struct header out = *h;
     out.route_len = route_len;
     out.nbufs = payload ? payload->nbufs : 0;
     out.body_len = payload ? payload->total : 0;
@@ -158,17 +166,36 @@ int link_send(struct link *l, const struct header *h, const void *route, uint32_
     uint32_t head_len = WIRE_HEADER_SIZE + route_len + (out.nbufs >= 2 ? out.nbufs * 8 : 0);
     bool after = flags & LINK_AFTER_BULK;
     if (large || (after && (l->serial && bulk_oldest(l) != UINT64_MAX))) {
-        int r = hold(l, &out, route, payload, head_len, large, after);
-        if (r < 0)
-            return r;
+        return hold(l, &out, route, blob, payload, head_len, large, after);
     } else {
         uint8_t *p = link_room(l, head_len + copied_len(payload));
         if (!p)
             return CV_ENOMEM;
-        add_payload(l, encode_head(p, &out, route, payload), payload);
+        add_payload(l, encode_head(p, &out, route, blob, payload), payload);
     }
-    link_schedule_flush(l);
     return CV_OK;
+}
+
+int link_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+              struct payload *payload, int flags)
+{
+    struct header out = *h;
+    struct payload *head = payload ? payload->head : NULL, *own = head ? payload->own : payload;
+    int r;
+    if (!link_alive(l) || l->closing || l->tx_error)
+        return CV_ECLOSED;
+    out.flags &= (uint16_t)~MSG_F_BLOB;
+    if ((flags & LINK_SHARE) && own && own->total >= LINK_BLOB_MIN) {
+        head = payload; /* as one BLOB, also if a part of it is one */
+        own = NULL;
+    }
+    if (head && head->total >= LINK_BLOB_MIN && route_len + sizeof(uint64_t) <= WIRE_ROUTE_MAX)
+        r = blob_send(l, &out, route, route_len, head, own, flags);
+    else
+        r = link_queue(l, &out, route, route_len, 0, payload, flags);
+    if (r == CV_OK)
+        link_schedule_flush(l);
+    return r;
 }
 
 void link_schedule_flush(struct link *l)
@@ -326,7 +353,7 @@ void link_write(struct link *l)
         l->tx_turn = loop_turn(l->loop);
         l->tx_spent = 0;
     }
-    if (bulk_credit_flush(l) < 0)
+    if (bulk_credit_flush(l) < 0 || blob_sweep(l) < 0)
         return link_fail(l, CV_ENOMEM, "out of memory");
     for (;;) {
         if (bulk_begin(l) < 0)
@@ -350,6 +377,7 @@ void link_write(struct link *l)
         if (n < 0)
             return write_failed(l, (int)n, e.text);
         l->tx_spent += (uint64_t)n;
+        l->sent_bytes += (uint64_t)n;
     }
 }
 

@@ -138,6 +138,7 @@ const char *msg_type_name(uint8_t type)
         [MSG_CHUNK] = "CHUNK",     [MSG_CREDIT] = "CREDIT",   [MSG_MEMFD] = "MEMFD",
         [MSG_RELEASE] = "RELEASE", [MSG_EXIT] = "EXIT",       [MSG_SPAWN] = "SPAWN",
         [MSG_PING] = "PING",       [MSG_PONG] = "PONG",       [MSG_BYE] = "BYE",
+        [MSG_BLOB] = "BLOB",       [MSG_DROP] = "DROP",
     };
     return type < MSG_TYPE_END && names[type] ? names[type] : "?";
 }

@@ -45,6 +45,8 @@ enum msg_type {
     MSG_PING = 22,
     MSG_PONG = 23,
     MSG_BYE = 24,
+    MSG_BLOB = 25, /* net's own: what later messages of this link begin with */
+    MSG_DROP = 26, /* net's own: a BLOB is not referred to any more */
     MSG_TYPE_END
 };
 
@@ -57,10 +59,11 @@ enum msg_flag {
     MSG_F_KILL = 1u << 5,      /* CANCEL: kill the engine after aux nanoseconds */
     MSG_F_ABORT = 1u << 6,     /* CANCEL: only unqueue */
     MSG_F_RESTART = 1u << 7,   /* SPAWN: replace the engine under its number */
+    MSG_F_BLOB = 1u << 8,      /* begins with the buffers of a BLOB (set and read by net alone) */
 };
 
 /* What a TASK asks of the engine (header.status of TASK). */
-enum task_kind { TASK_APPLY = 0, TASK_EXECUTE = 1, TASK_MAP = 2 };
+enum task_kind { TASK_APPLY = 0, TASK_EXECUTE = 1, TASK_MAP = 2, TASK_CALL = 3 };
 
 /* How a task ended (header.status of RESULT). 0 and 1 carry the engine's buffers; the others one
  * JSON buffer {"ename", "evalue", ...} written by the controller. */

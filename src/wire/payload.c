@@ -30,6 +30,7 @@ static struct payload *allocate(uint32_t nbufs, uint64_t bytes, uint8_t **ret_da
         return NULL;
     *p = (struct payload){.nbufs = nbufs};
     atomic_init(&p->refs, 1);
+    atomic_init(&p->tables, 0);
     *ret_data = (uint8_t *)p + head;
     return p;
 }
@@ -127,6 +128,28 @@ int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice
     return CV_OK;
 }
 
+int payload_new_joined(struct payload **ret, struct payload *head, struct payload *own_take)
+{
+    uint8_t *data;
+    uint32_t more = own_take ? own_take->nbufs : 0;
+    struct payload *p = allocate(head->nbufs + more, 0, &data);
+    if (!p)
+        return CV_ENOMEM;
+    memcpy(p->bufs, head->bufs, head->nbufs * sizeof *p->bufs);
+    if (more)
+        memcpy(p->bufs + head->nbufs, own_take->bufs, more * sizeof *p->bufs);
+    p->total = head->total + (own_take ? own_take->total : 0);
+    p->head = payload_ref(head);
+    p->own = own_take;
+    *ret = p;
+    return CV_OK;
+}
+
+uint64_t payload_own_bytes(const struct payload *p)
+{
+    return p->head ? p->total - p->head->total : p->total;
+}
+
 int payload_new_copy(struct payload **ret, const void *data, size_t n)
 {
     uint64_t len = n;
@@ -157,5 +180,7 @@ void payload_unref(struct payload *p)
         return;
     if (p->release)
         p->release(p);
+    payload_unref(p->head);
+    payload_unref(p->own);
     free(p);
 }

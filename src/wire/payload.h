@@ -22,6 +22,11 @@ struct payload {
     void (*release)(
         struct payload *p); /* frees what the slices point to, if not inline; may be NULL */
     void *owner;            /* for release() */
+    /* The first buffers are those of `head`, the others those of `own` (NULL: there are none). A
+     * link sends a head once and names it from then on (net/blob.c). head NULL: nothing of it is
+     * known to come again. */
+    struct payload *head, *own;
+    atomic_uint tables; /* references that are held only in case it is sent again */
     struct slice bufs[];
 };
 
@@ -34,6 +39,12 @@ int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens
  * reference. */
 int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
                         void (*release)(struct payload *p), void *owner) CV_CHECK;
+/* The buffers of head (referenced), then those of own_take (NULL: none), which is kept on success.
+ */
+int payload_new_joined(struct payload **ret, struct payload *head,
+                       struct payload *own_take) CV_CHECK;
+/* Bytes that are this payload's alone. */
+uint64_t payload_own_bytes(const struct payload *p);
 /* One inline buffer with a copy of data. */
 int payload_new_copy(struct payload **ret, const void *data, size_t n) CV_CHECK;
 struct payload *payload_ref(struct payload *p); /* NULL is fine and stays NULL */

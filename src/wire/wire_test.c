@@ -71,7 +71,7 @@ static void header_refuses(void **state)
         {{.type = MSG_PING}, 1, 0x5f, LIMITS, CV_EPROTO, "not covey's protocol"},
         {{.type = MSG_PING}, 2, 2, LIMITS, CV_EVERSION, "version 2, this program 1"},
         {{.type = MSG_PING}, 3, 0, LIMITS, CV_EPROTO, "type 0"},
-        {{.type = MSG_PING}, 3, MSG_TYPE_END, LIMITS, CV_EPROTO, "type 25"},
+        {{.type = MSG_PING}, 3, MSG_TYPE_END, LIMITS, CV_EPROTO, "type 27"},
         {{.type = MSG_HELLO, .route_len = 101}, 4, 0, small, CV_ELIMIT, "at most 100"},
         {{.type = MSG_TASK}, 11, 0x20, LIMITS, CV_ELIMIT, "at most 1048576"},
         {{.type = MSG_HELLO, .nbufs = 1, .body_len = 4097}, 4, 0, small, CV_ELIMIT, "at most 4096"},

@@ -129,6 +129,8 @@ static const struct sample SAMPLES[] = {
     {{.type = MSG_PING, NO_ENGINE, .time = TIME}, NULL, {0}},
     {{.type = MSG_PONG, NO_ENGINE, .time = TIME}, NULL, {0}},
     {{.type = MSG_BYE, NO_ENGINE}, NULL, {"{\"reason\":\"shutdown\"}"}},
+    {{.type = MSG_BLOB, NO_ENGINE, .seq = 7}, NULL, {"a function's stream"}},
+    {{.type = MSG_DROP, NO_ENGINE, .seq = 7}, NULL, {0}},
 };
 #define NSAMPLES (sizeof SAMPLES / sizeof SAMPLES[0])
 

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What messages of a link have in common crosses it once. Runs on the loop's thread.
+ *
+ * Sending: a payload that several messages begin with leaves as a BLOB under a number of this link
+ * when it is first needed; messages then name it. The table of what was sent holds a reference of
+ * each payload, so that an address is never two payloads; what was used longest ago is dropped to
+ * keep within LINK_BLOBS_MAX, and a large one as soon as nobody else holds it. DROP waits behind
+ * all that may still refer to its BLOB, and a BLOB that needs the room behind that DROP; so the
+ * receiver holds at any time what it is told to use, and never more than its bound.
+ *
+ * Receiving: number -> payload. A message that names a BLOB gets its buffers in front of its own.
+ * Whatever does not fit is the peer's breach. A new connection begins with empty tables. */
+#include <endian.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/link_priv.h"
+
+#define BLOB_COST 256u       /* counted for each beside its bytes */
+#define BLOB_BIG (1u << 20) /* from here on it is worth a look at every write */
+
+struct blob {
+    struct list node, big;
+    struct payload *payload;
+    uint64_t number;
+    uint64_t serial; /* of the last large message that it leaves with or after; 0: of none */
+};
+
+static uint64_t cost(const struct payload *p)
+{
+    return p->total + BLOB_COST;
+}
+
+static void forget(struct link *l, struct blob *b)
+{
+    hash_del(&l->blobs_out, 0, (uintptr_t)b->payload);
+    list_del(&b->node);
+    list_del(&b->big);
+    l->blob_bytes -= cost(b->payload);
+    atomic_fetch_sub(&b->payload->tables, 1);
+    payload_unref(b->payload);
+    free(b);
+}
+
+static int drop(struct link *l, struct blob *b)
+{
+    const struct header h = {.type = MSG_DROP, .seq = b->number, .engine = WIRE_ENGINE_NONE};
+    if (bulk_oldest(l) != UINT64_MAX)
+        l->drop_serial = l->serial;
+    forget(l, b);
+    return link_queue(l, &h, NULL, 0, 0, NULL, LINK_AFTER_BULK);
+}
+
+int blob_sweep(struct link *l)
+{
+    int r = CV_OK;
+    list_each_safe(n, tmp, &l->big_blobs)
+    {
+        struct blob *b = list_entry(n, struct blob, big);
+        if (r == CV_OK && atomic_load(&b->payload->refs) == atomic_load(&b->payload->tables))
+            r = drop(l, b);
+    }
+    return r;
+}
+
+static int make_room(struct link *l, uint64_t bytes)
+{
+    int r = CV_OK;
+    while (r == CV_OK && !list_empty(&l->blobs) && l->blob_bytes + bytes > LINK_BLOBS_MAX)
+        r = drop(l, list_entry(l->blobs.prev, struct blob, node));
+    return r;
+}
+
+static int enter(struct link *l, struct payload *p, struct blob **ret)
+{
+    struct blob *b = calloc(1, sizeof *b);
+    if (!b || hash_put(&l->blobs_out, 0, (uintptr_t)p, b, NULL) != CV_OK) {
+        free(b);
+        return CV_ENOMEM;
+    }
+    b->payload = payload_ref(p);
+    atomic_fetch_add(&p->tables, 1);
+    b->number = ++l->blob_number;
+    l->blob_bytes += cost(p);
+    list_add_head(&l->blobs, &b->node);
+    list_init(&b->big);
+    if (p->total >= BLOB_BIG)
+        list_add_head(&l->big_blobs, &b->big);
+    *ret = b;
+    return CV_OK;
+}
+
+static int put(struct link *l, struct payload *p, struct blob **ret)
+{
+    struct header h = {.type = MSG_BLOB, .engine = WIRE_ENGINE_NONE};
+    struct blob *b;
+    int r = make_room(l, cost(p));
+    if (r == CV_OK)
+        r = enter(l, p, &b);
+    if (r != CV_OK)
+        return r;
+    h.seq = b->number;
+    bool waits = bulk_oldest(l) <= l->drop_serial;
+    r = link_queue(l, &h, NULL, 0, 0, p, waits ? LINK_AFTER_BULK : 0);
+    if (r != CV_OK) {
+        forget(l, b);
+        return r;
+    }
+    b->serial = waits || p->total > WIRE_INLINE_MAX ? l->serial : 0;
+    *ret = b;
+    return CV_OK;
+}
+
+int blob_send(struct link *l, const struct header *h, const void *route, uint32_t route_len,
+              struct payload *head, struct payload *own, int flags)
+{
+    struct header out = *h;
+    struct blob *b = hash_get(&l->blobs_out, 0, (uintptr_t)head);
+    int r = b ? CV_OK : put(l, head, &b);
+    if (r != CV_OK)
+        return r;
+    list_del(&b->node);
+    list_add_head(&l->blobs, &b->node);
+    if (bulk_oldest(l) <= b->serial)
+        flags |= LINK_AFTER_BULK;
+    out.flags |= MSG_F_BLOB;
+    return link_queue(l, &out, route, route_len, b->number, own, flags);
+}
+
+static struct msg *breach(struct link *l, struct msg *m, const char *what, uint64_t number)
+{
+    link_fail(l, CV_EPROTO, "the peer broke the protocol: %s (%s %" PRIu64 ")", what,
+              msg_type_name(m->h.type), number);
+    msg_free(m);
+    return NULL;
+}
+
+static struct msg *received(struct link *l, struct msg *m)
+{
+    struct payload *p = m->payload;
+    uint64_t number = m->h.seq;
+    if (l->limits.body_max <= WIRE_PREAUTH_MAX || !p)
+        return breach(l, m, "something to be kept that may not be", number);
+    if (hash_get(&l->blobs_in, 0, number))
+        return breach(l, m, "two of one number", number);
+    if (l->blobs_in.count && l->blob_bytes_in + cost(p) > LINK_BLOBS_MAX)
+        return breach(l, m, "more to be kept than the bound", number);
+    if (hash_put(&l->blobs_in, 0, number, p, NULL) != CV_OK) {
+        link_fail(l, CV_ENOMEM, "out of memory");
+    } else {
+        l->blob_bytes_in += cost(p);
+        payload_ref(p);
+    }
+    msg_free(m);
+    return NULL;
+}
+
+static struct msg *dropped(struct link *l, struct msg *m)
+{
+    struct payload *p = hash_del(&l->blobs_in, 0, m->h.seq);
+    if (!p)
+        return breach(l, m, "a number that nothing has", m->h.seq);
+    l->blob_bytes_in -= cost(p);
+    payload_unref(p);
+    msg_free(m);
+    return NULL;
+}
+
+/* Puts the BLOB's buffers in front. */
+static struct msg *complete(struct link *l, struct msg *m)
+{
+    uint64_t number = 0;
+    uint32_t nbufs = m->h.nbufs;
+    if (m->h.route_len < sizeof number)
+        return breach(l, m, "no number of what it begins with", 0);
+    m->h.route_len -= sizeof number;
+    memcpy(&number, m->route + m->h.route_len, sizeof number);
+    number = le64toh(number);
+    struct payload *head = hash_get(&l->blobs_in, 0, number), *whole = head;
+    if (!head)
+        return breach(l, m, "it begins with what this link does not have", number);
+    if (head->nbufs + nbufs > WIRE_BUFFERS_MAX || m->h.body_len > l->limits.body_max ||
+        head->total > l->limits.body_max - m->h.body_len)
+        return breach(l, m, "too large with what it begins with", number);
+    if (!m->payload) {
+        payload_ref(head);
+    } else if (payload_new_joined(&whole, head, m->payload) != CV_OK) {
+        link_fail(l, CV_ENOMEM, "out of memory");
+        msg_free(m);
+        return NULL;
+    }
+    m->payload = whole;
+    m->h.nbufs = whole->nbufs;
+    m->h.body_len = whole->total;
+    m->h.flags &= (uint16_t)~MSG_F_BLOB;
+    if (!m->h.route_len)
+        m->route = NULL;
+    return m;
+}
+
+struct msg *blob_receive(struct link *l, struct msg *m)
+{
+    if (m->h.flags & MSG_F_BLOB) {
+        if (m->h.type >= MSG_BLOB)
+            return breach(l, m, "it names another one", m->h.seq);
+        return complete(l, m);
+    }
+    return m->h.type == MSG_BLOB ? received(l, m) : dropped(l, m);
+}
+
+void blob_release(struct link *l)
+{
+    struct payload *p;
+    while (!list_empty(&l->blobs))
+        forget(l, list_entry(list_first(&l->blobs), struct blob, node));
+    hash_release(&l->blobs_out);
+    for (size_t i = 0; (p = hash_next(&l->blobs_in, &i));)
+        payload_unref(p);
+    hash_release(&l->blobs_in);
+}
