@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python sim bench asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python sim bench bench-c asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,10 @@ sim: build/build.ninja ## 100,000 simulated schedules
 
 bench: $(VENV)/.installed ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
 	@$(PY) bench/bench.py $(ARGS)
+
+bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, store; a minute
+	@$(IN_VENV) ninja -C build src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench >/dev/null
+	@build/src/wire/wire-bench && build/src/store/store-bench && build/src/sched/sched-bench && build/src/tls/net-bench 0.5
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)

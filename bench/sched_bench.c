@@ -3,9 +3,9 @@
  * sched_bench [tasks]: how fast the scheduler alone is, and what a queued task costs. One thread,
  * no I/O.
  *
- * Rows: tasks per second through submit → send → result with 2 and with 10,000 engines; the same
- * with a million tasks queued behind; bytes per queued record (malloc's view, the index included).
- */
+ * Rows: tasks per second through submit → send → result by every policy, with 2 and with 10,000
+ * engines; the same with a million tasks queued behind; a map of a million items in one submit;
+ * bytes per queued record (malloc's view, the index included). */
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 struct sent {
     struct sched_id id;
-    uint32_t engine;
+    uint32_t engine, count;
     uint16_t attempt;
 };
 
@@ -54,13 +54,14 @@ static void handle(struct bench *b, const struct sched_event *ev)
     for (size_t i = 0; i < b->a.n; i++)
         if (b->a.v[i].type == SCHED_SEND)
             b->ring[b->tail++ & b->mask] =
-                (struct sent){b->a.v[i].id, b->a.v[i].engine, b->a.v[i].attempt};
+                (struct sent){b->a.v[i].id, b->a.v[i].engine, b->a.v[i].count, b->a.v[i].attempt};
 }
 
-static void submit(struct bench *b)
+static void submit(struct bench *b, uint32_t count)
 {
-    struct sched_event ev = {.type = SCHED_SUBMIT, .id = {1, b->next++}, .count = 1};
+    struct sched_event ev = {.type = SCHED_SUBMIT, .id = {1, b->next}, .count = count};
     ev.submit.timeout = -1;
+    b->next += count;
     handle(b, &ev);
 }
 
@@ -71,7 +72,7 @@ static bool finish_one(struct bench *b)
     struct sent t = b->ring[b->head++ & b->mask];
     struct sched_event ev = {.type = SCHED_RESULT,
                              .id = t.id,
-                             .count = 1,
+                             .count = t.count,
                              .attempt = t.attempt,
                              .engine = t.engine,
                              .incarnation = 1};
@@ -80,12 +81,12 @@ static bool finish_one(struct bench *b)
     return true;
 }
 
-static void bench_init(struct bench *b, uint32_t engines)
+static void bench_init(struct bench *b, const char *policy, uint32_t engines)
 {
     static const struct sched_payload_ops ops = {payload_none, payload_none};
     *b = (struct bench){.mask = (1u << 23) - 1, .next = 1, .now = 1};
     b->ring = malloc((b->mask + 1) * sizeof *b->ring);
-    if (!b->ring || sched_new(&b->s, &(struct sched_options){0}, &ops, NULL) < 0)
+    if (!b->ring || sched_new(&b->s, &(struct sched_options){.policy = policy}, &ops, NULL) < 0)
         exit(1);
     for (uint32_t i = 0; i < engines; i++)
         handle(b, &(struct sched_event){.type = SCHED_ENGINE_JOIN, .engine = i, .incarnation = 1});
@@ -98,35 +99,48 @@ static void bench_release(struct bench *b)
     free(b->ring);
 }
 
-static void flow(uint32_t engines, uint64_t queued, uint64_t tasks)
+static void flow(const char *policy, uint32_t engines, uint64_t queued, uint64_t tasks)
 {
     struct bench b;
-    bench_init(&b, engines);
+    bench_init(&b, policy, engines);
     for (uint64_t i = 0; i < queued; i++)
-        submit(&b);
+        submit(&b, 1);
     double t = seconds();
     for (uint64_t i = 0; i < tasks; i++) {
-        submit(&b);
+        submit(&b, 1);
         if (queued || i >= WINDOW)
             finish_one(&b);
     }
     t = seconds() - t;
-    printf("%6u engines, %8" PRIu64 " queued   %10.0f tasks/s\n", engines, queued,
+    printf("sched %-11s %6u engines %8" PRIu64 " queued %10.0f tasks/s\n", policy, engines, queued,
            (double)tasks / t);
+    bench_release(&b);
+}
+
+static void map(uint32_t engines, uint32_t items)
+{
+    struct bench b;
+    bench_init(&b, "leastload", engines);
+    double t = seconds();
+    submit(&b, items);
+    while (finish_one(&b))
+        ;
+    t = seconds() - t;
+    printf("sched one map     %6u engines %8u items  %10.0f items/s\n", engines, items, items / t);
     bench_release(&b);
 }
 
 static void memory(uint64_t n)
 {
     struct bench b;
-    bench_init(&b, 0);
+    bench_init(&b, "leastload", 0);
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     double t = seconds();
     for (uint64_t i = 0; i < n; i++)
-        submit(&b);
+        submit(&b, 1);
     t = seconds() - t;
     size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
-    printf("%8" PRIu64 " queued   %6.1f bytes each, index included; %.0f submits/s\n", n,
+    printf("sched queue of %" PRIu64 ": %.1f bytes a task, index included; %.0f submits/s\n", n,
            (double)(after - before) / (double)n, (double)n / t);
     bench_release(&b);
 }
@@ -134,10 +148,15 @@ static void memory(uint64_t n)
 int main(int argc, char **argv)
 {
     uint64_t n = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
-    flow(2, 0, n);
-    flow(10000, 0, n);
-    flow(2, n, n);
-    flow(10000, n, n);
+    static const char *const policies[] = {"leastload", "lru",         "weighted",
+                                           "twobin",    "plainrandom", "pure"};
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+        flow(policies[i], 2, 0, n);
+        flow(policies[i], 10000, 0, n);
+    }
+    flow("leastload", 2, n, n);
+    flow("leastload", 10000, n, n);
+    map(2, (uint32_t)n);
     memory(n);
     return 0;
 }
