@@ -48,6 +48,7 @@ class TaskTable:
         self._kept_bytes = 0
         self._split: tuple[Any, list] = (None, [])
         self._link_down: tuple[str, float] | None = None
+        self._waiting_for: dict[str, float | None] = {}  # who is away: waited for since when; None: told
         self._watchers: dict[Any, list[AsyncResult]] = {}
         self._to_settle: deque[AsyncResult] = deque()
         self._streamers: list[Any] = []
@@ -197,11 +198,11 @@ class TaskTable:
     def _wait(self, tasks: Sequence[Task], timeout: float | None, n: int | None) -> bool:
         """Waits until n (None: all) of the tasks have results; says on stderr when that is because somebody is away."""
         core = self._core
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         polled = any([t.polled for t in tasks])
         chunk = 0.1 if polled else _AWAY_AFTER
         keys = [t.key for t in tasks]
-        told = ""
         while True:
             left = chunk if deadline is None else min(chunk, deadline - time.monotonic())
             if polled:
@@ -210,15 +211,20 @@ class TaskTable:
                 core.wait_event(max(0.0, left))
             elif core.wait(keys, max(0.0, left), n):
                 return True
+            self._pump()
+            self._say_who_is_away(tasks, began)
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            self._pump()
-            if left >= _AWAY_AFTER:
-                away = self._away_text(tasks)
-                subject = away.partition(" s")[0].rstrip("0123456789")
-                if away and subject != told:
-                    told = subject
-                    print(away, file=sys.stderr)
+
+    def _say_who_is_away(self, tasks: Sequence[Task], began: float) -> None:
+        """Once on stderr, when somebody has been waited for for 2 s, be it in one call or in many short ones."""
+        away = self._away_text(tasks)
+        if away:
+            subject = away.partition(" s")[0].rstrip("0123456789")
+            since = self._waiting_for.setdefault(subject, began)
+            if since is not None and time.monotonic() - since >= _AWAY_AFTER:
+                self._waiting_for[subject] = None
+                print(away, file=sys.stderr)
 
     def _pump(self) -> None:
         """Takes in what came beside results: output, engines, results that somebody watches."""

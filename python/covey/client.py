@@ -174,11 +174,12 @@ class Client(Jobs):
         elif name == "engine_away":
             engine = engines.get(int(event["id"]))
             if engine is not None:
-                engine.update(state="away", away_since=time.time(), why=event.get("why"))
+                engine.update(state="away", away_since=time.time(), why=event.get("why"), holds=event.get("holds"))
         elif name == "engine_back":
             engine = engines.get(int(event["id"]))
             if engine is not None:
-                engine.update(state="up", away_since=None, why=None)
+                engine.update(state="up", away_since=None, why=None, holds=None)
+            self._waiting_for.clear()
         elif name == "engine_died":
             number = int(event["id"])
             cause = event.get("cause") or {}
@@ -191,6 +192,7 @@ class Client(Jobs):
             self._link_down = (event.get("why") or "the link was cut", time.time())
         elif name == "link_back":
             self._link_down = None
+            self._waiting_for.clear()
             welcome = event.get("welcome")
             if isinstance(welcome, str):
                 welcome = json.loads(welcome)
@@ -301,7 +303,9 @@ class Client(Jobs):
         if not away:
             return ""
         wanted = {t.target for t in tasks}
-        waiting = [e for e in away if int(e["id"]) in wanted]
+        balanced = {t.key for t in tasks if t.target is None}
+        waiting = [e for e in away if int(e["id"]) in wanted
+                   or any(key in balanced for lo, hi in e.get("holds") or () for key in range(lo, hi))]
         if not waiting and None in wanted and len(away) == len(self._engines):
             waiting = away
         if not waiting:

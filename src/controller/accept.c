@@ -77,7 +77,7 @@ void conn_admitted(struct conn *k, uint8_t role)
     list_add_tail(&k->c->conns, &k->node);
     link_set_limits(k->link, &limits);
     if (!link_is_unix(k->link))
-        link_set_liveness(k->link, 10 * NS_PER_S, 60 * NS_PER_S);
+        link_set_liveness(k->link, k->c->opt->ping_ns, k->c->opt->dead_ns);
 }
 
 void conn_bye(struct conn *k, const char *fmt, ...)

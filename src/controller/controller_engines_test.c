@@ -24,8 +24,12 @@ static void engine_away_and_back(void **state)
     fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "two");
     struct msg *one = fake_expect(&engine, MSG_TASK), *two = fake_expect(&engine, MSG_TASK);
     fake_close(&engine);
-    json_decref(fake_event(&client, "engine_away"));
-    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    json_t *j = fake_event(&client, "engine_away");
+    char *holds = json_dumps(json_at(j, "holds"), JSON_COMPACT);
+    assert_string_equal(holds, "[[1,3]]");
+    free(holds);
+    json_decref(j);
+    j = fake_query(&client, "{\"query\":\"engines\"}");
     assert_string_equal(json_string_value(json_at(json_array_get(json_at(j, "ok"), 0), "state")),
                         "away");
     json_decref(j);
@@ -310,12 +314,83 @@ static void planned_ends(void **state)
     route_release(&r);
 }
 
+/* Says HELLO on a new connection and expects to be closed without an answer. */
+static void late_hello(const struct cluster *c, const struct hello *h)
+{
+    struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
+    struct fake f = {.fd = fake_connect(c)};
+    struct buf b = {0};
+
+    assert_int_equal(hello_encode(h, &b), CV_OK);
+    fake_send(&f, head, b.data, (uint32_t)b.len, NULL, 0);
+    buf_release(&b);
+    assert_null(fake_recv(&f));
+    fake_close(&f);
+}
+
+/* A connection that its peer had given up comes after the one that replaced it: what it says that
+ * it holds is not compared, and the newer one stays. */
+static void late_connections(void **state)
+{
+    struct cluster c;
+    struct fake client, engine, host;
+    struct hello e = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = WIRE_ENGINE_NONE,
+                      .uuid = "uuid-of-engine",
+                      .host_session = 99,
+                      .connects = 2,
+                      .pid = (uint32_t)getpid()};
+    struct hello h = {.role = ROLE_HOST, .session = 99, .number = WIRE_ENGINE_NONE, .connects = 5};
+    struct hello x = {.role = ROLE_CLIENT, .session = S, .number = WIRE_ENGINE_NONE, .connects = 3};
+
+    cluster_start(&c, NULL);
+    memset(&engine, 0, sizeof(engine));
+    memset(&host, 0, sizeof(host));
+    memset(&client, 0, sizeof(client));
+    fake_hello(&host, &c, &h, 0, NULL);
+    fake_hello(&engine, &c, &e, 0, NULL);
+    fake_hello(&client, &c, &x, 0, NULL);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "once");
+    struct msg *m = fake_expect(&engine, MSG_TASK);
+    e.connects = 1; /* holds nothing: "once" would be queued again */
+    late_hello(&c, &e);
+    h.connects = 4;
+    late_hello(&c, &h);
+    x.connects = 3; /* the same twice */
+    late_hello(&c, &x);
+    fake_result(&engine, m, RESULT_OK, "done", 4);
+    expect_result(&client, 1, RESULT_OK, "done");
+    msg_free(m);
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "next"); /* and not the first again */
+    m = fake_expect(&engine, MSG_TASK);
+    assert_string_equal(msg_text(m), "next");
+
+    struct header exit = {.type = MSG_EXIT, .engine = engine.number, .incarnation = 1};
+    fake_send(&host, exit, NULL, 0, "{\"text\":\"SIGKILL\"}", 18);
+    fake_close(&engine);
+    expect_result(&client, 2, RESULT_ENGINE_DIED, "SIGKILL");
+    json_decref(fake_event(&client, "engine_died"));
+    e.connects = 7;
+    e.incarnation = 1;
+    e.number = 0;
+    late_hello(&c, &e); /* its last words, after its end was told */
+    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 0);
+    json_decref(j);
+    msg_free(m);
+    fake_close(&client);
+    fake_close(&host);
+    cluster_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engine_away_and_back), cmocka_unit_test(exit_told_by_host),
         cmocka_unit_test(process_gone),         cmocka_unit_test(relayed_engines),
         cmocka_unit_test(engine_shut_down),     cmocka_unit_test(planned_ends),
+        cmocka_unit_test(late_connections),
     };
 
     if (argc < 2) {

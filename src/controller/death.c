@@ -205,6 +205,7 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     act_must(c, &ev);
     end_orphans(c, e, &ev, dump);
     event_engine_died(c, e, dump ? dump : "{}");
+    e->ended = true;
     registry_engine_dead(&c->registry, e, dump);
     json_decref(cause);
 }

@@ -11,10 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/ranges.h"
 #include "controller/conn.h"
 #include "controller/say.h"
 
 #define BACKLOG_MAX (1u << 20)
+#define AWAY_HOLDS_MAX 256 /* ranges: who waits for one beyond them is not told why */
 
 struct events {
     struct loop *loop;
@@ -103,26 +105,38 @@ json_t *event_engine_json(const struct engine *e)
 {
     static const char *const states[] = {"up", "away", "draining", "dead"};
 
-    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o}", "id", (json_int_t)e->number, "uuid",
+    bool away = e->state == ENGINE_AWAY;
+
+    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:s?}", "id", (json_int_t)e->number, "uuid",
                      e->uuid, "incarnation", (json_int_t)e->incarnation, "host", e->host, "pid",
                      (json_int_t)e->pid, "python", e->python, "state", states[e->state],
-                     "away_since", say_time(e->state == ENGINE_AWAY ? e->away_since : 0));
+                     "away_since", say_time(away ? e->away_since : 0), "why",
+                     away ? e->away_why : NULL);
+}
+
+static void send_event(struct controller *c, struct client *x, uint32_t engine, struct payload *p)
+{
+    struct header h = {.type = MSG_EVENT, .engine = engine};
+
+    if (x->conn && !x->conn->closing &&
+        (!p || link_send(x->conn->link, &h, NULL, 0, p, 0) != CV_OK))
+        log_warn(c->log, "a client misses an event: out of memory");
+}
+
+static void event_client(struct controller *c, struct client *x, uint32_t engine, json_t *j_take)
+{
+    struct payload *p = say_json(j_take);
+
+    send_event(c, x, engine, p);
+    payload_unref(p);
 }
 
 void event_clients(struct controller *c, uint32_t engine, json_t *j_take)
 {
-    struct header h = {.type = MSG_EVENT, .engine = engine};
     struct payload *p = c->registry.nclients ? say_json(json_incref(j_take)) : NULL;
 
     json_decref(j_take);
-    if (!p)
-        return;
-    list_each(l, &c->registry.clients)
-    {
-        struct client *x = list_entry(l, struct client, node);
-        if (x->conn && !x->conn->closing && link_send(x->conn->link, &h, NULL, 0, p, 0) != CV_OK)
-            log_warn(c->log, "a client misses an event: out of memory");
-    }
+    list_each(l, &c->registry.clients) send_event(c, list_entry(l, struct client, node), engine, p);
     payload_unref(p);
 }
 
@@ -135,11 +149,44 @@ void event_engine(struct controller *c, const char *name, const struct engine *e
                                      (json_int_t)e->pid));
 }
 
+struct holds {
+    uint64_t session;
+    struct ranges balanced;
+    bool oom;
+};
+
+static void note_held(void *arg, struct sched_id id, uint32_t count, enum sched_task_state st,
+                      enum sched_mode mode)
+{
+    struct holds *h = arg;
+
+    if (id.session == h->session && mode == SCHED_BALANCED && h->balanced.n < AWAY_HOLDS_MAX)
+        h->oom |= ranges_add(&h->balanced, id.seq, id.seq + count) != CV_OK;
+}
+
+/* [[lo, hi], ...]: the client's balanced tasks that the engine holds, which nobody else knows. */
+static json_t *held_json(struct controller *c, const struct client *x, const struct engine *e)
+{
+    struct holds h = {.session = x->session};
+    json_t *j = json_array();
+
+    sched_each_task(c->sched, e->number, note_held, &h);
+    for (size_t i = 0; i < h.balanced.n && !h.oom; i++)
+        json_array_append_new(
+            j, json_pack("[I,I]", (json_int_t)h.balanced.v[i].lo, (json_int_t)h.balanced.v[i].hi));
+    ranges_release(&h.balanced);
+    return j;
+}
+
 void event_engine_away(struct controller *c, const struct engine *e, const char *why)
 {
-    event_clients(c, e->number,
-                  json_pack("{s:s,s:I,s:s}", "event", "engine_away", "id", (json_int_t)e->number,
-                            "why", why));
+    list_each(l, &c->registry.clients)
+    {
+        struct client *x = list_entry(l, struct client, node);
+        event_client(c, x, e->number,
+                     json_pack("{s:s,s:I,s:s,s:o}", "event", "engine_away", "id",
+                               (json_int_t)e->number, "why", why, "holds", held_json(c, x, e)));
+    }
 }
 
 void event_engine_back(struct controller *c, const struct engine *e)

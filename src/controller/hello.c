@@ -87,6 +87,40 @@ static void refuse(struct visit *v)
     link_close_after_flush(v->k->link, r == CV_OK ? NS_PER_S : 0);
 }
 
+/* The engine of this session, also if it is dead, or NULL. */
+static const struct engine *engine_of(const struct registry *r, const struct hello *h)
+{
+    const struct engine *e = registry_engine_by_session(r, h->session);
+
+    if (!e && h->number != WIRE_ENGINE_NONE)
+        e = registry_engine(r, h->number);
+    return e && e->session == h->session ? e : NULL;
+}
+
+/* A connection that was given up, and was on the way for so long that a newer one (or the end of
+ * its process) came first: what it says holds no more. Nobody reads an answer. */
+static bool is_late(const struct visit *v)
+{
+    const struct registry *r = &v->c->registry;
+    const struct engine *e = v->h.role == ROLE_ENGINE ? engine_of(r, &v->h) : NULL;
+    const struct host *x = v->h.role == ROLE_HOST ? registry_host(r, v->h.session) : NULL;
+    const struct client *y = v->h.role == ROLE_CLIENT ? registry_client(r, v->h.session) : NULL;
+    uint64_t newest = e ? e->connects : x ? x->connects : y ? y->connects : 0;
+
+    return (v->h.connects && v->h.connects <= newest) || (e && e->ended);
+}
+
+static void turn_late_away(struct visit *v)
+{
+    log_info(v->c->log, "an old connection of a %s on %s came late; it is closed",
+             role_name(v->h.role), v->h.host ? v->h.host : "?");
+    if (v->k->role == ROLE_HOST) /* the relay's link stays */
+        return;
+    conn_admitted(v->k, v->h.role);
+    v->k->closing = true;
+    link_close_after_flush(v->k->link, 0);
+}
+
 static void out_of_memory(struct visit *v)
 {
     if (!v->k->role)
@@ -407,7 +441,10 @@ void hello_handle(struct conn *k, struct msg *m)
     struct err e = {{0}};
     int r = hello_decode(m->route, m->h.route_len, &v.h, &e);
 
-    v.w = (struct welcome){.number = WIRE_ENGINE_NONE, .credit = LINK_CREDIT_DEFAULT};
+    v.w = (struct welcome){.number = WIRE_ENGINE_NONE,
+                           .credit = LINK_CREDIT_DEFAULT,
+                           .ping = k->c->opt->ping_ns,
+                           .dead = k->c->opt->dead_ns};
     v.w.cluster_id = strdup(k->c->opt->cluster_id);
     v.w.boot_id = strdup(k->c->files.content[FILES_CLIENT].boot_id);
     v.w.refused = r == CV_OK ? reason_against(&v) : str_printf("that is no HELLO: %s", e.text);
@@ -415,6 +452,8 @@ void hello_handle(struct conn *k, struct msg *m)
         out_of_memory(&v);
     } else if (v.w.refused) {
         refuse(&v);
+    } else if (is_late(&v)) {
+        turn_late_away(&v);
     } else {
         if (!k->role)
             conn_admitted(k, v.h.role);

@@ -51,6 +51,11 @@ static const struct arg rows[] = {
      "change to this folder first"},
     {"scheme", 0, ARG_VALUE, "TaskScheduler", "scheme_name", NULL, "NAME",
      "how engines are chosen for tasks (default: leastload)"},
+    {"ping-interval", 0, ARG_VALUE, "IPController", "ping_interval", NULL, "SECONDS",
+     "ask a TCP peer that says nothing for a sign of life after this time (default: 10)"},
+    {"ping-timeout", 0, ARG_VALUE, "IPController", "ping_timeout", NULL, "SECONDS",
+     "a TCP link on which nothing was heard for this time is lost, and its peer away (default: "
+     "60)"},
     {"hwm", 0, ARG_VALUE, "TaskScheduler", "hwm", NULL, "N",
      "tasks that an engine holds at most; 0: no limit (default: by how long tasks take)"},
     {"dictdb", 0, ARG_FLAG, "IPController", "db_class", "DictDB", NULL,
@@ -281,6 +286,19 @@ static void get_scheduler(struct reader *r)
         r->o->hwm = 1u << 30;
 }
 
+static void get_liveness(struct reader *r)
+{
+    double ping = get_seconds(r, "ping_interval", 10), dead = get_seconds(r, "ping_timeout", 60);
+
+    if (r->code == CV_OK && (ping < 0.01 || dead < 2 * ping || dead > 1e6))
+        r->code = err_set(r->e, CV_EINVAL,
+                          "IPController.ping_timeout (%g s) must be at least twice ping_interval "
+                          "(%g s), which is at least 0.01 s",
+                          dead, ping);
+    r->o->ping_ns = (uint64_t)(ping * 1e9);
+    r->o->dead_ns = (uint64_t)(dead * 1e9);
+}
+
 static int read_values(struct options *o, FILE *notices, struct err *e)
 {
     struct reader r = {o, notices, e, CV_OK};
@@ -309,6 +327,7 @@ static int read_values(struct options *o, FILE *notices, struct err *e)
     o->client_grace = get_seconds(&r, "client_grace", 0);
     o->client_buffer =
         (uint64_t)get_int(&r, "IPController", "client_buffer", 256l << 20, 1 << 16, LONG_MAX / 8);
+    get_liveness(&r);
     get_log_level(&r);
     get_port(&r);
     get_store(&r);

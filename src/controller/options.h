@@ -29,7 +29,8 @@ struct options {
     int log_level;
     uint64_t record_limit, size_limit;
     double away_grace, client_grace; /* seconds */
-    double settle; /* seconds that engines of before have to come back (--reuse) */
+    double settle;             /* seconds that engines of before have to come back (--reuse) */
+    uint64_t ping_ns, dead_ns; /* silence on TCP until PING, and until a link counts as lost */
     uint64_t
         client_buffer; /* bytes a client may have to read before its tasks' output is left out */
 };

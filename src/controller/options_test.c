@@ -108,6 +108,11 @@ static void command_line(void **state)
     assert_non_null(strstr(w->notices, "ping"));
     assert_int_equal(PARSE("--ports=21001-21018"), OPTIONS_RUN);
     assert_int_equal(w->o.port, 21001);
+    assert_int_equal(PARSE("--ping-interval=0.3", "--ping-timeout=1"), OPTIONS_RUN);
+    assert_int_equal(w->o.ping_ns / 1000000, 300);
+    assert_int_equal(w->o.dead_ns / 1000000, 1000);
+    assert_int_equal(PARSE("--ping-timeout=15"), OPTIONS_FAILED);
+    assert_non_null(strstr(w->e.text, "at least twice"));
     assert_int_equal(PARSE("--port=70000"), OPTIONS_FAILED);
     assert_int_equal(PARSE("--nonsense"), OPTIONS_USAGE);
     assert_int_equal(PARSE("start"), OPTIONS_USAGE);

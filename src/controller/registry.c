@@ -126,7 +126,8 @@ int registry_engine_update(struct engine *e, const struct hello *h)
     e->pid = h->pid;
     e->machine = h->machine;
     e->host_session = h->host_session;
-    e->leaving = e->asked = false;
+    e->leaving = e->asked = e->ended = false;
+    e->connects = h->connects;
     e->results = 0;
     return CV_OK;
 }
@@ -257,8 +258,11 @@ int registry_host_add(struct registry *r, const struct hello *h, struct host **r
 
     if (!x)
         return CV_ENOMEM;
-    *x = (struct host){
-        .session = h->session, .machine = h->machine, .pid = h->pid, .slots = h->slot};
+    *x = (struct host){.session = h->session,
+                       .machine = h->machine,
+                       .pid = h->pid,
+                       .slots = h->slot,
+                       .connects = h->connects};
     if (set_text(&x->name, h->host) != CV_OK ||
         hash_put(&r->host_by_session, 0, x->session, x, NULL) != CV_OK) {
         free(x->name);
@@ -293,6 +297,7 @@ int registry_client_add(struct registry *r, const struct hello *h, struct client
         return CV_ENOMEM;
     c->session = h->session;
     c->pid = h->pid;
+    c->connects = h->connects;
     if (set_text(&c->host, h->host) != CV_OK || set_text(&c->python, h->python) != CV_OK ||
         hash_put(&r->client_by_session, 0, c->session, c, NULL) != CV_OK) {
         client_free(c);

@@ -37,14 +37,17 @@ struct engine {
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
     uint64_t away_since; /* ns since 1970 */
-    char *cause;         /* dead: CAUSE as JSON text */
-    struct list node;    /* registry.engines or registry.dead */
+    char away_why[120];
+    char *cause;      /* dead: CAUSE as JSON text */
+    struct list node; /* registry.engines or registry.dead */
 
     struct conn *conn; /* its own link, or that of the host that relays it; NULL when away */
     struct list via;   /* in the relaying conn's list */
     bool relayed;      /* conn is its host's */
     bool leaving;      /* it said BYE */
     bool asked;        /* it was asked to leave: its end is planned */
+    bool ended;        /* dead, and its process is known to be gone */
+    uint64_t connects; /* hello.h: of its newest connection */
     uint64_t results;  /* RESULTs received on this connection: what ACK tells it */
     uint32_t ran; /* items whose RESULT of user code came; what EXIT's tasks_done has beyond it died
                      unsent */
@@ -62,6 +65,7 @@ struct host {
     uint64_t session, machine;
     uint32_t pid, slots;
     char *name;
+    uint64_t connects; /* hello.h */
     struct conn *conn; /* NULL when its link is lost */
     struct list node;
 };
@@ -75,6 +79,7 @@ struct client {
     uint64_t session;
     uint32_t pid;
     char *host, *python;
+    uint64_t connects; /* hello.h */
     struct conn *conn;
     struct list node;
     struct sent *sent; /* RESULTs not acknowledged on this connection: a ring */

@@ -26,8 +26,6 @@
 #define CONNECT_NS (10 * NS_PER_S)
 #define GREETING_NS (10 * NS_PER_S)
 #define FLUSH_NS (2 * NS_PER_S)
-#define TCP_IDLE_NS (10 * NS_PER_S)
-#define TCP_DEAD_NS (60 * NS_PER_S)
 #define BODY_MAX (16ull << 30)
 
 enum state { SEARCHING, CONNECTING, GREETING, UP, AWAY, CLOSING, ENDED };
@@ -42,6 +40,7 @@ struct uplink {
     struct tls_context *tls;
     struct connector *connector;
     struct link *link;
+    uint64_t connects; /* links so far */
     struct peer peer;
     struct timer *timer;
     uint64_t tell_at;         /* when waiting for the file is worth a line */
@@ -159,6 +158,7 @@ static int say_hello(struct uplink *u)
         .pid = (uint32_t)getpid(),
         .number = WIRE_ENGINE_NONE,
         .slot = u->c.slots,
+        .connects = ++u->connects,
     };
     const struct header header = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
     int rc = hello_encode(&h, &route);
@@ -189,7 +189,7 @@ static void welcomed(struct uplink *u, const struct welcome *w)
     bool first = !u->was_up;
     link_set_credit(u->link, w->credit);
     if (!link_is_unix(u->link))
-        link_set_liveness(u->link, TCP_IDLE_NS, TCP_DEAD_NS);
+        link_set_liveness(u->link, w->ping, w->dead);
     peer_remember(&u->peer, link_fd(u->link));
     peer_unix_endpoint(link_fd(u->link), u->unix_endpoint, sizeof u->unix_endpoint);
     u->state = UP;

@@ -13,8 +13,6 @@
 #define BACKOFF_MAX (2 * NS_PER_S)
 #define ATTEMPT_NS (5 * NS_PER_S) /* of connecting again, for all endpoints together */
 #define WELCOME_NS (10 * NS_PER_S)
-#define TCP_IDLE_NS (10 * NS_PER_S)
-#define TCP_DEAD_NS (60 * NS_PER_S)
 
 static void attempt(struct uplink *u);
 
@@ -85,7 +83,7 @@ static void on_welcome(struct uplink *u, struct msg *m)
         if (w.credit)
             link_set_credit(u->link, w.credit);
         if (!u->was_unix)
-            link_set_liveness(u->link, TCP_IDLE_NS, TCP_DEAD_NS);
+            link_set_liveness(u->link, w.ping, w.dead);
         u->ops->on_up(u->arg, &w, m);
     }
     welcome_release(&w);
@@ -148,6 +146,7 @@ static uint64_t time_left(const struct uplink *u)
 static int say_hello(struct uplink *u)
 {
     struct hello h = u->hello;
+    h.connects = u->nlinks;
     struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
     struct buf route = {0};
     int r = u->ops->fill_hello(u->arg, &h, &head);

@@ -33,6 +33,7 @@ static const struct field HELLO_FIELDS[] = {
     {"incarnation", F_U32, offsetof(struct hello, incarnation), 0},
     {"slot", F_U32, offsetof(struct hello, slot), 0},
     {"host_session", F_U64, offsetof(struct hello, host_session), 0},
+    {"connects", F_U64, offsetof(struct hello, connects), 0},
 };
 
 static const struct field WELCOME_FIELDS[] = {
@@ -42,6 +43,8 @@ static const struct field WELCOME_FIELDS[] = {
     {"boot", F_STR, offsetof(struct welcome, boot_id), 0},
     {"python", F_STR, offsetof(struct welcome, python), 0},
     {"credit", F_U64, offsetof(struct welcome, credit), 0},
+    {"ping", F_U64, offsetof(struct welcome, ping), 0},
+    {"dead", F_U64, offsetof(struct welcome, dead), 0},
     {"refused", F_STR, offsetof(struct welcome, refused), 0},
 };
 

@@ -34,6 +34,8 @@ struct hello {
     uint32_t incarnation;  /* engine: held before (0: new) */
     uint32_t slot;         /* engine: its slot at its host; host: number of slots */
     uint64_t host_session; /* engine: session of its host (0: none) */
+    uint64_t connects;     /* how many connections of this session there were, this one included:
+                              an older one that comes late is not mistaken for it (0: not said) */
     /* what it holds: */
     struct held_task running;    /* engine; count 0: none */
     struct held_task *unstarted; /* engine */
@@ -45,8 +47,9 @@ struct hello {
 struct welcome {
     uint32_t number, incarnation; /* engine */
     char *cluster_id, *boot_id;
-    char *python;    /* client: newline-free note about other Python versions, or NULL */
-    uint64_t credit; /* bytes of chunked data the peer may send before CREDIT */
+    char *python;        /* client: newline-free note about other Python versions, or NULL */
+    uint64_t credit;     /* bytes of chunked data the peer may send before CREDIT */
+    uint64_t ping, dead; /* ns of silence on TCP until PING and until the link counts as lost */
     struct id_range
         *unknown; /* client: of what it waits for, the ranges the controller never had */
     uint32_t nunknown;

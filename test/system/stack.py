@@ -1,4 +1,5 @@
 """A controller and a host without a supervisor: for tests of what engines do."""
+import json
 import os
 import signal
 import subprocess
@@ -23,12 +24,26 @@ class Stack:
         try:
             self.run("ipcontroller", *controller_args)
             wait_until(lambda: os.path.exists(self.client_file), what="the connection file")
-            self.host = self.run("ipengine", "-n", str(n), *engine_args)
-            self.rc = ipp.Client(self.client_file)
+            file = self.engine_file()
+            self.host = self.run("ipengine", "-n", str(n), *(["--file", file, "--no-unix"] if file else []), *engine_args)
+            self.rc = self.connect()
             self.rc.wait_for_engines(n, timeout=20, interactive=False)
         except BaseException:
             self.stop()
             raise
+
+    def engine_file(self):
+        """The connection file of the engines; None: the profile's."""
+        return None
+
+    def connect(self):
+        return ipp.Client(self.client_file)
+
+    def tcp_address(self):
+        with open(self.client_file) as f:
+            endpoint = next(e for e in json.load(f)["endpoints"] if e.startswith("tcp://127."))
+        host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
+        return host, int(port)
 
     def run(self, program, *args):
         p = subprocess.Popen(program_argv(program, args), env=self.env, stdin=subprocess.DEVNULL, stdout=self.log,

@@ -1,0 +1,372 @@
+"""Bad days of the network: links that are cut, stall, go one way, come late. Nothing is lost, and nothing runs twice.
+
+Peers are linked through a relay of these tests' own (badlink.py) that behaves as badly as it is told to. Every task writes
+a line where it runs, so that runs can be counted beside results.
+"""
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import covey as ipp
+import pytest
+
+from .badlink import BadLink
+from .conftest import wait_until
+from .stack import Stack
+
+PINGS = ["--ping-interval=0.3", "--ping-timeout=1"]
+
+
+def record(path, i, seconds):
+    """Leaves a line and gives back its argument."""
+    import os
+    import time
+
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, f"{i}\n".encode())
+    os.close(fd)
+    time.sleep(seconds)
+    return i
+
+
+def runs(path):
+    return Counter(int(line) for line in Path(path).read_text().split())
+
+
+class Field(Stack):
+    """A controller, a host whose link to it is `engines`, and a client whose link is `clients`."""
+
+    def __init__(self, env, n=2, engine_args=(), controller_args=()):
+        self.engines = self.clients = None
+        super().__init__(env, n, engine_args, controller_args)
+
+    def engine_file(self):
+        file = self.client_file.replace("-client", "-engine")
+        wait_until(lambda: os.path.exists(file), what="the engines' connection file")
+        self.engines = BadLink(self.tcp_address())
+        return self.engines.file_through(file, os.path.join(self.folder, "far-engine.json"))
+
+    def connect(self):
+        self.clients = BadLink(self.tcp_address())
+        return ipp.Client(self.clients.file_through(self.client_file, os.path.join(self.folder, "far-client.json")))
+
+    def stop(self):
+        for link in (self.engines, self.clients):
+            if link:
+                link.flow()
+        super().stop()
+        for link in (self.engines, self.clients):
+            if link:
+                link.stop()
+
+
+@pytest.fixture
+def field(ipython_dir, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    made = []
+
+    def make(n=2, engine_args=(), controller_args=PINGS):
+        made.append(Field(ipython_dir, n, engine_args, controller_args))
+        return made[-1]
+
+    yield make
+    for f in made:
+        f.stop()
+
+
+def away(rc):
+    rc._pump()
+    return [id for id, e in rc._engines.items() if e.get("state") == "away"]
+
+
+def link_down(rc):
+    rc._pump()
+    return rc._link_down
+
+
+def test_nothing_is_lost_or_runs_twice_when_both_links_are_cut_under_load(field, tmp_path):
+    f = field()
+    rc, path = f.rc, str(tmp_path / "runs")
+    pids = rc[:].apply_sync(os.getpid)
+    view = rc.load_balanced_view()
+    ars = [view.apply_async(record, path, i, 0.01) for i in range(150)]
+    ars += [view.map_async(lambda x: x, range(2000), chunksize=1)]
+    big = [rc[i % 2].apply_async(lambda b: b[::-1], bytes([i]) * (1 << 20)) for i in range(4)]
+    wait_until(lambda: len(runs(path)) > 20 if os.path.exists(path) else 0, what="some tasks having run")
+    f.engines.stall()
+    wait_until(lambda: len(away(rc)) == 2, what="both engines being away")
+    assert rc.ids == [0, 1]
+    more = [view.apply_async(record, path, i, 0.01) for i in range(150, 200)]
+    f.clients.stall()
+    wait_until(lambda: link_down(rc), what="the client seeing that its link is cut")
+    f.clients.flow()
+    f.engines.flow()
+    assert [ar.get(30) for ar in ars[:150] + more] == list(range(200))
+    assert ars[150].get(30) == list(range(2000))
+    assert [ar.get(30) for ar in big] == [bytes([i]) * (1 << 20) for i in range(4)]
+    assert rc[:].apply_sync(os.getpid) == pids
+    assert set(runs(path).values()) == {1}
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_a_link_that_goes_one_way(field, tmp_path, up):
+    """Up: what the engines say is lost. Down: they get nothing."""
+    f = field()
+    rc, path = f.rc, str(tmp_path / "runs")
+    pids = rc[:].apply_sync(os.getpid)
+    view = rc.load_balanced_view()
+    ars = [view.apply_async(record, path, i, 0.01) for i in range(100)]
+    wait_until(lambda: os.path.exists(path), what="some tasks having run")
+    f.engines.stall(up=up, down=not up)
+    wait_until(lambda: len(away(rc)) == 2, what="both engines being away")
+    f.engines.flow()
+    assert [ar.get(30) for ar in ars] == list(range(100))
+    assert rc[:].apply_sync(os.getpid) == pids
+    assert set(runs(path).values()) == {1}
+
+
+def test_short_stalls_resets_and_refusals_in_a_row(field, tmp_path):
+    f = field()
+    rc, path = f.rc, str(tmp_path / "runs")
+    pids = rc[:].apply_sync(os.getpid)
+    view = rc.load_balanced_view()
+    f.engines.delay = f.clients.delay = 0.005
+    ars = []
+    for n in range(9):
+        ars += [view.apply_async(record, path, i, 0.002) for i in range(n * 50, n * 50 + 50)]
+        link = (f.engines, f.clients)[n % 2]
+        (link.drop, link.refuse, link.stall)[n % 3]()
+        ars[n * 50 - 1 if n else 0].wait(0.2)
+        link.flow()
+    assert [ar.get(30) for ar in ars] == list(range(450))
+    assert rc[:].apply_sync(os.getpid) == pids
+    assert set(runs(path).values()) == {1}
+
+
+def test_an_old_connection_that_comes_late_changes_nothing(field, tmp_path):
+    """HELLO is on the way while its peer gives up, connects again and is let in; then it arrives."""
+    f = field(controller_args=[*PINGS, "--debug"])
+    rc, path = f.rc, str(tmp_path / "runs")
+    view = rc.load_balanced_view()
+    log = Path(f.folder) / "stack.log"
+    for link in (f.engines, f.clients):
+        link.keep_late()
+        link.drop()
+        wait_until(link.late, what="HELLO being kept back")
+        link.give_up_late()
+    wait_until(lambda: not away(rc) and not link_down(rc), what="all being connected again")
+    ars = [view.apply_async(record, path, i, 0.01) for i in range(60)]
+    wait_until(lambda: os.path.exists(path), what="some tasks having run")
+    before = log.read_text().count("is connected again")
+    f.engines.deliver_late()
+    f.clients.deliver_late()
+    wait_until(lambda: log.read_text().count("came late") == 2, what="both HELLOs having come late")
+    assert [ar.get(30) for ar in ars] == list(range(60))
+    assert log.read_text().count("is connected again") == before, "the late HELLO took the link away from the new one"
+    assert set(runs(path).values()) == {1}
+
+
+class Peer:
+    """A client in a process of its own, with the client's link of a field: `source` finds the file in argv[1], our folder in argv[2]."""
+
+    def __init__(self, f, source, *args):
+        far = os.path.join(f.folder, "far-client.json")
+        self.process = subprocess.Popen([sys.executable, "-c", source, far, os.getcwd(), *args], env=dict(f.env, PYTHONUNBUFFERED="1"), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        f.processes.append(self.process)
+
+    def line(self):
+        return self.process.stdout.readline()
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self, timeout):
+        """What else it prints until it has ended well."""
+        text = self.process.communicate(timeout=timeout)[0]
+        assert self.process.returncode == 0
+        return text
+
+
+SUSPENDED = """
+import sys
+import covey as ipp
+sys.path.insert(0, sys.argv[2])
+from test.system.test_links import record
+rc = ipp.Client(sys.argv[1])
+view = rc.load_balanced_view()
+ars = [view.apply_async(record, sys.argv[3], i, 0.01) for i in range(200)]
+print("submitted", flush=True)
+assert [ar.get(60) for ar in ars] == list(range(200))
+assert rc.ids == [0, 1]
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["stopped", "stopped and cut off"])
+def test_a_client_that_is_suspended(field, tmp_path, cut):
+    """A laptop: its process stands still until long after its link counts as lost; it may miss even the reset."""
+    f = field(engine_args=["-c", f"import sys; sys.path.insert(0, {os.getcwd()!r})"])
+    path, log = str(tmp_path / "runs"), Path(f.folder) / "stack.log"
+    client = Peer(f, SUSPENDED, path)
+    assert client.line() == "submitted\n"
+    wait_until(lambda: os.path.exists(path), what="a task having run")
+    gone = log.read_text().count("is gone")
+    client.process.send_signal(signal.SIGSTOP)
+    if cut:
+        f.clients.stall()
+    wait_until(lambda: log.read_text().count("is gone") > gone + cut, what="its link being lost")
+    wait_until(lambda: len(runs(path)) == 200, what="its tasks having run without it")
+    f.clients.flow()
+    client.process.send_signal(signal.SIGCONT)
+    assert client.end(40) == "done\n"
+    assert set(runs(path).values()) == {1}
+
+
+def test_a_peer_that_is_accepted_and_never_reads(field, tmp_path):
+    """It costs nobody else anything."""
+    f = field()
+    path = str(tmp_path / "runs")
+    f.clients.stall(up=False, down=True)
+    ar = f.rc[:].apply_async(lambda: b"x" * (8 << 20))
+    other = BadLink(f.tcp_address())
+    with contextlib.closing(ipp.Client(other.file_through(f.client_file, tmp_path / "other.json"))) as rc:
+        assert rc.load_balanced_view().map_sync(record, [path] * 100, range(100), [0.001] * 100) == list(range(100))
+        wait_until(lambda: link_down(f.rc), what="the client that gets nothing seeing that its link is lost")
+        f.clients.flow()
+        assert [len(x) for x in ar.get(30)] == [8 << 20] * 2
+        assert rc[:].apply_sync(abs, -1) == [1, 1]
+    other.stop()
+    assert set(runs(path).values()) == {1}
+
+
+def hold_the_gil(seconds):
+    """In C, and without giving up the GIL."""
+    import ctypes
+    import time
+
+    start = time.monotonic()
+    ctypes.PyDLL(None).sleep(ctypes.c_uint(seconds))
+    return time.monotonic() - start
+
+
+HOLDER = """
+import sys
+import covey as ipp
+sys.path.insert(0, sys.argv[2])
+from test.system.test_links import hold_the_gil
+rc = ipp.Client(sys.argv[1])
+ar = rc[0].apply_async(hold_the_gil, int(sys.argv[3]))
+print("submitted", flush=True)
+hold_the_gil(int(sys.argv[3]))
+assert ar.get(60) >= int(sys.argv[3]) - 0.1
+print("done", flush=True)
+"""
+
+
+def test_who_holds_the_gil_is_not_taken_for_dead(field):
+    """Beats come from C threads: neither an engine nor a client that is inside a C call is away."""
+    seconds = os.environ.get("COVEY_TEST_GIL_SECONDS", "4")
+    f = field()
+    holder = Peer(f, HOLDER, seconds)
+    assert holder.line() == "submitted\n"
+    connections = f.engines.accepted, f.clients.accepted
+    assert holder.end(int(seconds) + 40) == "done\n"
+    assert (f.engines.accepted, f.clients.accepted) == connections, "somebody had to connect again"
+
+
+# ------------------------------------------------ M17: whoever waits is told
+
+
+@pytest.fixture
+def cut_engine(field):
+    """A client waits for a task of an engine that is away: (rc, ar, engine's number)."""
+    f = field()
+    ar = f.rc[1].apply_async(time.sleep, 0.01)
+    ar.get(20)
+    f.engines.stall()
+    ar = f.rc[1].apply_async(time.sleep, 0.01)
+    wait_until(lambda: len(away(f.rc)) == 2, what="the engines being away")
+    yield f, ar
+    f.engines.flow()
+    ar.get(30)
+
+
+TOLD = r"waiting for engine 1, away since \d+ s: \S+"
+
+
+def test_m17_who_waits_is_told_within_two_seconds(cut_engine, capsys):
+    f, ar = cut_engine
+    assert re.search(TOLD, repr(ar))
+    with pytest.raises(TimeoutError, match=TOLD):
+        ar.get(0.1)
+    assert re.search(r"waiting for engine 0, .*; engine 1, away since", repr(f.rc.load_balanced_view().apply_async(abs, -1)))
+    start = time.monotonic()
+    ar.wait(2.2)
+    assert re.search(TOLD, capsys.readouterr().err)
+    ar.wait_interactive(timeout=0.3)
+    assert re.search(TOLD, capsys.readouterr().out)
+    assert time.monotonic() - start < 10
+    assert f.rc.ids == [0, 1]
+
+
+def test_m17_who_asks_again_and_again_is_told_too(cut_engine, capsys):
+    f, ar = cut_engine
+    wait_until(lambda: ar.wait(0.1) or "engine 1, away" in capsys.readouterr().err, timeout=6, what="being told")
+
+
+def test_m17_one_engine_of_two_is_away_with_a_balanced_task(field, tmp_path):
+    """Only the controller knows where a balanced task is: it says what an away engine holds."""
+    f = field()
+    other = BadLink(f.tcp_address())
+    file = other.file_through(f.client_file.replace("-client", "-engine"), tmp_path / "third.json")
+    f.run("ipengine", "--file", file, "--no-unix")
+    f.rc.wait_for_engines(3, timeout=20, interactive=False)
+    third = f.rc[2].apply_async(time.sleep, 0.01).get(20) is None and 2
+    view = f.rc.load_balanced_view()
+    ars = [view.apply_async(time.sleep, 3) for _ in range(3)]
+    ended = view.apply_async(abs, -1)
+    wait_until(lambda: all(f.rc.queue_status(n)["tasks"] for n in range(3)), what="each having a task")
+    other.stall()
+    wait_until(lambda: away(f.rc) == [third], what="the third being away")
+    assert any(re.search(r"waiting for engine 2, away since", repr(ar)) for ar in ars)
+    assert sum("waiting for engine" in repr(ar) for ar in ars) == 1
+    assert ended.get(20) == 1
+    other.flow()
+    assert [ar.get(20) for ar in ars] == [None] * 3
+    other.stop()
+
+
+PX = """
+import sys, threading
+from IPython.core.interactiveshell import InteractiveShell
+import covey as ipp
+shell = InteractiveShell.instance()
+rc = ipp.Client(sys.argv[1])
+rc[:].activate()
+print("ready", flush=True)
+sys.stdin.readline()
+shell.run_cell("%%px --block --targets 1 OPTIONS\\nx = 1")
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("options", ["", "--progress-after=-1"])
+def test_m17_px_says_who_is_away(cut_engine, options):
+    f, _ = cut_engine
+    px = Peer(f, PX.replace("OPTIONS", options))
+    assert px.line() == "ready\n"
+    px.go()
+    text = px.process.stdout.readline()
+    while not re.search(TOLD, text):
+        assert "done" not in text
+        text += px.process.stdout.readline()
+    f.engines.flow()
+    assert px.end(30).endswith("done\n")
