@@ -381,7 +381,7 @@ void death_exit(struct controller *c, struct host *x, const struct msg *m)
     if (c->files.reused && (!e || e->incarnation > m->h.incarnation))
         died_unseen(c, m->h.engine, cause);
     if (!e || e->state == ENGINE_DEAD || e->incarnation != m->h.incarnation ||
-        e->host_session != x->session) {
+        (e->host_session != x->session && e->conn != x->conn)) { /* nor relayed by that host */
         json_decref(cause);
         return;
     }

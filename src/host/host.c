@@ -4,7 +4,7 @@
  * controller has let us in, start the engines; then pass on orders, tell deaths; at the end stop
  * the engines, say BYE and leave nothing. An engine's EXIT follows whatever else came from it: for
  * a relayed engine it waits until the engine's link has ended (or half a second, as a forked child
- * may hold it open). */
+ * may hold it open), at the host that relays (elect.h). */
 #include "host/host.h"
 
 #include <errno.h>
@@ -18,10 +18,10 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/list.h"
+#include "host/elect.h"
 #include "host/engines.h"
 #include "host/events.h"
 #include "host/params.h"
-#include "host/relay.h"
 #include "host/single.h"
 #include "host/uplink.h"
 
@@ -39,14 +39,15 @@ struct host {
     struct reaper *reaper;
     struct uplink *uplink;
     struct engines *engines;
-    struct relay *relay; /* NULL: engines reach the controller's socket themselves */
+    struct elect *elect; /* NULL: engines reach the controller's socket themselves */
     struct watch *signals[3];
     json_t *params;
-    struct list exits; /* reports that wait for a relayed engine's last bytes */
+    struct list exits; /* reports that wait for a relayed engine's last bytes; members' too */
     struct timer *exits_timer;
     uint64_t interrupted; /* when SIGINT found nothing to interrupt */
     bool stopping, uplink_over, unclean;
     bool no_engines;  /* none will come; the end waits for the last reports */
+    bool ending;      /* finish() is due */
     int code, signal; /* what this program ends with */
     char reason[256]; /* why, for the last event */
 };
@@ -56,6 +57,7 @@ struct exit_report {
     uint32_t number, incarnation;
     char *json;
     uint64_t due;
+    bool member; /* another host's: nobody here knows it when it is lost */
 };
 
 static uint64_t stop_grace(const struct host *h)
@@ -65,12 +67,23 @@ static uint64_t stop_grace(const struct host *h)
 
 /* --- the end --- */
 
-static void finish(struct host *h, const char *reason)
+/* From the next turn on, since the relay itself may be calling. */
+static void finish(struct host *h)
 {
+    h->ending = true;
+    timer_start(h->exits_timer, 0, 0);
+}
+
+/* Relaying ends first: engines of other hosts go to the next relay, and say there what they hold.
+ */
+static void end(struct host *h)
+{
+    elect_free(h->elect);
+    h->elect = NULL;
     if (h->uplink_over || !h->uplink)
         loop_stop(h->loop);
     else
-        uplink_close(h->uplink, reason);
+        uplink_close(h->uplink, h->reason);
 }
 
 /* level: LOG_INFO_ for an end that was asked for. */
@@ -83,12 +96,13 @@ static void stop(struct host *h, int level, int code, const char *reason)
     snprintf(h->reason, sizeof h->reason, "%s", reason);
     log_at(h->log, level, level == LOG_INFO_ ? "stopping: %s" : "%s", reason);
     if (!engines_stop(h->engines, stop_grace(h)))
-        finish(h, reason);
+        finish(h);
 }
 
 /* --- telling deaths --- */
 
-static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, const char *json)
+static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, const char *json,
+                      bool by_relay)
 {
     const struct header header = {.type = MSG_EXIT, .engine = number, .incarnation = incarnation};
     struct payload *p;
@@ -96,7 +110,9 @@ static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, con
         log_error(h->log, "out of memory: an engine's end can't be told");
         return;
     }
-    int rc = uplink_send(h->uplink, &header, NULL, 0, p, 0);
+    int rc = by_relay ? elect_exit(h->elect, &header, p) : CV_ECLOSED;
+    if (rc == CV_ECLOSED)
+        rc = uplink_send(h->uplink, &header, NULL, 0, p, 0);
     payload_unref(p);
     if (rc != CV_OK && rc != CV_ECLOSED) /* without a link it is told when there is one again */
         log_error(h->log, "out of memory: an engine's end can't be told");
@@ -104,7 +120,7 @@ static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, con
 
 static void on_report(void *arg, uint32_t number, uint32_t incarnation, const char *json)
 {
-    send_exit(arg, number, incarnation, json);
+    send_exit(arg, number, incarnation, json, false);
 }
 
 /* Sends the reports whose engines have nothing more to say; after the last one of all comes the
@@ -112,14 +128,19 @@ static void on_report(void *arg, uint32_t number, uint32_t incarnation, const ch
 static void exits_send(struct host *h)
 {
     uint64_t now = clock_mono(), next = UINT64_MAX;
+    const struct relay *relay = h->elect ? elect_relay(h->elect) : NULL;
+    if (h->ending)
+        return;
     list_each_safe(n, tmp, &h->exits)
     {
         struct exit_report *x = list_entry(n, struct exit_report, node);
-        if (x->due > now && relay_has(h->relay, x->number)) {
+        if (x->member && !uplink_is_up(h->uplink))
+            continue; /* on_up() looks again */
+        if (x->due > now && relay_has(relay, x->number)) {
             next = x->due < next ? x->due : next;
             continue;
         }
-        send_exit(h, x->number, x->incarnation, x->json);
+        send_exit(h, x->number, x->incarnation, x->json, false);
         list_del(n);
         free(x->json);
         free(x);
@@ -131,30 +152,60 @@ static void exits_send(struct host *h)
     timer_stop(h->exits_timer);
     if (h->no_engines) {
         h->no_engines = false;
-        finish(h, h->reason);
+        finish(h);
     }
 }
 
 static void on_exits_due(void *arg)
 {
-    exits_send(arg);
+    struct host *h = arg;
+    if (h->ending)
+        end(h);
+    else
+        exits_send(h);
+}
+
+/* To be sent when nothing more can come from that engine. Takes json. */
+static void exits_add(struct host *h, uint32_t number, uint32_t incarnation, char *json_take,
+                      bool member)
+{
+    struct exit_report *x = json_take ? calloc(1, sizeof *x) : NULL;
+    if (!x) {
+        log_error(h->log, "out of memory: an engine's end can't be told");
+        free(json_take);
+        return;
+    }
+    *x = (struct exit_report){.number = number,
+                              .incarnation = incarnation,
+                              .json = json_take,
+                              .due = clock_mono() + LAST_BYTES_NS,
+                              .member = member};
+    list_add_tail(&h->exits, &x->node);
+    exits_send(h);
 }
 
 static void tell_exit(struct host *h, const struct death *d, const char *json)
 {
-    struct exit_report *x = h->relay && d->number != WIRE_ENGINE_NONE ? calloc(1, sizeof *x) : NULL;
-    char *copy = x ? strdup(json) : NULL;
-    if (!copy) {
-        free(x);
-        send_exit(h, d->number, d->incarnation, json);
-        return;
-    }
-    *x = (struct exit_report){.number = d->number,
-                              .incarnation = d->incarnation,
-                              .json = copy,
-                              .due = clock_mono() + LAST_BYTES_NS};
-    list_add_tail(&h->exits, &x->node);
-    exits_send(h);
+    bool relayed = h->elect && d->number != WIRE_ENGINE_NONE;
+    if (relayed && elect_relay(h->elect))
+        exits_add(h, d->number, d->incarnation, strdup(json), false);
+    else
+        send_exit(h, d->number, d->incarnation, json, relayed);
+}
+
+static void on_member_exit(void *arg, const struct msg *m)
+{
+    struct host *h = arg;
+    const struct slice *s = m->payload && m->payload->nbufs ? &m->payload->bufs[0] : NULL;
+    if (s)
+        exits_add(h, m->h.engine, m->h.incarnation, strndup((const char *)s->data, s->len), true);
+}
+
+/* Ends that the relay was told may not have reached the controller; it takes each once. */
+static void on_orphaned(void *arg)
+{
+    struct host *h = arg;
+    engines_each_report(h->engines, on_report, h);
 }
 
 /* For people at this host: the sentence, and all of stderr where nobody else will show it. */
@@ -240,18 +291,18 @@ static int send_up(void *arg, const struct header *header, const void *route, ui
     return uplink_send(h->uplink, header, route, route_len, payload, flags);
 }
 
-static int open_relay(struct host *h, struct err *e)
+static int find_relay(struct host *h, struct err *e)
 {
-    const struct relay_config c = {.loop = h->loop,
-                                   .log = h->log,
+    const struct elect_config c = {.relay = {.loop = h->loop,
+                                             .log = h->log,
+                                             .send_up = send_up,
+                                             .closed = on_leg_closed,
+                                             .exited = on_member_exit,
+                                             .arg = h},
                                    .boot_id = uplink_file(h->uplink)->boot_id,
-                                   .send_up = send_up,
-                                   .closed = on_leg_closed,
-                                   .arg = h};
-    int rc = relay_new(&h->relay, &c, e);
-    if (rc == CV_OK)
-        log_info(h->log, "engines reach the controller through this host");
-    return rc;
+                                   .session = h->session,
+                                   .orphaned = on_orphaned};
+    return elect_new(&h->elect, &c, e);
 }
 
 static void on_up(void *arg, bool first)
@@ -261,18 +312,19 @@ static void on_up(void *arg, bool first)
     if (!first) {
         log_info(h->log, "the controller is there again");
         engines_each_report(h->engines, on_report, h);
-        if (h->relay)
-            relay_uplink_back(h->relay);
+        if (h->elect && elect_relay(h->elect))
+            relay_uplink_back(elect_relay(h->elect));
+        exits_send(h);
         return;
     }
     const char *endpoint = uplink_unix_endpoint(h->uplink);
-    int rc = endpoint ? CV_OK : open_relay(h, &e);
+    int rc = endpoint ? CV_OK : find_relay(h, &e);
     if (rc == CV_OK)
         rc = params_complete(h->params, uplink_file(h->uplink)) == CV_OK
                  ? CV_OK
                  : err_set(&e, CV_ENOMEM, "out of memory");
     if (rc == CV_OK)
-        rc = engines_start(h->engines, h->relay ? relay_endpoint(h->relay) : endpoint, &e);
+        rc = engines_start(h->engines, h->elect ? elect_endpoint(h->elect) : endpoint, &e);
     if (rc != CV_OK) {
         stop(h, LOG_CRITICAL_, 1, e.text);
     }
@@ -323,8 +375,8 @@ static void on_msg(void *arg, struct msg *m)
         handle_signal(h, m);
     else if (m->h.type == MSG_SPAWN)
         handle_spawn(h, m);
-    else if (h->relay) {
-        relay_down(h->relay, m);
+    else if (h->elect && elect_relay(h->elect)) {
+        relay_down(elect_relay(h->elect), m);
         return;
     } else
         log_debug(h->log, "the controller sent a %s, which a host has no use for",
@@ -485,7 +537,7 @@ static int host_start(struct host *h, struct err *e)
 
 static void host_release(struct host *h)
 {
-    relay_free(h->relay);
+    elect_free(h->elect);
     uplink_free(h->uplink);
     engines_free(h->engines);
     reaper_free(h->reaper);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * See relay.h. A `leg` is one engine's link. It is found by the number that its WELCOME brought,
- * before that by the `aux` of its HELLO. A HELLO that comes while the uplink is away waits in its
- * leg. */
+ * See relay.h. A `leg` is one engine's link, or that of another host of this machine, a member. It
+ * is found by the number that its WELCOME brought, before that by the `aux` of its HELLO. A HELLO
+ * that comes while the uplink is away waits in its leg. */
 #include "host/relay.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +13,6 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "net/listener.h"
-#include "wire/connfile.h"
 #include "wire/hello.h"
 
 #define HELLO_NS (5 * NS_PER_S)
@@ -24,7 +22,6 @@
 struct relay {
     struct relay_config c;
     struct listener *listener;
-    char endpoint[128];
     struct list legs;
     struct hash by_number, by_aux;
     uint64_t next_aux;
@@ -38,7 +35,8 @@ struct leg {
     struct msg *hello;   /* waits for the uplink */
     uint64_t aux;        /* 0: no HELLO yet */
     uint32_t number, incarnation;
-    bool bulky; /* a large OUTPUT or COMM went up: its task's RESULT must not overtake it */
+    bool member; /* another host: tells the ends of its engines, nothing else */
+    bool bulky;  /* a large OUTPUT or COMM went up: its task's RESULT must not overtake it */
 };
 
 static void leg_free(struct leg *g)
@@ -73,21 +71,23 @@ static void hello_up(struct leg *g, struct msg *m)
         leg_free(g);
 }
 
-static bool is_engine(const struct msg *m)
+/* 0: it says nothing that can be understood. */
+static uint8_t role_of(const struct msg *m)
 {
     struct hello h = {0};
     struct err e;
-    if (hello_decode(m->route, m->h.route_len, &h, &e) != CV_OK)
-        return false;
-    bool yes = h.role == ROLE_ENGINE;
+    if (m->h.type != MSG_HELLO || hello_decode(m->route, m->h.route_len, &h, &e) != CV_OK)
+        return 0;
+    uint8_t role = h.role;
     hello_release(&h);
-    return yes;
+    return role;
 }
 
 static void handle_hello(struct leg *g, struct msg *m)
 {
     static const struct wire_limits limits = {.body_max = BODY_MAX, .route_max = WIRE_ROUTE_MAX};
-    if (m->h.type != MSG_HELLO || !is_engine(m)) {
+    uint8_t role = role_of(m);
+    if (role != ROLE_ENGINE && role != ROLE_HOST) {
         log_warn(g->r->c.log,
                  "something that is no engine spoke to the relay's socket; it is cut off");
         msg_free(m);
@@ -97,6 +97,11 @@ static void handle_hello(struct leg *g, struct msg *m)
     timer_free(g->timer);
     g->timer = NULL;
     link_set_limits(g->link, &limits);
+    if (role == ROLE_HOST) {
+        g->member = true;
+        msg_free(m);
+        return;
+    }
     g->aux = g->r->next_aux++;
     if (hash_put(&g->r->by_aux, 0, g->aux, g, NULL) != CV_OK) {
         msg_free(m);
@@ -122,6 +127,12 @@ static int up_flags(struct leg *g, const struct msg *m)
 static void on_msg(struct link *l, struct msg *m, void *arg)
 {
     struct leg *g = arg;
+    if (g->member) {
+        if (m->h.type == MSG_EXIT)
+            g->r->c.exited(g->r->c.arg, m);
+        msg_free(m);
+        return;
+    }
     if (!g->aux) {
         handle_hello(g, m);
         return;
@@ -180,46 +191,26 @@ static void on_accept(void *arg, int fd, long uid, const char *peer)
     timer_start(g->timer, HELLO_NS, 0);
 }
 
-static int listen_as(struct relay *r, const char *name, struct err *e)
-{
-    int rc = listener_new_unix(&r->listener, r->c.loop, name, on_accept, r, e);
-    if (rc == CV_OK)
-        snprintf(r->endpoint, sizeof r->endpoint, "unix:%s", name);
-    return rc;
-}
-
 int relay_new(struct relay **ret, const struct relay_config *c, struct err *e)
 {
-    char name[112];
     struct relay *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(e, CV_ENOMEM, "out of memory");
     r->c = *c;
     r->next_aux = 1;
     list_init(&r->legs);
-    int n = snprintf(name, sizeof name, "@covey-relay-%ld-%.40s-%016" PRIx64, (long)geteuid(),
-                     c->boot_id, machine_id());
-    if (listen_as(r, name, e) != CV_OK) {
-        /* another host of this machine has that name: each relays its own engines */
-        snprintf(name + n, sizeof name - (size_t)n, "-%d", (int)getpid());
-        int rc = listen_as(r, name, e);
-        if (rc != CV_OK) {
-            free(r);
-            return rc;
-        }
+    int rc = listener_new_unix(&r->listener, c->loop, c->name, on_accept, r, e);
+    if (rc != CV_OK) {
+        free(r);
+        return rc;
     }
     *ret = r;
     return CV_OK;
 }
 
-const char *relay_endpoint(const struct relay *r)
-{
-    return r->endpoint;
-}
-
 bool relay_has(const struct relay *r, uint32_t number)
 {
-    return hash_get(&r->by_number, 0, number) != NULL;
+    return r && hash_get(&r->by_number, 0, number) != NULL;
 }
 
 /* An engine's WELCOME: from now on its leg goes by its number; an older leg of that engine is no

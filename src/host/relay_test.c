@@ -22,11 +22,13 @@ struct world {
     struct loop *loop;
     struct timer *deadline;
     struct relay *relay;
+    char name[64];
     bool uplink;                /* there is one */
     struct header up[MESSAGES]; /* what went up */
     int flags[MESSAGES];
     unsigned nup, nclosed;
     uint32_t closed; /* the last number told to be closed */
+    uint32_t exited; /* the last one whose end a member told */
 };
 
 /* An engine's end. */
@@ -60,6 +62,13 @@ static void on_leg_closed(void *arg, uint32_t number)
     loop_stop(w->loop);
 }
 
+static void on_exited(void *arg, const struct msg *m)
+{
+    struct world *w = arg;
+    w->exited = m->h.engine;
+    loop_stop(w->loop);
+}
+
 static void on_deadline(void *arg)
 {
     fail_msg("nothing happened within the deadline");
@@ -68,16 +77,19 @@ static void on_deadline(void *arg)
 static int setup(void **state)
 {
     static struct world w;
-    char boot[32];
     static unsigned count;
     memset(&w, 0, sizeof w);
     w.uplink = true;
-    snprintf(boot, sizeof boot, "test%d-%u", (int)getpid(), count++);
+    snprintf(w.name, sizeof w.name, "@covey-relay-test%d-%u", (int)getpid(), count++);
     assert_int_equal(loop_new(&w.loop), CV_OK);
     assert_int_equal(timer_new(&w.deadline, w.loop, on_deadline, &w), CV_OK);
     timer_start(w.deadline, 10 * NS_PER_S, 0);
-    const struct relay_config c = {
-        .loop = w.loop, .boot_id = boot, .send_up = send_up, .closed = on_leg_closed, .arg = &w};
+    const struct relay_config c = {.loop = w.loop,
+                                   .name = w.name,
+                                   .send_up = send_up,
+                                   .closed = on_leg_closed,
+                                   .exited = on_exited,
+                                   .arg = &w};
     assert_int_equal(relay_new(&w.relay, &c, NULL), CV_OK);
     *state = &w;
     return 0;
@@ -125,7 +137,9 @@ static void on_connect(void *arg, struct link *link, int code, const char *why)
 static struct engine *engine_new(struct world *w)
 {
     const struct transport_factory none = {0};
-    const char *endpoint = relay_endpoint(w->relay);
+    char name[80];
+    const char *endpoint = name;
+    snprintf(name, sizeof name, "unix:%s", w->name);
     struct engine *e = calloc(1, sizeof *e);
     e->w = w;
     assert_int_equal(
@@ -234,6 +248,29 @@ static void only_engines_come_in(void **state)
     engine_free(garbage);
 }
 
+/* Another host of this machine tells the end of its engine, and may do nothing else. */
+static void a_member_tells_ends(void **state)
+{
+    struct world *w = *state;
+    struct engine *host = engine_new(w);
+    const struct header lie = {.type = MSG_RESULT, .engine = 7, .count = 1},
+                        end = {.type = MSG_EXIT, .engine = 7};
+    say_hello(host, ROLE_HOST);
+    assert_int_equal(link_send(host->link, &lie, NULL, 0, NULL, 0), CV_OK);
+    assert_int_equal(link_send(host->link, &end, NULL, 0, NULL, 0), CV_OK);
+    while (!w->exited)
+        loop_run(w->loop);
+    assert_int_equal(w->exited, 7);
+    assert_int_equal(w->nup, 0);
+    w->uplink = false;
+    relay_uplink_back(w->relay); /* which cuts engines off, to say anew what they hold */
+    w->exited = 0;
+    assert_int_equal(link_send(host->link, &end, NULL, 0, NULL, 0), CV_OK);
+    while (!w->exited)
+        loop_run(w->loop);
+    engine_free(host);
+}
+
 static void an_end_is_told_once(void **state)
 {
     struct world *w = *state;
@@ -321,6 +358,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_engine_gets_what_is_its_own, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_speaks_for_another, setup, teardown),
         cmocka_unit_test_setup_teardown(only_engines_come_in, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_member_tells_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(an_end_is_told_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_link_replaces_the_first, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hello_waits_for_the_uplink, setup, teardown),

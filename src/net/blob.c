@@ -18,7 +18,7 @@
 
 #include "net/link_priv.h"
 
-#define BLOB_COST 256u       /* counted for each beside its bytes */
+#define BLOB_COST 256u      /* counted for each beside its bytes */
 #define BLOB_BIG (1u << 20) /* from here on it is worth a look at every write */
 
 struct blob {

@@ -137,9 +137,9 @@ static void test_hwm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leastload), cmocka_unit_test(test_lru_and_pure),
+        cmocka_unit_test(test_leastload),   cmocka_unit_test(test_lru_and_pure),
         cmocka_unit_test(test_plainrandom), cmocka_unit_test(test_twobin),
-        cmocka_unit_test(test_weighted),  cmocka_unit_test(test_hwm),
+        cmocka_unit_test(test_weighted),    cmocka_unit_test(test_hwm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

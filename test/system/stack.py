@@ -11,9 +11,9 @@ from .conftest import wait_until
 
 
 class Stack:
-    """Starts `ipcontroller` and `ipengine -n N` with the default profile of an environment; `stop()` ends both."""
+    """Starts `ipcontroller` and `ipengine -n N`, or several of those, with an environment's default profile; `stop()` ends all."""
 
-    def __init__(self, env, n=2, engine_args=(), controller_args=()):
+    def __init__(self, env, n=2, engine_args=(), controller_args=(), hosts=1):
         self.env = env
         self.folder = os.path.join(env["IPYTHONDIR"], "profile_default")
         os.makedirs(os.path.join(self.folder, "security"), exist_ok=True)
@@ -25,9 +25,11 @@ class Stack:
             self.run("ipcontroller", *controller_args)
             wait_until(lambda: os.path.exists(self.client_file), what="the connection file")
             file = self.engine_file()
-            self.host = self.run("ipengine", "-n", str(n), *(["--file", file, "--no-unix"] if file else []), *engine_args)
+            args = [*(["--file", file, "--no-unix"] if file else []), *engine_args]
+            self.hosts = [self.run("ipengine", "-n", str(n), *args) for _ in range(hosts)]
+            self.host = self.hosts[0]
             self.rc = self.connect()
-            self.rc.wait_for_engines(n, timeout=20, interactive=False)
+            self.rc.wait_for_engines(n * hosts, timeout=30, interactive=False)
         except BaseException:
             self.stop()
             raise
