@@ -96,6 +96,12 @@ int ranges_del(struct ranges *r, uint64_t lo, uint64_t hi)
     return CV_OK;
 }
 
+const struct range *ranges_from(const struct ranges *r, uint64_t x)
+{
+    size_t i = first_after(r, x, false);
+    return i < r->n ? &r->v[i] : NULL;
+}
+
 bool ranges_has(const struct ranges *r, uint64_t x)
 {
     size_t i = first_after(r, x, false);

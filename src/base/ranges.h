@@ -23,6 +23,8 @@ void ranges_release(struct ranges *r);
 int ranges_add(struct ranges *r, uint64_t lo, uint64_t hi) CV_CHECK;
 int ranges_del(struct ranges *r, uint64_t lo, uint64_t hi) CV_CHECK; /* may split one: CV_ENOMEM */
 bool ranges_has(const struct ranges *r, uint64_t x);
+/* The range that holds x, or else the next one behind it; NULL: none. Valid until a change. */
+const struct range *ranges_from(const struct ranges *r, uint64_t x);
 uint64_t ranges_count(const struct ranges *r);
 
 #endif

@@ -68,6 +68,10 @@ static char *reason_against(const struct visit *v)
     if (h->cluster_id && *h->cluster_id && strcmp(h->cluster_id, v->c->opt->cluster_id))
         return str_printf("this is the controller of cluster '%s', not of '%s'",
                           v->c->opt->cluster_id, h->cluster_id);
+    for (uint32_t i = 0; i < h->nwaiting; i++)
+        if (h->waiting[i].hi - h->waiting[i].lo > UINT32_MAX)
+            return str_printf("nobody waits for so many tasks (%llu at once)",
+                              (unsigned long long)(h->waiting[i].hi - h->waiting[i].lo));
     if (h->boot_id && *h->boot_id && strcmp(h->boot_id, boot))
         return str_printf(
             "the connection file is of an earlier controller; it has been restarted since");
@@ -339,17 +343,19 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
     struct sched_range *waiting = calloc(v->h.nwaiting + 1, sizeof(*waiting));
     struct sched_event ev = {.type = SCHED_CLIENT_BACK, .id = {v->h.session, 0}};
     struct sched_actions answer = {0};
-    size_t n = 0;
+    struct ranges merged = {0};
+    int r = waiting ? CV_OK : CV_ENOMEM;
 
-    if (!waiting)
-        return CV_ENOMEM;
-    for (uint32_t i = 0; i < v->h.nwaiting; i++)
-        if (v->h.waiting[i].session == v->h.session && v->h.waiting[i].lo < v->h.waiting[i].hi)
-            waiting[n++] =
-                (struct sched_range){v->h.session, v->h.waiting[i].lo, v->h.waiting[i].hi};
+    for (uint32_t i = 0; i < v->h.nwaiting && r == CV_OK; i++)
+        if (v->h.waiting[i].session == v->h.session)
+            r = ranges_add(&merged, v->h.waiting[i].lo, v->h.waiting[i].hi);
+    for (size_t i = 0; i < merged.n && r == CV_OK; i++)
+        waiting[i] = (struct sched_range){v->h.session, merged.v[i].lo, merged.v[i].hi};
     ev.client.waiting = waiting;
-    ev.client.nwaiting = (uint32_t)n;
-    int r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
+    ev.client.nwaiting = (uint32_t)merged.n;
+    ranges_release(&merged);
+    if (r == CV_OK)
+        r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
     *ret = calloc(answer.n + 1, sizeof(**ret));
     *ret_n = 0;
     for (size_t i = 0; i < answer.n && *ret; i++)

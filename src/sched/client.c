@@ -23,11 +23,26 @@ struct client *client_get(struct sched *s, uint64_t session)
     return c;
 }
 
+int client_use(struct client *c, uint64_t lo, uint64_t hi)
+{
+    const struct range *last = c->places.n ? &c->places.v[c->places.n - 1] : NULL;
+    if (last && last->lo <= lo && hi <= last->hi)
+        return CV_OK;
+    return ranges_add(&c->places, lo / CLIENT_BLOCK * CLIENT_BLOCK,
+                      (hi + CLIENT_BLOCK - 1) / CLIENT_BLOCK * CLIENT_BLOCK);
+}
+
+void client_free(struct client *c)
+{
+    ranges_release(&c->places);
+    free(c);
+}
+
 static void client_forget(struct sched *s, struct client *c)
 {
     heap_del(&s->client_timers, &c->grace);
     hash_del(&s->clients, 0, c->session);
-    free(c);
+    client_free(c);
 }
 
 void client_gone(struct sched *s, const struct sched_event *ev)

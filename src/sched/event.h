@@ -31,6 +31,9 @@ void cancel_handle(struct sched *s, const struct sched_event *ev);
 void task_tick(struct sched *s); /* unstarted for too long, or to be killed */
 
 struct client *client_get(struct sched *s, uint64_t session); /* makes it; NULL: out of memory */
+/* Notes that ids of [lo, hi) are used, so that a walk over them knows where to look. */
+int client_use(struct client *c, uint64_t lo, uint64_t hi) CV_CHECK;
+void client_free(struct client *c);
 void client_gone(struct sched *s, const struct sched_event *ev);
 void client_back(struct sched *s, const struct sched_event *ev);
 void client_tick(struct sched *s); /* gone longer than the grace time */
@@ -39,7 +42,9 @@ void client_tick(struct sched *s); /* gone longer than the grace time */
  * `struct task_walk w = task_walk(s, id, count); while ((t = task_walk_next(s, &w)))`, with t's
  * part in w.lo, w.hi. t may end meanwhile. */
 struct task_walk {
+    const struct client *client;
     uint64_t session, seq, end, lo, hi;
+    uint64_t place_end; /* ids below were looked for one by one; then the next place is asked for */
 };
 struct task_walk task_walk(const struct sched *s, struct sched_id id, uint64_t count);
 struct task *task_walk_next(const struct sched *s, struct task_walk *w);

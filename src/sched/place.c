@@ -14,12 +14,29 @@ struct task_walk task_walk(const struct sched *s, struct sched_id id, uint64_t c
     uint64_t end = c ? c->next : 0;
     if (id.seq < end && count < end - id.seq)
         end = id.seq + count;
-    return (struct task_walk){.session = id.session, .seq = id.seq, .end = end};
+    return (struct task_walk){.client = c, .session = id.session, .seq = id.seq, .end = end};
+}
+
+/* Ids far apart are no reason to look at all that lie between. */
+static void walk_skip(struct task_walk *w)
+{
+    const struct range *place = ranges_from(&w->client->places, w->seq);
+    if (!place || place->lo >= w->end) {
+        w->seq = w->end;
+        return;
+    }
+    if (place->lo > w->seq)
+        w->seq = place->lo;
+    w->place_end = place->hi;
 }
 
 struct task *task_walk_next(const struct sched *s, struct task_walk *w)
 {
     while (w->seq < w->end) {
+        if (w->seq >= w->place_end)
+            walk_skip(w);
+        if (w->seq >= w->end)
+            break;
         struct task *t = task_find(s, (struct sched_id){w->session, w->seq});
         w->lo = w->seq;
         w->hi = !t ? w->seq + 1 : task_end(t) < w->end ? task_end(t) : w->end;

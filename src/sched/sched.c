@@ -75,7 +75,7 @@ void sched_free(struct sched *s)
     for (size_t i = 0; (v = hash_next(&s->engines, &i));)
         engine_free(v);
     for (size_t i = 0; (v = hash_next(&s->clients, &i));)
-        free(v);
+        client_free(v);
     hash_release(&s->index);
     hash_release(&s->clients);
     hash_release(&s->engines);

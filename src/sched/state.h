@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "base/list.h"
+#include "base/ranges.h"
 #include "sched/levels.h"
 #include "sched/queue.h"
 #include "sched/sched.h"
@@ -15,6 +16,7 @@
 #define SLOW_NS 1000000ull        /* from here on a task is worth a place on an idle engine */
 #define PREFETCH_NS (2 * SLOW_NS) /* work that an engine holds ahead */
 #define PREFETCH_MAX 256
+#define CLIENT_BLOCK 256u /* ids: see client.places */
 
 struct engine {
     uint32_t number, incarnation;
@@ -45,8 +47,9 @@ struct engine {
 
 struct client {
     uint64_t session;
-    uint64_t next; /* no id from here on was used */
-    size_t live;   /* records */
+    uint64_t next;        /* no id from here on was used */
+    struct ranges places; /* where ids were used, in whole blocks of CLIENT_BLOCK */
+    size_t live;          /* records */
     bool gone;
     struct heap_node grace;
 };

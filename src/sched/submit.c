@@ -10,11 +10,15 @@
 #include "sched/policy.h"
 
 #define SEQ_MAX (1ull << 57)
+#define ITEMS_MAX (1u << 24) /* of one range: some steps look at each of its items */
 
 static int submit_check(const struct sched_event *ev, struct err *e)
 {
     if (ev->count == 0)
         return err_set(e, CV_EINVAL, "a task without items");
+    if (ev->count > ITEMS_MAX)
+        return err_set(e, CV_EINVAL, "%u items at once; at most %u are allowed", ev->count,
+                       ITEMS_MAX);
     if (ev->id.seq >= SEQ_MAX || ev->count > SEQ_MAX - ev->id.seq)
         return err_set(e, CV_EINVAL, "a task number above 2^57");
     if (ev->submit.mode != SCHED_BALANCED && ev->submit.mode != SCHED_DIRECT &&
@@ -210,6 +214,8 @@ int submit_handle(struct sched *s, const struct sched_event *ev, struct err *e)
         return CV_ENOMEM;
     if (submit_known(s, c, ev))
         return CV_OK;
+    if (client_use(c, ev->id.seq, ev->id.seq + ev->count) < 0)
+        return CV_ENOMEM;
     struct list made, *l;
     list_init(&made);
     enum deps_verdict verdict = DEPS_MET;
