@@ -8,13 +8,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 enum { CLIENT, ENGINE, HOST };
 
-static const char *const WORDS[] = {
-    "id",         "host",     "pid",         "signal",  "code",
-    "oom",        "running",  "running_attempt",        "tasks_done",
-    "planned",    "restart",  "peak_rss",    "stderr",  "text",
-    "slot",       "incarnation",             "0000000000000064_1",
-    "0000000000000064_2",     "0000000000000064_99999999999999999999",
-    "_1",         "zz_1",     NULL};
+static const char *const WORDS[] = {"id",
+                                    "host",
+                                    "pid",
+                                    "signal",
+                                    "code",
+                                    "oom",
+                                    "running",
+                                    "running_attempt",
+                                    "tasks_done",
+                                    "planned",
+                                    "restart",
+                                    "peak_rss",
+                                    "stderr",
+                                    "text",
+                                    "slot",
+                                    "incarnation",
+                                    "0000000000000064_1",
+                                    "0000000000000064_2",
+                                    "0000000000000064_99999999999999999999",
+                                    "_1",
+                                    "zz_1",
+                                    NULL};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

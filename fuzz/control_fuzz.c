@@ -17,12 +17,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static const char *const WORDS[] = {"do",   "stop",       "start_engines", "stop_engines",
-                                    "id",   "n",          "signal",        "status",
-                                    "pid",  "pid_start",  "events",        "controller",
-                                    "0",    "engines",    "class",         "Local",
-                                    "pid",  "cluster_id", "control",       "@covey-cluster-0-ab",
-                                    "ssh",  NULL};
+static const char *const WORDS[] = {"do",  "stop",       "start_engines", "stop_engines",
+                                    "id",  "n",          "signal",        "status",
+                                    "pid", "pid_start",  "events",        "controller",
+                                    "0",   "engines",    "class",         "Local",
+                                    "pid", "cluster_id", "control",       "@covey-cluster-0-ab",
+                                    "ssh", NULL};
 
 struct desk {
     struct control *control;

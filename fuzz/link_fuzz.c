@@ -219,10 +219,8 @@ static void small(struct talk *t, struct input *in)
     uint8_t type = 1 + in_u8(in) % (MSG_TYPE_END - 1);
     if (type == MSG_CHUNK || type == MSG_CREDIT || type == MSG_OUTPUT)
         type = MSG_TASK;
-    put_header(t, &(struct header){.type = type,
-                                   .route_len = (uint32_t)nr,
-                                   .nbufs = n > 0,
-                                   .body_len = n});
+    put_header(t, &(struct header){
+                      .type = type, .route_len = (uint32_t)nr, .nbufs = n > 0, .body_len = n});
     put(t, route, nr);
     put(t, data, n);
     if (type == MSG_PING || type == MSG_PONG || type == MSG_MEMFD || type == MSG_RELEASE)

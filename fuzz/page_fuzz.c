@@ -47,8 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     d.because = how & 32 ? "it was told to" : NULL;
     d.failure = how & 64 ? "it could not start" : NULL;
     d.peak_rss = in_u32(&in);
-    size_t head = in.left < offsetof(struct statuspage, ring) ? in.left
-                                                              : offsetof(struct statuspage, ring);
+    size_t head =
+        in.left < offsetof(struct statuspage, ring) ? in.left : offsetof(struct statuspage, ring);
     memcpy(s.page, in.at, head);
     in.at += head;
     in.left -= head;

@@ -11,16 +11,42 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static const char *const WORDS[] = {
-    "query",          "engines",   "queue_status",       "result_status",
-    "result",         "history",   "db_query",           "purge",
-    "signal",         "shutdown",  "task",               "status",
-    "targets",        "verbose",   "ids",                "id",
-    "where",          "keys",      "all",                "restart",
-    "reason",         "running",   "running_attempt",    "tasks_done",
-    "planned",        "slot",      "0000000000000064_1", "0000000000000064_2",
-    "$in",            "msg_id",    "cause",              "text",
-    "ename",          "evalue",    "stderr",             NULL};
+static const char *const WORDS[] = {"query",
+                                    "engines",
+                                    "queue_status",
+                                    "result_status",
+                                    "result",
+                                    "history",
+                                    "db_query",
+                                    "purge",
+                                    "signal",
+                                    "shutdown",
+                                    "task",
+                                    "status",
+                                    "targets",
+                                    "verbose",
+                                    "ids",
+                                    "id",
+                                    "where",
+                                    "keys",
+                                    "all",
+                                    "restart",
+                                    "reason",
+                                    "running",
+                                    "running_attempt",
+                                    "tasks_done",
+                                    "planned",
+                                    "slot",
+                                    "0000000000000064_1",
+                                    "0000000000000064_2",
+                                    "$in",
+                                    "msg_id",
+                                    "cause",
+                                    "text",
+                                    "ename",
+                                    "evalue",
+                                    "stderr",
+                                    NULL};
 
 static uint64_t some_session(struct input *in)
 {
@@ -61,10 +87,8 @@ static void come(struct world *w, struct input *in)
                       .host_session = some_session(in),
                       .unstarted = unstarted,
                       .waiting = waiting};
-    struct header head = {.type = MSG_HELLO,
-                          .engine = WIRE_ENGINE_NONE,
-                          .aux = in_number(in),
-                          .seq = in_u8(in) & 3};
+    struct header head = {
+        .type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .aux = in_number(in), .seq = in_u8(in) & 3};
     struct buf b = {0};
     if (h.role == ROLE_ENGINE && in_bool(in))
         h.running = some_held(in);
@@ -73,8 +97,7 @@ static void come(struct world *w, struct input *in)
             unstarted[h.nunstarted++] = some_held(in);
     if (h.role == ROLE_CLIENT)
         for (unsigned n = in_u8(in) & 7; h.nwaiting < n;)
-            waiting[h.nwaiting++] =
-                (struct id_range){h.session, in_number(in), in_number(in)};
+            waiting[h.nwaiting++] = (struct id_range){h.session, in_number(in), in_number(in)};
     if (hello_encode(&h, &b))
         abort();
     if (in_u8(in) & 3 || w->peers[peer] < 0) /* else through a host's link, or twice */

@@ -8,18 +8,68 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 enum { CLIENT, ENGINE, HOST, ENGINE_2 };
 
-static const char *const WORDS[] = {
-    "query",     "engines",   "queue_status", "result_status", "result",     "history",
-    "db_query",  "purge",     "signal",       "shutdown",      "task",       "status",
-    "targets",   "verbose",   "ids",          "id",            "where",      "keys",
-    "all",       "restart",   "hub",          "0000000000000064_1",          "0000000000000064_2",
-    "0000000000000064_3",     "0000000000000064_7",            "$eq",        "$ne",
-    "$lt",       "$lte",      "$gt",          "$gte",          "$in",        "$nin",
-    "$glob",     "$exists",   "msg_id",       "client_uuid",   "label",      "queue",
-    "mode",      "kind",      "source",       "state",         "engine",     "engine_uuid",
-    "attempt",   "submitted", "started",      "completed",     "received",   "stdout",
-    "stderr",    "first",     "count",        "ok",            "error",      "mux",
-    "*",         "lab?l",     "[a-z]*",       "2026-01-01",    NULL};
+static const char *const WORDS[] = {"query",
+                                    "engines",
+                                    "queue_status",
+                                    "result_status",
+                                    "result",
+                                    "history",
+                                    "db_query",
+                                    "purge",
+                                    "signal",
+                                    "shutdown",
+                                    "task",
+                                    "status",
+                                    "targets",
+                                    "verbose",
+                                    "ids",
+                                    "id",
+                                    "where",
+                                    "keys",
+                                    "all",
+                                    "restart",
+                                    "hub",
+                                    "0000000000000064_1",
+                                    "0000000000000064_2",
+                                    "0000000000000064_3",
+                                    "0000000000000064_7",
+                                    "$eq",
+                                    "$ne",
+                                    "$lt",
+                                    "$lte",
+                                    "$gt",
+                                    "$gte",
+                                    "$in",
+                                    "$nin",
+                                    "$glob",
+                                    "$exists",
+                                    "msg_id",
+                                    "client_uuid",
+                                    "label",
+                                    "queue",
+                                    "mode",
+                                    "kind",
+                                    "source",
+                                    "state",
+                                    "engine",
+                                    "engine_uuid",
+                                    "attempt",
+                                    "submitted",
+                                    "started",
+                                    "completed",
+                                    "received",
+                                    "stdout",
+                                    "stderr",
+                                    "first",
+                                    "count",
+                                    "ok",
+                                    "error",
+                                    "mux",
+                                    "*",
+                                    "lab?l",
+                                    "[a-z]*",
+                                    "2026-01-01",
+                                    NULL};
 
 static void populate(struct world *w)
 {
@@ -43,8 +93,13 @@ static void populate(struct world *w)
     task.status = TASK_APPLY;
     world_send(w, CLIENT, task, NULL, 0, "f", 1);
     world_run(w);
-    struct header result = {
-        .type = MSG_RESULT, .session = 100, .seq = 1, .count = 1, .attempt = 1, .time = 1, .aux = 2};
+    struct header result = {.type = MSG_RESULT,
+                            .session = 100,
+                            .seq = 1,
+                            .count = 1,
+                            .attempt = 1,
+                            .time = 1,
+                            .aux = 2};
     struct header output = {
         .type = MSG_OUTPUT, .session = 100, .seq = 2, .count = 1, .status = OUTPUT_STDOUT};
     world_send(w, ENGINE, output, NULL, 0, "text\n", 5);

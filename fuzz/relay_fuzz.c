@@ -53,6 +53,11 @@ static void closed(void *arg, uint32_t number)
 {
 }
 
+static void exited(void *arg, const struct msg *m)
+{
+    assert(m->h.type == MSG_EXIT);
+}
+
 static void run(void)
 {
     static uint8_t sink[1 << 16];
@@ -95,9 +100,8 @@ static void say_hello(struct input *in, int leg)
     uint8_t head[WIRE_HEADER_SIZE];
     if (hello_encode(&h, &b))
         abort();
-    header_encode(head, &(struct header){.type = MSG_HELLO,
-                                         .route_len = (uint32_t)b.len,
-                                         .aux = in_number(in)});
+    header_encode(head, &(struct header){
+                            .type = MSG_HELLO, .route_len = (uint32_t)b.len, .aux = in_number(in)});
     put(leg, head, sizeof head);
     put(leg, b.data, b.len);
     buf_release(&b);
@@ -188,7 +192,8 @@ static void step(struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static struct loop *loop; /* one for all runs */
-    struct relay_config c = {.boot_id = "00", .send_up = send_up, .closed = closed};
+    struct relay_config c = {
+        .name = "@relay", .send_up = send_up, .closed = closed, .exited = exited};
     struct input in = {data, n};
     struct err e;
     if (!loop && loop_new(&loop))

@@ -138,8 +138,8 @@ static void step(struct input *in)
         break;
     case 4:
     case 5:
-        say(text, (size_t)snprintf(text, sizeof text, "{\"slot\": %d, \"pid\": %d}", in_u8(in) % SLOTS,
-                                   (int8_t)in_u8(in)));
+        say(text, (size_t)snprintf(text, sizeof text, "{\"slot\": %d, \"pid\": %d}",
+                                   in_u8(in) % SLOTS, (int8_t)in_u8(in)));
         break;
     case 6:
         say_json(in);

@@ -15,7 +15,7 @@
 #include "wire/hello.h"
 
 #define JOIN_NS (2 * NS_PER_S)
-#define AGAIN_NS (20 * NS_PER_MS)  /* the one that had it is just ending */
+#define AGAIN_NS (20 * NS_PER_MS) /* the one that had it is just ending */
 #define FAILED_NS (1 * NS_PER_S)
 
 struct elect {
