@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python sim bench bench-c asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,11 @@ sim: build/build.ninja ## 100,000 simulated schedules
 
 bench: $(VENV)/.installed ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
 	@$(PY) bench/bench.py $(ARGS)
+
+bench-record: $(VENV)/.installed ## the same, on a quiet machine: for docs/bench.json and the figures in the documents
+	@mkdir -p build
+	@$(PY) bench/bench.py --json build/bench.json --against docs/bench.json $(ARGS)
+	@cp build/bench.json docs/bench.json && $(PY) bench/bench.py --readme
 
 bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, store; a minute
 	@$(IN_VENV) ninja -C build src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench >/dev/null

@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   python bench/bench.py --json new.json --against docs/bench.json
   python bench/bench.py --long --only 'flat*' --peers ''
   python bench/bench.py --show docs/bench.json     the table of an earlier run
-  python bench/bench.py --readme                   write docs/bench.json's figures into README.md
+  python bench/bench.py --readme                   write docs/bench.json's figures into README.md and docs/performance.md
   make bench ARGS='--quick --json now.json'
 
 rows:
@@ -50,7 +50,7 @@ def parse(argv):
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the run there")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with an earlier run's JSON")
     parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing: print the table of that JSON")
-    parser.add_argument("--readme", action="store_true", help="measure nothing: write the figures of docs/bench.json into README.md")
+    parser.add_argument("--readme", action="store_true", help="measure nothing: write docs/bench.json's figures into the pages that show them")
     o = parser.parse_args(argv)
     o.peers = [p for p in o.peers.split(",") if p]
     if unknown := [p for p in o.peers if p not in PEERS]:
@@ -81,10 +81,11 @@ def jobs(o, versions):
             missing = [(row.how, row.theirs) for row in rows if row.theirs and (row.how, row.theirs) not in theirs]
             if theirs + missing:
                 made.append(_job(env.python_of(peer), peer, n, theirs + missing, quick))
-    own = [(row.how, row.id) for row in o.rows if row.who == "own"]
-    if own:
-        names = list(dict.fromkeys(how.split(".")[0] for how, _ in own))
-        made.append(runner.Job("own", 0, [sys.executable, str(HERE / "own.py"), *names, *quick], _by_figure(own)))
+    for once in (False, True):
+        figures = [(row.how, row.id) for row in o.rows if row.who == "own" and (row.slow or row.long) == once]
+        if figures:
+            names = dict.fromkeys(how.split(".")[0] for how, _ in figures)
+            made.append(runner.Job("own, slow" if once else "own", 0, [sys.executable, str(HERE / "own.py"), *names, *quick], _by_figure(figures), once))
     return made
 
 
@@ -136,8 +137,8 @@ def load(path):
 def main(argv=None):
     o = parse(argv)
     if o.readme:
-        readme = ROOT / "README.md"
-        readme.write_text(report.into_readme(readme.read_text(), load(COMMITTED)))
+        for page in report.PAGES:
+            (ROOT / page).write_text(report.renewed((ROOT / page).read_text(), page, load(COMMITTED)))
         return 0
     before = load(o.against) if o.against else None
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

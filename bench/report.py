@@ -2,11 +2,11 @@
 """Tables from a run's JSON: covey beside its peers, a run beside an earlier one, the README's few lines."""
 import re
 
-from rows import PEERS, ROWS, floor_met, times_better
+from rows import PEERS, ROWS, TASKS, floor_met, times_better
 
 NOISE = 0.10  # what a figure may differ from an earlier run's without a mark
 README_ROWS = ("start_16", "many", "map", "balanced", "execute_all_16", "push_one", "push_all_2", "memory_16")
-BEGIN, END = "<!-- figures of docs/bench.json: bench/bench.py --readme -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures of docs/bench.json, written by `make bench-record` -->", "<!-- end of figures -->"
 
 
 def number(x):
@@ -51,10 +51,10 @@ def table(run):
     for group in dict.fromkeys(row.group for row in ROWS):
         rows = [row for row in ROWS if row.group == group and shown(run, "covey", row) is not None]
         if rows:
-            lines += ["", f"{group:<38}{'covey':>11}" + "".join(f"{p:>11}{'×':>7}" for p in peers) + "   floor"]
+            lines += ["", f"{group:<42}{'covey':>11}" + "".join(f"{p:>11}{'×':>7}" for p in peers) + "   floor"]
         for row in rows:
             ours = shown(run, "covey", row)
-            line = f"{row.label + ', ' + row.unit:<38}{number(ours):>11}"
+            line = f"{row.label + ', ' + row.unit:<42}{number(ours):>11}"
             for peer in peers:
                 theirs = shown(run, peer, row)
                 line += f"{number(theirs):>11}{number(times_better(row, ours, theirs)):>7}"
@@ -72,7 +72,7 @@ def verdict(run):
 
 def against(run, before):
     """The lines of a table of covey now and in an earlier run; what is more than 10 % worse is marked."""
-    lines = [f"{'covey against ' + before['machine']['at']:<38}{'then':>11}{'now':>11}{'change':>9}"]
+    lines = [f"{'covey against ' + before['machine']['at']:<42}{'then':>11}{'now':>11}{'change':>9}"]
     if any(run["machine"][k] != before["machine"][k] for k in ("cpu", "cores")) or run["quick"] != before["quick"]:
         lines.append("(another machine or another size of run: only the ratios to stock, in brackets, compare)")
     for row in ROWS:
@@ -80,7 +80,7 @@ def against(run, before):
         better = times_better(row, now, then)
         if better is None:
             continue
-        line = f"{row.label + ', ' + row.unit:<38}{number(then):>11}{number(now):>11}{100 * (now / then - 1):>+8.0f}%"
+        line = f"{row.label + ', ' + row.unit:<42}{number(then):>11}{number(now):>11}{100 * (now / then - 1):>+8.0f}%"
         ratios = [times_better(row, shown(r, "covey", row), shown(r, "stock", row)) for r in (before, run)]
         if None not in ratios:
             line += f"  ({number(ratios[0])} × → {number(ratios[1])} × stock)"
@@ -89,21 +89,42 @@ def against(run, before):
 
 
 def readme_block(run):
-    """The README's table, with the comments between which it stands."""
+    """The README's table: a few rows beside stock."""
     m = run["machine"]
-    lines = [BEGIN, f"Measured on {m['cores']} cores of a virtual machine ({m['cpu']}), all in one run of `make bench` (docs/bench.json has every figure):", "",
-             "| | covey | ipyparallel " + run["versions"].get("stock", "") + " | |", "| --- | --- | --- | --- |"]
+    lines = [f"Measured on {m['cores']} cores ({m['cpu']}), all in one run of `make bench`; [docs/performance.md](docs/performance.md) has the rest:",
+             "", f"| | covey | ipyparallel {run['versions'].get('stock', '')} | |", "| --- | --- | --- | --- |"]
     for row in (row for id in README_ROWS for row in ROWS if row.id == id):
         ours, theirs = shown(run, "covey", row), shown(run, "stock", row)
         if ours and theirs:
-            factor = times_better(row, ours, theirs)
-            lines.append(f"| {row.label}{', 2 engines' if row.n == 2 and row.group == 'small tasks' else ''} | {number(ours)} {row.unit} "
-                         f"| {number(theirs)} {row.unit} | {number(factor)} × |")
-    return "\n".join([*lines, END])
+            label = row.label + (", 2 engines" if row.n == 2 and row.group == TASKS else "")
+            lines.append(f"| {label} | {number(ours)} {row.unit} | {number(theirs)} {row.unit} | {number(times_better(row, ours, theirs))} × |")
+    return lines
 
 
-def into_readme(text, run):
-    """The README's text with its figures replaced. ValueError: it has no place for them."""
+def full_block(run):
+    """docs/performance.md's table: every row, every peer, in brackets how many times better covey is, and the floors."""
+    peers = [p for p in PEERS if p in run["versions"]]
+    lines = [f"{line}." if i else f"{line}:" for i, line in enumerate(head(run))]
+    lines += ["", "| | covey | " + " | ".join(peers) + " | floor |", "| --- |" + " --- |" * (len(peers) + 2)]
+    for row in ROWS:
+        ours = shown(run, "covey", row)
+        if ours is None:
+            continue
+        cells = [f"{row.label}, {row.unit}", number(ours)]
+        for peer in peers:
+            theirs = shown(run, peer, row)
+            cells.append(f"{number(theirs)} ({number(times_better(row, ours, theirs))} ×)" if theirs else "")
+        cells.append(", ".join(text if run["quick"] else f"{text} {MARK[met]}" for met, text in floors(run, row)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", verdict(run)[0].upper() + verdict(run)[1:] + "."]
+
+
+PAGES = {"README.md": readme_block, "docs/performance.md": full_block}  # the pages that show a run's figures
+
+
+def renewed(text, page, run):
+    """A page's text with its figures replaced by a run's. ValueError: it has no place for them."""
     if BEGIN not in text or END not in text:
-        raise ValueError(f"the README has no lines {BEGIN} and {END}")
-    return re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: readme_block(run), text, flags=re.S)
+        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
+    block = "\n".join([BEGIN, *PAGES[page](run), END])
+    return re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: block, text, flags=re.S)

@@ -28,7 +28,7 @@ class Row:
     scale: float = 1.0  # what is measured (SI) times this is what is shown
     more: bool = True  # more is better
     long: bool = False  # only with --long
-    slow: bool = False  # left out of --quick unless --only names it
+    slow: bool = False  # measured once, and left out of --quick unless --only names it
     theirs: str = ""   # the row's id at the peers, if they measure it once for several of ours
 
 
@@ -44,23 +44,23 @@ def at(bound):
     return Floor(bound=bound)
 
 
-TASKS, DATA, LIFE, COST, MANY, LONG = "small tasks", "arrays of 64 MiB", "start and memory", "cost of a task", "many engines", "long runs"
+TASKS, DATA, LIFE, COST, MANY, LONG = "small tasks", "arrays", "start and memory", "cost of a task", "many engines", "long runs"
 
 ROWS = (
-    Row("many", "lb.apply_async × 4,000", "tasks/s", TASKS, (stock(75), ppe(2.5)), how="many"),
+    Row("many", "lb.apply_async of 4,000 no-ops", "tasks/s", TASKS, (stock(75), ppe(2.5)), how="many"),
     Row("many_hwm1", "… with hwm=1", "tasks/s", TASKS, (stock(75), ppe(2.5)), who="covey-hwm1", how="many", theirs="many"),
-    Row("map", "lb.map(chunksize=1) × 4,000", "items/s", TASKS, (stock(200),), how="map"),
+    Row("map", "lb.map(chunksize=1) of 4,000", "items/s", TASKS, (stock(200),), how="map"),
     Row("direct", "one call, named engine, p50", "µs", TASKS, (ppe(1),), how="direct", scale=1e6, more=False),
     Row("balanced", "one call, balanced, p50", "µs", TASKS, (ppe(1),), how="balanced", scale=1e6, more=False),
     Row("execute_all_2", "execute on 2 engines, p50", "µs", TASKS, (stock(20),), how="execute_all", scale=1e6, more=False),
     Row("execute_all_16", "execute on 16 engines, p50", "µs", TASKS, (stock(20),), how="execute_all", n=16, scale=1e6, more=False),
-    Row("push_one", "push to one engine", "GB/s", DATA, (stock(10),), how="push_one", scale=1 / GB),
+    Row("push_one", "push 64 MiB to one engine", "GB/s", DATA, (stock(10),), how="push_one", scale=1 / GB),
     Row("push_read", "… every page read there", "GB/s", DATA, (stock(5),), how="push_read", scale=1 / GB),
-    Row("pull_one", "pull from one engine", "GB/s", DATA, (stock(10),), how="pull_one", scale=1 / GB),
-    Row("push_all_2", "push to 2 engines, counted once", "GB/s", DATA, (stock(30),), how="push_all", scale=1 / GB),
-    Row("push_all_16", "push to 16 engines, counted once", "GB/s", DATA, (stock(30),), how="push_all", n=16, scale=1 / GB),
-    Row("tls_push", "push, client over TLS", "GB/s", DATA, (at(0.9),), who="covey-tls", how="push_one", scale=1 / GB),
-    Row("tls_pull", "pull, client over TLS", "GB/s", DATA, (at(0.9),), who="covey-tls", how="pull_one", scale=1 / GB),
+    Row("pull_one", "pull 64 MiB from one engine", "GB/s", DATA, (stock(10),), how="pull_one", scale=1 / GB),
+    Row("push_all_2", "push 64 MiB to 2, counted once", "GB/s", DATA, (stock(30),), how="push_all", scale=1 / GB),
+    Row("push_all_16", "push 64 MiB to 16, counted once", "GB/s", DATA, (stock(30),), how="push_all", n=16, scale=1 / GB),
+    Row("tls_push", "push 64 MiB, client over TLS", "GB/s", DATA, (at(0.9),), who="covey-tls", how="push_one", scale=1 / GB),
+    Row("tls_pull", "pull 64 MiB, client over TLS", "GB/s", DATA, (at(0.9),), who="covey-tls", how="pull_one", scale=1 / GB),
     Row("start_2", "start 2 engines until usable", "s", LIFE, (stock(12),), how="start", more=False),
     Row("start_16", "start 16 engines until usable", "s", LIFE, (stock(12),), how="start", n=16, more=False),
     Row("memory_2", "idle cluster of 2 engines, PSS", "MiB", LIFE, how="memory", scale=1 / MIB, more=False),

@@ -85,3 +85,22 @@ def test_against_an_earlier_run(report):
 
 def test_numbers(report):
     assert [report.number(x) for x in (0.2831, 4.061, 63.14, 24049.0, 999.4, None)] == ["0.283", "4.06", "63.1", "24,000", "999", "–"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_figures_in_the_documents(report, page):
+    """What the pages say is what the committed run measured."""
+    run, text = json.loads((ROOT / "docs" / "bench.json").read_text()), (ROOT / page).read_text()
+    assert text == report.renewed(text, page, run), f"{page} differs from docs/bench.json: `python bench/bench.py --readme` writes it"
+
+
+def test_a_page_without_a_place(report):
+    with pytest.raises(ValueError, match="README.md has no lines"):
+        report.renewed("# covey", "README.md", run_of({}, {}))
+
+
+def test_hot(ipython_dir):
+    """The profile of a task's path names the client's functions."""
+    args = [sys.executable, str(ROOT / "bench" / "hot.py"), "direct", "--python", "--seconds", "0.1"]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=60, env=ipython_dir)
+    assert done.returncode == 0 and "(apply_sync)" in done.stdout, done.stderr + done.stdout
