@@ -73,7 +73,7 @@ class HubTask(Task):
             self.metadata["execute_input"] = self.metadata["execute_input"] or self.source
             from .task import ExecuteReply
 
-            return ExecuteReply(self.source, content, self.metadata), None
+            return ExecuteReply(self.source, content, self), None
         return Task._decode(self)
 
 

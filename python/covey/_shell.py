@@ -20,6 +20,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 from IPython.core.error import StdinNotImplementedError
@@ -31,6 +32,40 @@ from traitlets.config import Config
 from covey._display import EngineDisplayHook, EngineDisplayPublisher, Outlet, install_comms, install_streams
 
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+class CodeCache:
+    """Compiled code of cells that come again, by their text: what compiles a cell costs far more than running it.
+
+    A cell is compiled for this at its second run. The oldest leaves when there are more than `SIZE`.
+    """
+
+    SIZE = 64
+    TEXT_MAX = 64 << 10  # characters of a cell
+
+    def __init__(self) -> None:
+        self._codes: dict[str, CodeType | None] = {}
+        self._seen: dict[int, None] = {}
+
+    def get(self, source: str) -> CodeType | None:
+        return self._codes.get(source)
+
+    def is_second(self, source: str) -> bool:
+        """Whether this text was asked about before (and was not put since)."""
+        if len(source) > self.TEXT_MAX or source in self._codes:
+            return False
+        digest = hash(source)
+        if digest in self._seen:
+            return True
+        self._seen[digest] = None
+        if len(self._seen) > self.SIZE:
+            del self._seen[next(iter(self._seen))]
+        return False
+
+    def put(self, source: str, code: CodeType | None) -> None:
+        self._codes[source] = code
+        if len(self._codes) > self.SIZE:
+            del self._codes[next(iter(self._codes))]
 
 
 class EngineKernel:
@@ -73,6 +108,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self._held: tuple[BaseException | None, list[str]] | None = None
         self._in_cell = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._again = CodeCache()
         super().__init__(**kwargs)
         self.loop_runner = self.run_in_loop
         self.loop_runner_map = {**type(self).loop_runner_map, "asyncio": (self.run_in_loop, True)}
@@ -148,11 +184,15 @@ class ZMQInteractiveShell(InteractiveShell):
         asyncio._set_running_loop(loop)
         self._in_cell = True
         try:
-            result = self.run_cell(source, store_history=not silent, silent=silent)
+            code = self._again.get(source) if silent else None
+            result = self.run_cell(source, store_history=not silent, silent=silent) if code is None else \
+                self._run_again(source, code)
         finally:
             self._in_cell = False
             asyncio._set_running_loop(None)
         error = result.error_before_exec or result.error_in_exec
+        if silent and code is None and error is None and self._again.is_second(source):
+            self._again.put(source, self._compile_plain(source))
         lines: list[str] = []
         if self._held is not None and self._held[0] is error and error is not None:
             lines, self._held = self._held[1], None
@@ -160,6 +200,40 @@ class ZMQInteractiveShell(InteractiveShell):
             lines = self.traceback_of(error)
         self._print_held()
         return result, lines
+
+    def _compile_plain(self, source: str) -> CodeType | None:
+        """The code of a silent cell that IPython would run as it stands; None for any other."""
+        first = source.split(None, 1)[0] if source.strip() else ""
+        if self.ast_transformers or self.input_transformers_post or self.autocall or not first or \
+                self.find_line_magic(first) is not None or source.lstrip() != source:
+            return None
+        cell = self.transform_cell(source)
+        if cell.rstrip("\n") != source.rstrip("\n"):
+            return None
+        name = self.compile.cache(cell, self.execution_count, raw_code=source)
+        try:
+            return self.compile(self.compile.ast_parse(cell, filename=name), name, "exec")
+        except SyntaxError:  # top-level await, which IPython allows
+            return None
+
+    def _run_again(self, source: str, code: CodeType) -> ExecutionResult:
+        """What `run_cell` does for a silent cell, from its compiled code on."""
+        result = ExecutionResult(ExecutionInfo(source, False, True, True, None))
+        result.execution_count = self.execution_count
+        listened = self.has_callbacks()
+        if listened:
+            self.events.trigger("pre_execute")
+        try:
+            with self.builtin_trap, self.display_trap:
+                try:
+                    self.run_code(code, result).send(None)
+                except StopIteration as done:
+                    self.last_execution_succeeded = not done.value
+        finally:
+            self.last_execution_result = result
+            if listened:
+                self.events.trigger("post_execute")
+        return result
 
     def event_loop(self) -> asyncio.AbstractEventLoop:
         """The engine's loop, made at the first cell (or when something asynchronous needs it)."""

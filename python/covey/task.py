@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import traceback
+import types
 from typing import TYPE_CHECKING, Any
 
 from . import error, serialize
@@ -144,11 +145,28 @@ class ExecuteReply:
     notebook the reply shows as the value would.
     """
 
-    def __init__(self, source: str, content: dict, metadata: Metadata):
+    def __init__(self, source: str, content: bytes | dict, task: Any):
+        """content : the engine's reply, in JSON or read already; task : what has the `metadata`, made when it is asked for"""
         self.source = source
-        self._content = content
-        self.metadata = metadata
-        self.execution_count = content.get("execution_count")
+        self._reply = content
+        self._task = task
+
+    @property
+    def _content(self) -> dict:
+        if not isinstance(self._reply, dict):
+            self._reply = json.loads(self._reply)
+        return self._reply
+
+    @property
+    def execution_count(self) -> int | None:
+        return self._content.get("execution_count")
+
+    @property
+    def metadata(self) -> Metadata:
+        return self._task.metadata
+
+    def __reduce__(self) -> tuple:
+        return ExecuteReply, (self.source, self._content, types.SimpleNamespace(metadata=self.metadata))
 
     @property
     def execute_result(self) -> dict | None:
@@ -287,7 +305,7 @@ class Task:
             return None, failure
         try:
             if self.kind == EXECUTE:
-                return ExecuteReply(self.source, json.loads(bytes(buffers[0])), self.metadata), None
+                return ExecuteReply(self.source, bytes(buffers[0]), self), None
             if self.kind == MAP:
                 return serialize.unpack_value(self.client._items(record)[self.seq - record[9]]), None
             return serialize.unpack_value(buffers), None
@@ -316,8 +334,7 @@ class Task:
         md = self._metadata
         if md is None:
             md = Metadata(msg_id=self.msg_id, submitted=from_ns(self.submitted), label=self.label,
-                          is_broadcast=self.broadcast)
-            md["after"], md["follow"] = self.after, self.follow
+                          is_broadcast=self.broadcast, after=self.after, follow=self.follow)
             if self.target is not None:
                 md["engine_id"], md["engine_uuid"] = self.target, self.client._uuid_of(self.target)
             if self.record is not None:

@@ -10,11 +10,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "controller/ack.h"
 #include "controller/act.h"
 #include "controller/conn.h"
 #include "controller/death.h"
 #include "controller/say.h"
-#include "controller/task.h"
 
 #define STOP_NS (700 * NS_PER_MS)
 
@@ -48,7 +48,7 @@ static void on_turn_end(void *arg)
 {
     struct controller *c = arg;
 
-    task_send_acks(c);
+    ack_turn(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
         end_loop(c);
@@ -80,6 +80,8 @@ static int make_parts(struct controller *c, struct err *e)
         r = timer_new(&c->admission_timer, c->loop, accept_check, c);
     if (r == CV_OK)
         r = timer_new(&c->stop_timer, c->loop, on_stop_timer, c);
+    if (r == CV_OK)
+        r = timer_new(&c->ack_timer, c->loop, ack_timer, c);
     if (r == CV_OK)
         r = timer_new(&c->settle_timer, c->loop, hello_settled, c);
     if (r == CV_OK)
@@ -234,6 +236,7 @@ void controller_release(struct controller *c)
     registry_release(&c->registry);
     timer_free(c->tick);
     timer_free(c->admission_timer);
+    timer_free(c->ack_timer);
     timer_free(c->stop_timer);
     timer_free(c->settle_timer);
     tls_context_free(c->tls);

@@ -43,7 +43,9 @@ struct controller {
     struct timer *tick; /* SCHED_TICK */
     uint64_t tick_at;
     struct store *store;
-    struct list ack_due; /* engines that wait for an ACK at the end of the turn */
+    struct list ack_due; /* engines that wait for an ACK */
+    struct timer *ack_timer;
+    bool ack_armed;
     struct events *events;
     uint64_t machine;
     uint64_t started;    /* ns since 1970 */

@@ -128,7 +128,7 @@ int registry_engine_update(struct engine *e, const struct hello *h)
     e->host_session = h->host_session;
     e->leaving = e->asked = e->ended = false;
     e->connects = h->connects;
-    e->results = 0;
+    e->results = e->acked = e->unacked_bytes = 0;
     return CV_OK;
 }
 

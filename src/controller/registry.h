@@ -49,10 +49,12 @@ struct engine {
     bool ended;        /* dead, and its process is known to be gone */
     uint64_t connects; /* hello.h: of its newest connection */
     uint64_t results;  /* RESULTs received on this connection: what ACK tells it */
+    uint64_t acked;    /* the last ACK's count */
+    uint64_t unacked_bytes;
     uint32_t ran; /* items whose RESULT of user code came; what EXIT's tasks_done has beyond it died
                      unsent */
     bool counted; /* ran counts from its first task on */
-    struct list ack_node; /* in controller.ack_due when it must be told */
+    struct list ack_node; /* in controller.ack_due when it is to be told */
     uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */
     struct held_task running, *unstarted;
     uint32_t nunstarted;

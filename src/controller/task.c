@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "controller/ack.h"
 #include "controller/act.h"
 #include "controller/events.h"
 #include "controller/orphan.h"
@@ -431,9 +432,7 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
             conn_bye(o->conn, "a RESULT of nothing");
         return;
     }
-    e->results++;
-    if (list_empty(&e->ack_node))
-        list_add_tail(&c->ack_due, &e->ack_node);
+    ack_note(c, e, m->payload ? m->payload->total : 0);
     ev.result.status = m->h.status;
     ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
     ev.result.payload = m;
@@ -453,18 +452,6 @@ void task_give_back(struct controller *c, const struct origin *o, struct msg *m)
     struct sched_event ev = engine_event(SCHED_GIVE_BACK, o->engine, &m->h);
 
     act_must(c, &ev);
-}
-
-void task_send_acks(struct controller *c)
-{
-    for (struct list *l; (l = list_first(&c->ack_due));) {
-        struct engine *e = list_entry(l, struct engine, ack_node);
-        struct header h = {
-            .type = MSG_ACK, .engine = e->number, .incarnation = e->incarnation, .aux = e->results};
-        list_del(l);
-        if (e->conn && !e->conn->closing && link_send(e->conn->link, &h, NULL, 0, NULL, 0) != CV_OK)
-            conn_bye(e->conn, "the controller is out of memory");
-    }
 }
 
 /* --- what is printed and shown, widgets --- */

@@ -18,7 +18,5 @@ void task_client_ack(struct controller *c, const struct origin *o, struct msg *m
 /* The engine is connected again: compares what it holds, at once or when it has sent its results
  * again. */
 void task_engine_back(struct controller *c, struct engine *e);
-/* ACKs that are due. At the end of each turn. */
-void task_send_acks(struct controller *c);
 
 #endif

@@ -102,11 +102,15 @@ static void check_cb(uv_check_t *h)
     run_jobs(&l->ready_jobs);
 }
 
-static void wake_cb(uv_async_t *h)
+static void call_wakes(struct loop *l)
 {
-    struct loop *l = h->data;
     for (int i = 0; i < l->nwakes; i++)
         l->wakes[i].cb(l->wakes[i].arg);
+}
+
+static void wake_cb(uv_async_t *h)
+{
+    call_wakes(h->data);
 }
 
 int loop_new(struct loop **ret)
@@ -164,6 +168,20 @@ int loop_run(struct loop *l)
     uv_run(&l->uv, UV_RUN_DEFAULT);
     end_turn(l); /* what was queued in the turn that stopped the loop still leaves */
     return CV_OK;
+}
+
+uint64_t loop_turn_once(struct loop *l)
+{
+    call_wakes(l);
+    uv_run(&l->uv, UV_RUN_NOWAIT);
+    end_turn(l);
+    int ms = list_empty(&l->ready_jobs) ? uv_backend_timeout(&l->uv) : 0;
+    return ms < 0 ? UINT64_MAX : (uint64_t)ms * NS_PER_MS;
+}
+
+int loop_fd(const struct loop *l)
+{
+    return uv_backend_fd(&l->uv);
 }
 
 void loop_stop(struct loop *l)

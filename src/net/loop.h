@@ -19,6 +19,13 @@ void loop_free(struct loop *l); /* all timers, watches and links must be gone */
 int loop_run(struct loop *l);   /* until loop_stop(); CV_OK */
 void loop_stop(struct loop *l);
 uv_loop_t *loop_uv(struct loop *l);
+
+/* For who has other things to do between turns: one turn that does not wait, after the callbacks of
+ * loop_on_wake(). Returns after how many ns the next one is due, UINT64_MAX if only once loop_fd()
+ * is readable. Threads may take turns if they see to it that there is one at a time. */
+uint64_t loop_turn_once(struct loop *l);
+int loop_fd(const struct loop *l);
+
 uint64_t loop_now(struct loop *l); /* monotonic ns at the start of this turn (cached) */
 
 /* Called on the loop's thread once or more after loop_wake(), from any thread, async-signal-safe.

@@ -177,13 +177,13 @@ static void shut(struct core *c, uint64_t linger_ns)
     c->linger_ns = linger_ns;
     bool started = c->io.running;
     if (first && started)
-        loop_wake(c->io.loop);
+        io_wake(&c->io, true);
     if (first && !started) {
         c->link_state = LINK_CLOSED;
         core_lose_all(c, "the client was closed", &due, &garbage);
     }
     pthread_mutex_unlock(&c->mu);
-    waiters_wake(due);
+    waiters_wake(c, due);
     garbage_free(garbage);
     if (first && started)
         io_join(&c->io);
@@ -291,7 +291,7 @@ static PyObject *client_connect(PyObject *self, PyObject *const *args, Py_ssize_
         event_clear(core->connect_fd);
         if (!core->io.running)
             r = io_start(&core->io, &e);
-        loop_wake(core->io.loop);
+        io_wake(&core->io, true);
     }
     pthread_mutex_unlock(&core->mu);
     if (r)

@@ -3,8 +3,9 @@
  * A client without its Python face: what the Python threads and the I/O thread share.
  *
  * Python threads append to the outbox and look into the results table; the I/O thread empties the
- * outbox and fills the table. One mutex guards both; nobody calls into Python, the link or the loop
- * under it (loop_wake() apart). Ids: each is a slot inside the submit that made it.
+ * outbox and fills the table; a waiting Python thread may do its work for it (io.h). One mutex
+ * guards both; nobody calls into Python, the link or the loop under it (io_wake() apart). Ids: each
+ * is a slot inside the submit that made it.
  *
  * A submit keeps its TASK message until the results have come, so that it can be sent again after
  * a reconnect to a controller that never heard of it; above the byte budget the oldest go first. */
@@ -59,8 +60,10 @@ struct waiter {
     struct waiter *next;
     struct waiter *due_next;
     int fd; /* eventfd */
+    pthread_t thread;
     size_t left;
-    atomic_bool due; /* chained to be woken */
+    atomic_bool leads; /* turns the loop itself, or is about to: needs no event */
+    atomic_bool due;   /* chained to be woken */
 };
 
 struct wait_link {
@@ -84,10 +87,12 @@ struct core {
     uint64_t kept_bytes, keep_max;
     uint64_t session, next_seq;
     struct out *out_head, **out_tail;
+    unsigned nout;
     struct msg *ev_head, **ev_tail; /* for poll() */
     int ev_fd;                      /* readable while ev_head, or woken */
     bool woken;
     struct waiter *idle_waiters;
+    unsigned nblocked; /* waiters that sleep on their eventfd */
     /* requests to the I/O thread */
     bool want_connect, want_close;
     uint64_t connect_ns, linger_ns;
@@ -107,7 +112,7 @@ struct slot *core_slot(struct core *c, uint64_t session, uint64_t seq);
 int submit_new(struct submit **ret, uint32_t count) CV_CHECK; /* no mutex */
 /* Enters the submit's slots; on failure nothing is entered and the caller frees it. */
 int core_enter(struct core *c, struct submit *s) CV_CHECK;
-void core_queue(struct core *c, struct out *o); /* appends; returns after loop_wake() if needed */
+void core_queue(struct core *c, struct out *o); /* appends; io_wake() if needed */
 /* Stores r for the ids [lo, lo + n) that are pending; waiters that became due are chained to *due.
  */
 void core_finish(struct core *c, uint64_t session, uint64_t lo, uint32_t n, struct result *r,
@@ -123,10 +128,10 @@ void core_remove(struct core *c, struct slot *sl, struct result **ret, struct wa
 /* After the I/O thread has sent s: keeps its message within the budget. */
 void core_keep(struct core *c, struct submit *s, struct msg **garbage);
 void result_unref(struct core *c, struct result *r, struct msg **garbage);
-void core_event(struct core *c, struct msg *m_take); /* for poll() */
-void waiters_wake(struct waiter *due);               /* no mutex */
-void garbage_free(struct msg *garbage);              /* no mutex */
-struct waiter *waiter_get(struct core *c);           /* NULL: out of memory or descriptors */
+void core_event(struct core *c, struct msg *m_take);   /* for poll() */
+void waiters_wake(struct core *c, struct waiter *due); /* no mutex */
+void garbage_free(struct msg *garbage);                /* no mutex */
+struct waiter *waiter_get(struct core *c);             /* NULL: out of memory or descriptors */
 void waiter_put(struct core *c, struct waiter *w);
 int result_lost(struct result **ret, const char *why) CV_CHECK; /* no mutex needed */
 void core_results_release(struct core *c);                      /* at the very end */

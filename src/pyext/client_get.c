@@ -34,7 +34,7 @@ PyObject *client_forget(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         result_unref(c->core, r, &garbage);
     }
     pthread_mutex_unlock(&c->core->mu);
-    waiters_wake(due);
+    waiters_wake(c->core, due);
     garbage_free(garbage);
     Py_RETURN_NONE;
 }
@@ -119,6 +119,43 @@ static bool enlist(struct core *c, struct waiter *w, struct wait_link *links, co
     return w->left > 0;
 }
 
+struct leading {
+    struct core *core;
+    struct waiter *w;
+};
+
+static bool enough(void *arg)
+{
+    struct leading *l = arg;
+    pthread_mutex_lock(&l->core->mu);
+    bool yes = l->w->left == 0;
+    pthread_mutex_unlock(&l->core->mu);
+    return yes;
+}
+
+/* Turns the loop or, if another thread does, sleeps until that one has filed enough; returns as
+ * io_lead(). The mutex is held on entry and return. */
+static int sleep_or_lead(struct core *c, struct waiter *w, uint64_t deadline)
+{
+    struct leading l = {c, w};
+    atomic_store(&w->leads, true);
+    pthread_mutex_unlock(&c->mu);
+    int r = io_lead(&c->io, enough, &l, deadline, false);
+    pthread_mutex_lock(&c->mu);
+    atomic_store(&w->leads, false);
+    if (r != IO_CANNOT)
+        return r;
+    if (w->left == 0)
+        return 1;
+    c->nblocked++;
+    pthread_mutex_unlock(&c->mu);
+    r = wait_readable(w->fd, deadline, false);
+    event_clear(w->fd);
+    pthread_mutex_lock(&c->mu);
+    c->nblocked--;
+    return r;
+}
+
 /* 1: enough are done; 0: timeout; -1: exception. */
 static int wait_for(struct core *c, const struct id *ids, size_t n, size_t want, uint64_t deadline)
 {
@@ -133,11 +170,9 @@ static int wait_for(struct core *c, const struct id *ids, size_t n, size_t want,
     }
     bool pending = enlist(c, w, links, ids, n, want);
     int r = 1;
+    w->thread = pthread_self();
     while (pending && r > 0) {
-        pthread_mutex_unlock(&c->mu);
-        r = wait_readable(w->fd, deadline, false);
-        event_clear(w->fd);
-        pthread_mutex_lock(&c->mu);
+        r = sleep_or_lead(c, w, deadline);
         pending = w->left > 0;
     }
     for (size_t i = 0; i < n; i++)

@@ -147,6 +147,7 @@ static void send_outbox(struct core *c)
     struct out *head = c->out_head;
     c->out_head = NULL;
     c->out_tail = &c->out_head;
+    c->nout = 0;
     pthread_mutex_unlock(&c->mu);
     if (!head)
         return;
@@ -203,6 +204,14 @@ static void file_result(struct core *c, struct msg *m, uint64_t now, struct wait
     result_unref(c, r, garbage);
 }
 
+static unsigned count_of(const struct waiter *due)
+{
+    unsigned n = 0;
+    for (; due; due = due->due_next)
+        n++;
+    return n;
+}
+
 static void file_turn(struct core *c)
 {
     struct msg *m = c->in_head, *garbage = NULL;
@@ -225,9 +234,12 @@ static void file_turn(struct core *c)
         }
         m = next;
     }
+    bool yield = due && c->nblocked <= count_of(due);
     pthread_mutex_unlock(&c->mu);
-    waiters_wake(due);
+    waiters_wake(c, due);
     garbage_free(garbage);
+    if (yield)
+        io_yield(&c->io); /* who was woken will soon wait again */
 }
 
 static void on_turn_end(void *arg)
@@ -354,7 +366,7 @@ static void resend(struct core *c, const struct welcome *w)
         c->out_head = head;
     }
     pthread_mutex_unlock(&c->mu);
-    waiters_wake(due);
+    waiters_wake(c, due);
     garbage_free(garbage);
 }
 
@@ -445,10 +457,10 @@ static void on_gone(void *arg, int code, const char *why)
     }
     bool stop = c->want_close;
     pthread_mutex_unlock(&c->mu);
-    waiters_wake(due);
+    waiters_wake(c, due);
     garbage_free(garbage);
     if (stop)
-        loop_stop(c->io.loop);
+        io_stop(&c->io);
 }
 
 /* On this machine the controller's pid tells whether trying on makes sense. */

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "pyext/waiter.h"
 
+#define OUT_DEFERRED                                                                               \
+    2 /* messages that may wait for a leader: who submits one mostly waits for it */
 #define FOREIGN_RANGE_MAX (1u << 20) /* ids of another session that one message may finish */
 
 static void throw_away(struct msg *m, struct msg **garbage)
@@ -32,12 +34,16 @@ void garbage_free(struct msg *garbage)
     }
 }
 
-void waiters_wake(struct waiter *due)
+void waiters_wake(struct core *c, struct waiter *due)
 {
     while (due) {
         struct waiter *next = due->due_next;
+        bool leads = atomic_load(&due->leads);
         atomic_store(&due->due, false);
-        event_set(due->fd);
+        if (!leads)
+            event_set(due->fd);
+        else if (!pthread_equal(due->thread, pthread_self()))
+            io_wake(&c->io, true); /* its turn ends, and it looks */
         due = next;
     }
 }
@@ -88,8 +94,9 @@ void core_queue(struct core *c, struct out *o)
     o->next = NULL;
     *c->out_tail = o;
     c->out_tail = &o->next;
-    if (was_empty)
-        loop_wake(c->io.loop);
+    c->nout++;
+    if (was_empty || c->nout == OUT_DEFERRED + 1)
+        io_wake(&c->io, c->nout > OUT_DEFERRED);
 }
 
 void core_event(struct core *c, struct msg *m)

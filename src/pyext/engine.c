@@ -18,6 +18,9 @@
 #include "pyext/pyin.h"
 #include "pyext/waiter.h"
 
+#define RESULTS_MAX 16             /* that wait in the outbox while there is more to run, */
+#define RESULTS_NS (200 * 1000ull) /* and how long */
+
 struct engine {
     PyObject ob_base;
     struct module_state *st;
@@ -194,7 +197,7 @@ static void shut(struct engine_core *c, uint64_t linger_ns)
     c->want_close = true;
     c->linger_ns = linger_ns;
     if (first && started)
-        loop_wake(c->io.loop);
+        io_wake(&c->io, true);
     pthread_mutex_unlock(&c->mu);
     if (first && started) {
         atomic_store(&c->page->state, 3);
@@ -256,7 +259,7 @@ static PyObject *engine_connect(PyObject *self, PyObject *const *args, Py_ssize_
         event_clear(c->connect_fd);
         if (!c->io.running)
             r = io_start(&c->io, &e);
-        loop_wake(c->io.loop);
+        io_wake(&c->io, true);
     }
     pthread_mutex_unlock(&c->mu);
     if (r)
@@ -307,6 +310,44 @@ static struct msg *pop(struct engine_core *c)
     return m;
 }
 
+static bool has_work(void *arg)
+{
+    struct engine_core *c = arg;
+    pthread_mutex_lock(&c->mu);
+    bool ready = c->ready;
+    pthread_mutex_unlock(&c->mu);
+    return ready;
+}
+
+/* Turns the loop, or sleeps while the I/O thread does, until there is work; as wait_readable(). */
+static int sleep_or_lead(struct engine_core *c, uint64_t deadline)
+{
+    int r = io_lead(&c->io, has_work, c, deadline, true);
+    pthread_mutex_lock(&c->mu);
+    engine_ask_fd(c, r == IO_CANNOT);
+    if (r != IO_CANNOT) {
+        pthread_mutex_unlock(&c->mu);
+        return r;
+    }
+    c->waiting = !c->ready;
+    pthread_mutex_unlock(&c->mu);
+    r = wait_readable(c->ready_fd, deadline, true);
+    pthread_mutex_lock(&c->mu);
+    c->waiting = false;
+    pthread_mutex_unlock(&c->mu);
+    return r;
+}
+
+/* While tasks are queued here and nobody turns the loop, results leave in small batches, so that
+ * the next tasks come before the queue is empty. */
+static bool results_are_due(struct engine_core *c)
+{
+    pthread_mutex_lock(&c->mu);
+    bool due = c->nout >= RESULTS_MAX || (c->nout && clock_mono() - c->out_since >= RESULTS_NS);
+    pthread_mutex_unlock(&c->mu);
+    return due;
+}
+
 static PyObject *engine_next(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames)
 {
@@ -319,12 +360,14 @@ static PyObject *engine_next(PyObject *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     struct msg *m;
     while (!(m = pop(c))) {
-        int r = wait_readable(c->ready_fd, deadline, true);
+        int r = sleep_or_lead(c, deadline);
         if (r < 0)
             return NULL;
         if (r == 0)
             Py_RETURN_NONE;
     }
+    if (results_are_due(c))
+        io_turn(&c->io);
     PyObject *t = job_tuple(state_of(self), m);
     msg_free(m);
     return t;
@@ -517,7 +560,12 @@ static PyObject *engine_comm(PyObject *self, PyObject *const *args, Py_ssize_t n
 static PyObject *engine_fileno(PyObject *self, PyObject *unused)
 {
     struct engine_core *c = core_of(self);
-    return c ? PyLong_FromLong(c->ready_fd) : NULL;
+    if (!c)
+        return NULL;
+    pthread_mutex_lock(&c->mu);
+    engine_ask_fd(c, true);
+    pthread_mutex_unlock(&c->mu);
+    return PyLong_FromLong(c->ready_fd);
 }
 
 static PyObject *get_number(PyObject *self, void *unused)

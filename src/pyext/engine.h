@@ -7,7 +7,8 @@
  * main thread takes from the queue, says what it runs, and appends results and output to the
  * outbox, which the I/O thread sends in order. A RESULT stays in the FIFO of unacknowledged ones
  * until the controller says that it has it. Locks: capture.mu before core.mu; under core.mu nothing
- * is called but loop_wake(). */
+ * is called but io_wake() and io_yield(). While the main thread waits for a task it does the I/O
+ * thread's work itself (io.h). */
 #ifndef COVEY_PYEXT_ENGINE_H
 #define COVEY_PYEXT_ENGINE_H
 
@@ -69,8 +70,10 @@ struct engine_core {
     pid_t parent; /* when it goes, so do we */
 
     pthread_mutex_t mu;
-    int ready_fd; /* eventfd: next() has something */
-    bool ready;
+    int ready_fd;  /* eventfd: next() has something; kept only once somebody has asked for it */
+    bool ready;    /* next() has something */
+    bool fd_asked; /* ready_fd is set when ready is */
+    bool waiting;  /* the main thread sleeps on ready_fd in next() */
     struct list queue, open; /* of struct etask */
     struct msg *comm_head, **comm_tail;
     struct msg *bye;         /* what next() returns when all is over */
@@ -91,6 +94,8 @@ struct engine_core {
     uint64_t wanted_session, wanted_seq;
 
     struct eout *out_head, *out_tail;
+    unsigned nout;
+    uint64_t out_since; /* clock_mono() when the first of them came */
     uint64_t out_text;
     struct msg *unacked_head, **unacked_tail;
     uint32_t nunacked;
@@ -112,7 +117,8 @@ struct msg *engine_dequeue(struct engine_core *c);
 /* Whether the item may run; the one that may is noted as begun by engine_begun(). */
 bool engine_may_begin(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t attempt);
 int engine_begun(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t attempt) CV_CHECK;
-void engine_ready_update(struct engine_core *c); /* after the queues have changed */
+void engine_ready_update(struct engine_core *c);     /* after the queues have changed */
+void engine_ask_fd(struct engine_core *c, bool ask); /* somebody will wait for ready_fd */
 void etask_free(struct etask *t);
 void engine_queue_release(struct engine_core *c);
 

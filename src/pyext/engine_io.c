@@ -40,8 +40,11 @@ int engine_send(struct engine_core *c, const struct header *h, struct payload *p
     else
         c->out_tail->next = o;
     c->out_tail = o;
-    if (was_empty)
-        loop_wake(c->io.loop);
+    c->nout++;
+    if (was_empty) {
+        c->out_since = clock_mono();
+        io_wake(&c->io, false); /* while nobody turns the loop, next() sends it */
+    }
     return CV_OK;
 }
 
@@ -123,6 +126,7 @@ static void send_outbox(struct engine_core *c)
     pthread_mutex_lock(&c->mu);
     struct eout *head = c->out_head;
     c->out_head = c->out_tail = NULL;
+    c->nout = 0;
     c->out_text = 0;
     pthread_mutex_unlock(&c->mu);
     struct msg *results = NULL, **tail = &results;
@@ -413,7 +417,7 @@ static void on_gone(void *arg, int code, const char *why)
     pthread_mutex_unlock(&c->mu);
     msg_free(bye);
     if (stop)
-        loop_stop(c->io.loop);
+        io_stop(&c->io);
 }
 
 static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)

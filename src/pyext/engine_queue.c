@@ -27,10 +27,25 @@ void engine_ready_update(struct engine_core *c)
     if (ready == c->ready)
         return;
     c->ready = ready;
-    if (ready)
+    if (c->fd_asked && ready)
         event_set(c->ready_fd);
-    else
+    else if (c->fd_asked)
         event_clear(c->ready_fd);
+    if (c->waiting && ready) {
+        c->waiting = false;
+        io_yield(&c->io); /* a short task's result is then sent by who made it */
+    }
+}
+
+void engine_ask_fd(struct engine_core *c, bool ask)
+{
+    if (c->fd_asked == ask)
+        return;
+    c->fd_asked = ask;
+    if (!ask)
+        event_clear(c->ready_fd);
+    else if (c->ready)
+        event_set(c->ready_fd);
 }
 
 static uint64_t end_of(const struct etask *t)

@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Starting and ending of I/O threads; see io.h. */
+ * The loop's turns pass between the I/O thread and waiting Python threads; see io.h. Owns loop and
+ * thread. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
 #include "pyext/io.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "pyext/waiter.h"
+
+#define LOOK_NS NS_PER_MS /* how often the I/O thread looks whether leaders still come */
+#define SIGNAL_SLICE_NS (100 * NS_PER_MS) /* a signal just before ppoll() is seen within this */
 
 int io_init(struct io *io, void (*on_end)(void *arg), void *arg, struct err *e)
 {
@@ -18,15 +30,59 @@ int io_init(struct io *io, void (*on_end)(void *arg), void *arg, struct err *e)
         fork_guard_del(&io->guard);
         return err_set(e, r, "cannot make an event loop");
     }
-    uv_loop_t *uv = loop_uv(io->loop);
-    fork_guard_hold(&io->guard, uv_backend_fd(uv));
+    pthread_mutex_init(&io->mu, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&io->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    fork_guard_hold(&io->guard, loop_fd(io->loop));
     return CV_OK;
+}
+
+/* ---- the I/O thread ---- */
+
+/* Sleeps until the I/O thread should turn the loop, and takes it. The mutex is held. */
+static void take_over(struct io *io)
+{
+    while (!io->ended) {
+        uint64_t seen = io->turns_led;
+        if (io->holder == IO_FREE && io->urgent)
+            break;
+        uint64_t until = clock_mono() + LOOK_NS;
+        struct timespec ts = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+        pthread_cond_timedwait(&io->changed, &io->mu, &ts);
+        if (io->ended || seen != io->turns_led)
+            continue;
+        if (io->holder == IO_FREE)
+            break;
+        io->parked = true; /* somebody leads for long */
+        while (io->holder == IO_LED && !io->ended)
+            pthread_cond_wait(&io->changed, &io->mu);
+        io->parked = false;
+    }
+    while (io->holder == IO_LED) /* at the end */
+        pthread_cond_wait(&io->changed, &io->mu);
+    io->holder = IO_THREAD;
+    io->urgent = false;
 }
 
 static void *thread_main(void *arg)
 {
     struct io *io = arg;
-    loop_run(io->loop);
+    pthread_mutex_lock(&io->mu);
+    while (!io->ended) {
+        take_over(io);
+        if (io->ended)
+            break;
+        pthread_mutex_unlock(&io->mu);
+        loop_wake(io->loop); /* for what was queued while nobody turned it */
+        loop_run(io->loop);
+        pthread_mutex_lock(&io->mu);
+        io->holder = IO_FREE;
+    }
+    io->holder = IO_THREAD; /* for good */
+    pthread_mutex_unlock(&io->mu);
     io->on_end(io->arg);
     return NULL;
 }
@@ -45,6 +101,120 @@ int io_start(struct io *io, struct err *e)
     return CV_OK;
 }
 
+void io_wake(struct io *io, bool now)
+{
+    pthread_mutex_lock(&io->mu);
+    bool turning = io->holder != IO_FREE;
+    if (!turning && now) {
+        io->urgent = true;
+        pthread_cond_signal(&io->changed);
+    }
+    pthread_mutex_unlock(&io->mu);
+    if (turning)
+        loop_wake(io->loop);
+}
+
+void io_yield(struct io *io)
+{
+    pthread_mutex_lock(&io->mu);
+    bool ours = io->holder == IO_THREAD;
+    pthread_mutex_unlock(&io->mu);
+    if (ours)
+        loop_stop(io->loop);
+}
+
+void io_stop(struct io *io)
+{
+    pthread_mutex_lock(&io->mu);
+    io->ended = true;
+    pthread_cond_signal(&io->changed);
+    pthread_mutex_unlock(&io->mu);
+    loop_stop(io->loop);
+}
+
+/* ---- leading ---- */
+
+static bool take(struct io *io)
+{
+    pthread_mutex_lock(&io->mu);
+    bool ok = io->running && !io->ended && io->holder == IO_FREE;
+    if (ok) {
+        io->holder = IO_LED;
+        io->turns_led++;
+    }
+    pthread_mutex_unlock(&io->mu);
+    return ok;
+}
+
+static void leave(struct io *io)
+{
+    pthread_mutex_lock(&io->mu);
+    io->holder = IO_FREE;
+    if (io->parked || io->ended)
+        pthread_cond_signal(&io->changed);
+    pthread_mutex_unlock(&io->mu);
+}
+
+static int sleep_ns(struct io *io, uint64_t ns)
+{
+    struct pollfd p = {.fd = loop_fd(io->loop), .events = POLLIN};
+    struct timespec ts = {(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+    return ppoll(&p, 1, ns == UINT64_MAX ? NULL : &ts, NULL);
+}
+
+/* Turns the loop until done (1), the deadline or a slice has passed (0), or a signal came (-1). */
+static int lead(struct io *io, bool (*done)(void *arg), void *arg, uint64_t deadline, bool sliced)
+{
+    uint64_t slice = sliced ? clock_mono() + SIGNAL_SLICE_NS : UINT64_MAX;
+    uint64_t until = deadline < slice ? deadline : slice;
+    for (;;) {
+        uint64_t idle = loop_turn_once(io->loop);
+        if (io->ended || done(arg))
+            return 1;
+        if (until != UINT64_MAX) {
+            uint64_t now = clock_mono();
+            if (now >= until)
+                return 0;
+            if (idle > until - now)
+                idle = until - now;
+        }
+        if (idle && sleep_ns(io, idle) < 0)
+            return -1;
+    }
+}
+
+int io_lead(struct io *io, bool (*done)(void *arg), void *arg, uint64_t deadline,
+            bool stop_on_signal)
+{
+    if (!take(io))
+        return IO_CANNOT;
+    bool main_thread = gettid() == getpid();
+    do {
+        int n;
+        Py_BEGIN_ALLOW_THREADS;
+        n = lead(io, done, arg, deadline, main_thread);
+        leave(io); /* a signal's handler may wait for something itself */
+        Py_END_ALLOW_THREADS;
+        if (n > 0)
+            return 1;
+        if (main_thread && PyErr_CheckSignals())
+            return -1;
+        if ((n < 0 && stop_on_signal) || (deadline != WAIT_FOREVER && clock_mono() >= deadline))
+            return 0;
+    } while (take(io));
+    return IO_CANNOT;
+}
+
+void io_turn(struct io *io)
+{
+    if (!take(io))
+        return;
+    loop_turn_once(io->loop);
+    leave(io);
+}
+
+/* ---- the end ---- */
+
 void io_join(struct io *io)
 {
     if (!io->running)
@@ -57,9 +227,11 @@ void io_release(struct io *io)
 {
     if (!io->loop || atomic_load(&io->guard.forked))
         return;
-    fork_guard_drop_begin(&io->guard, uv_backend_fd(loop_uv(io->loop)));
+    fork_guard_drop_begin(&io->guard, loop_fd(io->loop));
     loop_free(io->loop);
     io->loop = NULL;
     fork_guard_drop_end();
     fork_guard_del(&io->guard);
+    pthread_cond_destroy(&io->changed);
+    pthread_mutex_destroy(&io->mu);
 }
