@@ -385,7 +385,14 @@ static void restart_takes_over_what_engines_hold(void **state)
     fake_engine(&other, &d, 12, 0);
     json_decref(fake_event(&client, "engine_joined"));
     fake_cancel(&client, 2, 0);
-    m = fake_expect(&engine, MSG_CANCEL);
+    m = fake_recv(&engine);
+    while (m &&
+           (m->h.type == MSG_TAKE || m->h.type == MSG_ACK)) { /* the other one has nothing to do */
+        msg_free(m);
+        m = fake_recv(&engine);
+    }
+    assert_non_null(m);
+    assert_int_equal(m->h.type, MSG_CANCEL);
     assert_int_equal(m->h.seq, 2);
     assert_int_equal(m->h.attempt, 1);
     msg_free(m);
