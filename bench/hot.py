@@ -3,8 +3,8 @@
 
 usage: python bench/hot.py [many|map|direct|execute] [--seconds 5] [--top 12] [--python]
 Samples all processes of a cluster with `perf record` (Debian: linux-perf) while tasks flow. The µs come from the
-scheduler's count of CPU time, `perf` only shares them out. --python instead lists the client's Python functions, by cProfile,
-whose own cost makes small functions look larger than they are.
+scheduler's count of CPU time, `perf` only shares them out. --python instead lists the Python functions of the client and of one
+engine, by cProfile, whose own cost makes small functions look larger than they are.
 """
 import argparse
 import collections
@@ -29,6 +29,28 @@ OURS = ("_core.abi3.so", "ipcontroller", "ipengine", "_tls.abi3.so")
 
 def noop(x=None):
     return x
+
+
+def start_profile():
+    """On an engine: profiles its main thread from here on."""
+    import builtins
+    import cProfile
+
+    builtins.hot_profile = cProfile.Profile()
+    builtins.hot_profile.enable()
+
+
+def end_profile(top):
+    """On an engine: what start_profile() saw, as text."""
+    import builtins
+    import io
+    import pstats
+
+    builtins.hot_profile.disable()
+    text = io.StringIO()
+    pstats.Stats(builtins.hot_profile, stream=text).sort_stats("tottime").print_stats(top)
+    del builtins.hot_profile
+    return text.getvalue()
 
 
 def works(rc):
@@ -127,6 +149,16 @@ def show(found, cpu, tasks, top):
             print(f"  {n * share:7.2f} µs  {lib:<16} {function}")
 
 
+def python_functions(rc, work, o):
+    profile, engine = cProfile.Profile(), rc[rc.ids[0]]
+    engine.apply_sync(start_profile)
+    tasks, wall = profile.runcall(flow, work, o.seconds)
+    theirs = engine.apply_sync(end_profile, o.top)
+    print(f"{o.work}: {tasks} tasks in {wall:.1f} s; the client:")
+    pstats.Stats(profile).sort_stats("tottime").print_stats(o.top)
+    print(f"engine {rc.ids[0]}:{theirs}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", nargs="?", default="many", choices=["many", "map", "direct", "execute"])
@@ -142,10 +174,7 @@ def main():
         work = works(rc)[o.work]
         work[0]()
         if o.python:
-            profile = cProfile.Profile()
-            tasks, wall = profile.runcall(flow, work, o.seconds)
-            print(f"{o.work}: {tasks} tasks; seconds below are of {wall:.1f}")
-            pstats.Stats(profile).sort_stats("tottime").print_stats(o.top)
+            python_functions(rc, work, o)
             return
         found, cpu, tasks, wall = sampled(roles_of(rc), work, o.seconds)
     print(f"{o.work}, {o.n} engines: {tasks / wall:,.0f} tasks/s while sampled; {1e6 * sum(cpu.values()) / tasks:.1f} µs CPU a task in all processes")
