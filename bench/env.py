@@ -17,10 +17,10 @@ def python_of(peer):
     return str(PYTHON) if PEERS[peer] else sys.executable
 
 
-def version(package, python=PYTHON):
-    """A package's version there, or None."""
+def version(package, python=None):
+    """A package's version in the peers' environment or in another one, or None."""
     code = f"from importlib.metadata import version; print(version({package!r}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([python or PYTHON, "-c", code], capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

@@ -14,13 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "bench" / "bench.py")]
 
 
-@pytest.fixture(scope="module")
-def report():
-    sys.path.insert(0, str(ROOT / "bench"))
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+
+
+@pytest.fixture
+def report(modules):
     import report
 
-    yield report
-    sys.path.remove(str(ROOT / "bench"))
+    return report
 
 
 def run_of(covey, stock, **more):
@@ -74,6 +77,18 @@ def test_floors(report):
     assert "≥ 75 × stock ✓" in line_of(lines, "lb.apply_async") and "≥ 2.5 × ppe ? not measured" in line_of(lines, "lb.apply_async")
     assert "20" in line_of(lines, "named engine").split() and "≤ 120 ✗ short" in line_of(lines, "16 engines, PSS")
     assert lines[-1] == "1 floors reached, 1 missed, 2 without their peer"
+
+
+def test_a_peer_that_cannot_be_installed(modules, monkeypatch, capsys):
+    """It is named and left out. (No index listens there; nothing is changed in this environment.)"""
+    import env
+
+    monkeypatch.setattr(env, "PYTHON", Path(sys.executable))
+    monkeypatch.setitem(env.PEERS, "ray", "covey-no-such-peer")
+    for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INPUT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert list(env.provide(["ray", "ppe"])) == ["ppe"]
+    assert "ray is left out" in capsys.readouterr().err
 
 
 def test_against_an_earlier_run(report):
