@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The loop: waking from a thread and a signal handler, the end of a turn, timers, watches. */
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -204,6 +205,41 @@ static void freed_although_stopped_again(void **state)
     loop_free(w.loop);
 }
 
+/* By turns, for a caller that sleeps on the descriptor itself: wake-ups, timers and jobs all come.
+ */
+static void turned_from_outside(void **state)
+{
+    struct world w;
+    world_open(&w);
+    w.woken = false;
+    loop_on_wake(w.loop, on_wake, &w);
+    loop_job_init(&w.job, on_job);
+    w.jobs = 1; /* so that the job's first run is its last */
+    w.turn = loop_turn(w.loop);
+    assert_int_equal(timer_new(&w.t, w.loop, on_tick, &w), CV_OK);
+    assert_int_equal(loop_turn_once(w.loop),
+                     UINT64_MAX); /* nothing to wait for but the descriptor */
+    assert_int_equal(w.wakes, 1); /* what was queued before is looked at */
+    loop_wake(w.loop);
+    struct pollfd p = {.fd = loop_fd(w.loop), .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    loop_turn_once(w.loop);
+    assert_int_equal(poll(&p, 1, 0), 0);
+    timer_start(w.t, 10 * NS_PER_MS, 10 * NS_PER_MS);
+    assert_in_range(loop_turn_once(w.loop), 0, 10 * NS_PER_MS);
+    while (w.ticks < 3) {
+        uint64_t ns = loop_turn_once(w.loop);
+        if (w.ticks < 3)
+            poll(&p, 1, (int)(ns / NS_PER_MS));
+    }
+    w.turn = loop_turn(w.loop);
+    loop_job_next_turn(w.loop, &w.job);
+    loop_turn_once(w.loop);
+    loop_turn_once(w.loop);
+    assert_int_equal(w.jobs, 2);
+    loop_free(w.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +250,7 @@ int main(void)
         cmocka_unit_test(a_watch_may_free_itself),
         cmocka_unit_test(now_stands_still_within_a_turn),
         cmocka_unit_test(freed_although_stopped_again),
+        cmocka_unit_test(turned_from_outside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

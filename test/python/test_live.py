@@ -282,6 +282,66 @@ def test_m5_ctrl_c_in_get_leaves_the_task_running(rc):
     assert time.monotonic() - t < 0.8 and not ar.ready() and ar.get(10) is None
 
 
+def test_a_signal_handler_may_use_the_client_that_waits(rc):
+    import signal
+    said = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: said.append(rc[1].apply_sync(max, 3, 4)))
+    try:
+        ar = rc[0].apply_async(time.sleep, 0.6)
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        assert ar.get(10) is None and said == [4]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_one_thread_waits_long_while_others_come_and_go(rc):
+    slow, quick, failures = rc[0].apply_async(time.sleep, 1.5), rc[1], []
+
+    def work():
+        try:
+            while not slow.ready():
+                assert quick.apply_sync(max, 1, 2) == 2
+        except BaseException as e:
+            failures.append(e)
+    threads = [threading.Thread(target=work) for _ in range(4)] + [threading.Thread(target=slow.get, args=(20,)) for _ in range(2)]
+    [t.start() for t in threads]
+    assert slow.get(20) is None
+    [t.join(20) for t in threads]
+    assert not failures and not any(t.is_alive() for t in threads)
+
+
+def test_closing_wakes_whoever_waits(cluster):
+    mine = cluster.connect_client_sync()
+    mine.wait_for_engines(2)
+    results = []
+
+    def work(ar):
+        try:
+            results.append(ar.get(30))
+        except BaseException as e:
+            results.append(e)
+    threads = [threading.Thread(target=work, args=(mine[i].apply_async(time.sleep, 3),)) for i in (0, 1)]
+    [t.start() for t in threads]
+    with mine[0].temp_flags():
+        assert mine.queue_status()  # both are waiting by now, one of them turns the loop
+    t = time.monotonic()
+    mine.close()
+    [t.join(20) for t in threads]
+    assert len(results) == 2 and all(isinstance(r, BaseException) for r in results) and time.monotonic() - t < 2.5
+
+
+def test_m6_a_fork_while_another_thread_waits(rc):
+    slow = rc[0].apply_async(time.sleep, 0.5)
+    waiter = threading.Thread(target=slow.get, args=(20,))
+    waiter.start()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    waiter.join(20)
+    assert slow.get(10) is None and rc[0].apply_sync(max, 1, 2) == 2
+
+
 def test_get_with_a_timeout(rc):
     ar = rc[0].apply_async(time.sleep, 0.5)
     with pytest.raises(TimeoutError):
