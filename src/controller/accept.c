@@ -2,7 +2,8 @@
  *
  * The door: new connections until they have said HELLO, and the end of all connections. What
  * strangers do wrong is nobody's business: they are closed, with a line in the log at DEBUG, at
- * most one a second. */
+ * most one a second. All that they make the loop do has its turns in the controller's lane, so that
+ * a flood of them is not felt by those who are in. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,21 +14,44 @@
 #include "controller/say.h"
 
 #define BYE_FLUSH_NS NS_PER_S
+#define CHECK_MAX 8 /* strangers whose time is over, in a turn */
 
-static void log_stranger(struct controller *c, const struct conn *k, const char *why)
+static void log_stranger(const struct conn *k, const char *why)
 {
-    uint64_t now = loop_now(c->loop);
+    struct controller *c = k->c;
+    uint32_t skipped;
 
-    if (c->garbage_logged && now - c->garbage_logged < NS_PER_S) {
-        c->garbage_quiet++;
+    if (quiet_ask(&c->garbage, loop_now(c->loop), &skipped))
+        log_debug(c->log,
+                  "a connection from %s was closed before it said who it is: %s (%u more since the "
+                  "last line)",
+                  k->from, why, skipped);
+}
+
+/* --- the door --- */
+
+/* Opens it if there is room, or will be when someone leaves who has to; else it stays shut until
+ * then. */
+static void look_for_room(void *arg)
+{
+    struct door *d = arg;
+    uint64_t now = loop_now(d->c->loop), when;
+    struct place *victim;
+
+    if (!d->listener)
         return;
+    if (admission_ask(&d->admission, now, &victim, &when)) {
+        listener_resume(d->listener);
+    } else {
+        listener_pause(d->listener);
+        timer_start(d->room, when - now, 0);
     }
-    log_debug(c->log,
-              "a connection from %s was closed before it said who it is: %s (%u more since the "
-              "last line)",
-              k->from, why, c->garbage_quiet);
-    c->garbage_logged = now;
-    c->garbage_quiet = 0;
+}
+
+static void leave_door(struct conn *k)
+{
+    admission_leave(&k->door->admission, &k->place);
+    look_for_room(k->door);
 }
 
 void conn_traffic(const struct conn *k, struct traffic *sum)
@@ -42,7 +66,7 @@ void conn_traffic(const struct conn *k, struct traffic *sum)
 void conn_free(struct conn *k)
 {
     if (!k->role)
-        admission_leave(&k->c->admission, &k->place);
+        leave_door(k);
     list_del(&k->node);
     conn_traffic(k, &k->c->traffic[k->role]);
     msg_free(k->hello);
@@ -52,29 +76,63 @@ void conn_free(struct conn *k)
 
 static void turn_away(struct conn *k, const char *why)
 {
-    log_stranger(k->c, k, why);
+    if (!k->closing)
+        log_stranger(k, why);
     conn_free(k);
 }
 
-void accept_check(void *arg)
+static void look_for_silent(void *arg)
 {
-    struct controller *c = arg;
-    uint64_t now = loop_now(c->loop), next;
+    struct door *d = arg;
+    uint64_t now = loop_now(d->c->loop), next;
     struct place *p;
 
-    while ((p = admission_expired(&c->admission, now, &next)))
-        turn_away(container_of(p, struct conn, place), "it was silent for 5 s");
+    for (int i = 0; i < CHECK_MAX; i++) {
+        p = admission_expired(&d->admission, now, &next);
+        if (!p)
+            break;
+        turn_away(container_of(p, struct conn, place), "it did not say HELLO within 5 s");
+        next = now + NS_PER_MS;
+    }
     if (next != UINT64_MAX)
-        timer_start(c->admission_timer, next - now, 0);
+        timer_start(d->expiry, next - now, 0);
+}
+
+int door_init(struct door *d, struct controller *c)
+{
+    d->c = c;
+    admission_init(&d->admission);
+    int r = timer_new(&d->expiry, c->loop, look_for_silent, d);
+    return r == CV_OK ? timer_new(&d->room, c->loop, look_for_room, d) : r;
+}
+
+void door_close(struct door *d)
+{
+    listener_free(d->listener);
+    d->listener = NULL;
+}
+
+void door_release(struct door *d)
+{
+    door_close(d);
+    if (!d->c)
+        return;
+    for (struct list *l;
+         (l = list_first(&d->admission.places)) || (l = list_first(&d->admission.proven));)
+        conn_free(container_of(list_entry(l, struct place, node), struct conn, place));
+    timer_free(d->expiry);
+    timer_free(d->room);
 }
 
 void conn_admitted(struct conn *k, uint8_t role)
 {
     static const struct wire_limits limits = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
 
-    admission_leave(&k->c->admission, &k->place);
+    admission_welcome(&k->door->admission);
+    leave_door(k);
     k->role = role;
     list_add_tail(&k->c->conns, &k->node);
+    link_set_lane(k->link, NULL);
     link_set_limits(k->link, &limits);
     if (!link_is_unix(k->link))
         link_set_liveness(k->link, k->c->opt->ping_ns, k->c->opt->dead_ns);
@@ -101,14 +159,25 @@ void conn_bye_engine(struct engine *e, const char *reason)
         say_bye(e->conn->link, e->number, reason);
 }
 
+/* TLS is done: the peer has shown that it has a key. */
+static void on_ready(struct link *l, void *arg)
+{
+    struct conn *k = arg;
+
+    if (k->role || !link_identity(l))
+        return;
+    admission_prove(&k->door->admission, &k->place);
+    look_for_room(k->door);
+}
+
 static void on_msg(struct link *l, struct msg *m, void *arg)
 {
     struct conn *k = arg;
 
-    k->place.heard = loop_now(k->c->loop);
     if (k->closing) {
         msg_free(m);
     } else if (k->role) {
+        lane_busy(k->c->lane);
         route_handle(k, m);
     } else if (m->h.type == MSG_HELLO) {
         hello_handle(k, m);
@@ -122,36 +191,56 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 {
     struct conn *k = arg;
 
-    if (!k->role)
-        log_stranger(k->c, k, why && *why ? why : err_name(code));
-    else
+    if (!k->role && !k->closing)
+        log_stranger(k, why && *why ? why : err_name(code));
+    else if (k->role)
         peer_lost(k, code == CV_EOF || !why || !*why ? "the connection was closed" : why);
     conn_free(k);
 }
 
-static const struct link_callbacks callbacks = {.on_msg = on_msg, .on_closed = on_closed};
+static const struct link_callbacks callbacks = {
+    .on_ready = on_ready, .on_msg = on_msg, .on_closed = on_closed};
 
-static bool make_room(struct controller *c)
+/* Makes room for one. False: there is none. */
+static bool make_room(struct door *d)
 {
-    struct place *victim;
+    struct place *p;
+    uint64_t when;
 
-    if (!admission_ask(&c->admission, loop_now(c->loop), &victim))
+    while (admission_ask(&d->admission, loop_now(d->c->loop), &p, &when)) {
+        if (!p)
+            return true;
+        struct conn *k = container_of(p, struct conn, place);
+        if (link_identity(k->link)) { /* slow, but no stranger */
+            admission_prove(&d->admission, p);
+            continue;
+        }
+        admission_lose(&d->admission);
+        turn_away(k, "another one needed its place");
+    }
+    return false;
+}
+
+static bool is_foreign(struct controller *c, long uid)
+{
+    uint32_t skipped;
+
+    if (uid <= 0 || uid == (long)getuid())
         return false;
-    if (victim)
-        turn_away(container_of(victim, struct conn, place), "another one needed its place");
+    if (quiet_ask(&c->garbage, loop_now(c->loop), &skipped))
+        log_debug(c->log, "a connection of user %ld was refused", uid);
     return true;
 }
 
 void accept_connection(void *arg, int fd_take, long uid, const char *peer)
 {
-    struct controller *c = arg;
+    struct door *d = arg;
+    struct controller *c = d->c;
     struct transport *t = NULL;
     struct err e = {{0}};
     int r;
 
-    if (c->stopping || !make_room(c) || (uid > 0 && uid != (long)getuid())) {
-        if (uid > 0 && uid != (long)getuid())
-            log_debug(c->log, "a connection of user %ld was refused", uid);
+    if (c->stopping || is_foreign(c, uid) || !make_room(d)) {
         close(fd_take);
         return;
     }
@@ -166,11 +255,14 @@ void accept_connection(void *arg, int fd_take, long uid, const char *peer)
         return;
     }
     k->c = c;
+    k->door = d;
     list_init(&k->node);
     list_init(&k->relayed);
     snprintf(k->from, sizeof(k->from), "%s", peer);
-    bool first = c->admission.n == 0;
-    admission_enter(&c->admission, &k->place, loop_now(c->loop));
+    link_set_lane(k->link, c->lane);
+    bool first = list_empty(&d->admission.places) && list_empty(&d->admission.proven);
+    admission_enter(&d->admission, &k->place, loop_now(c->loop));
     if (first)
-        timer_start(c->admission_timer, ADMISSION_TIMEOUT_NS, 0);
+        timer_start(d->expiry, ADMISSION_TIMEOUT_NS, 0);
+    look_for_room(d);
 }

@@ -9,26 +9,64 @@
 
 #define MS 1000000ull
 
+static struct place *must_leave(struct admission *a, uint64_t now)
+{
+    struct place *victim;
+    uint64_t when;
+
+    assert_true(admission_ask(a, now, &victim, &when));
+    return victim;
+}
+
+static uint64_t must_wait(struct admission *a, uint64_t now)
+{
+    struct place *victim;
+    uint64_t when;
+
+    assert_false(admission_ask(a, now, &victim, &when));
+    assert_null(victim);
+    return when;
+}
+
+static void fill(struct admission *a, struct place *p, uint64_t now)
+{
+    admission_init(a);
+    for (int i = 0; i < ADMISSION_PLACES; i++) {
+        assert_null(must_leave(a, now));
+        admission_enter(a, &p[i], now);
+    }
+}
+
 static void full_house(void **state)
 {
     struct admission a;
-    struct place p[ADMISSION_PLACES + 1], *victim;
+    struct place p[ADMISSION_PLACES + 1];
 
-    admission_init(&a);
-    for (int i = 0; i < ADMISSION_PLACES; i++) {
-        assert_true(admission_ask(&a, i * MS, &victim));
-        assert_null(victim);
-        admission_enter(&a, &p[i], i * MS);
-    }
-    assert_false(admission_ask(&a, 199 * MS, &victim)); /* nobody was silent for 200 ms yet */
-    assert_true(admission_ask(&a, 200 * MS, &victim));
-    assert_ptr_equal(victim, &p[0]);
-    p[0].heard = 150 * MS;
-    assert_true(admission_ask(&a, 201 * MS, &victim)); /* who speaks stays, the next oldest goes */
-    assert_ptr_equal(victim, &p[1]);
-    admission_leave(&a, victim);
-    assert_true(admission_ask(&a, 201 * MS, &victim));
-    assert_null(victim);
+    fill(&a, p, 5 * MS);
+    assert_int_equal(must_wait(&a, 204 * MS), 205 * MS); /* nobody has waited for 200 ms yet */
+    assert_ptr_equal(must_leave(&a, 205 * MS), &p[0]);
+    admission_prove(&a, &p[0]); /* it has the key: it needs no place and stays */
+    assert_null(must_leave(&a, 205 * MS));
+    admission_enter(&a, &p[ADMISSION_PLACES], 205 * MS);
+    assert_ptr_equal(must_leave(&a, 205 * MS), &p[1]);
+    admission_leave(&a, &p[1]);
+    assert_null(must_leave(&a, 205 * MS));
+    admission_leave(&a, &p[0]);
+    assert_int_equal(a.n, ADMISSION_PLACES - 1);
+}
+
+static void patience(void **state)
+{
+    struct admission a;
+    struct place p[ADMISSION_PLACES];
+
+    fill(&a, p, 0);
+    for (int i = 0; i < 1000; i++)
+        admission_lose(&a);
+    assert_int_equal(must_wait(&a, 9 * MS), 10 * MS); /* an idle crowd: little is left of it */
+    for (int i = 0; i < 100; i++)
+        admission_welcome(&a);
+    assert_int_equal(must_wait(&a, 10 * MS), 200 * MS);
 }
 
 static void time_is_over(void **state)
@@ -42,7 +80,7 @@ static void time_is_over(void **state)
     assert_true(next == UINT64_MAX);
     admission_enter(&a, &p[0], 10 * MS);
     admission_enter(&a, &p[1], 20 * MS);
-    p[0].heard = 4000 * MS; /* words without HELLO do not help */
+    admission_prove(&a, &p[0]); /* helps only so much */
     assert_null(admission_expired(&a, 5009 * MS, &next));
     assert_true(next == 5010 * MS);
     assert_ptr_equal(admission_expired(&a, 5010 * MS, &next), &p[0]);
@@ -53,7 +91,7 @@ static void time_is_over(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(full_house),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(full_house), cmocka_unit_test(patience),
                                        cmocka_unit_test(time_is_over)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,8 @@
 struct conn {
     struct controller *c;
     struct list node;   /* controller.conns */
-    struct place place; /* at the door, while role is 0 */
+    struct door *door;  /* through which it came */
+    struct place place; /* there, while role is 0 */
     struct link *link;
     uint8_t role;  /* enum peer_role; 0: a stranger */
     bool closing;  /* nothing more is taken from it */
@@ -25,9 +26,11 @@ struct conn {
     struct msg *hello;   /* a client's that waits (hello_settled()), or NULL */
 };
 
-/* accept.c: the listeners' callback; strangers; the end of any connection */
+/* accept.c: the listeners' callback (its arg: the door); strangers; the end of any connection */
 void accept_connection(void *arg, int fd_take, long uid, const char *peer);
-void accept_check(void *arg); /* the door's timer */
+int door_init(struct door *d, struct controller *c) CV_CHECK;
+void door_close(struct door *d);   /* nobody else comes; those who have come stay */
+void door_release(struct door *d); /* and they go */
 void conn_admitted(struct conn *k, uint8_t role);
 /* One sentence, then the end. */
 void conn_bye(struct conn *k, const char *fmt, ...) CV_PRINTF(2, 3);

@@ -18,6 +18,18 @@
 
 #define STOP_NS (700 * NS_PER_MS)
 
+bool quiet_ask(struct quiet *q, uint64_t now, uint32_t *ret_skipped)
+{
+    if (q->logged && now - q->logged < NS_PER_S) {
+        q->skipped++;
+        return false;
+    }
+    *ret_skipped = q->skipped;
+    q->logged = now;
+    q->skipped = 0;
+    return true;
+}
+
 static void ref_payload(void *p)
 {
     payload_ref(p);
@@ -77,7 +89,11 @@ static int make_parts(struct controller *c, struct err *e)
     if (r == CV_OK)
         r = timer_new(&c->tick, c->loop, on_tick, c);
     if (r == CV_OK)
-        r = timer_new(&c->admission_timer, c->loop, accept_check, c);
+        r = lane_new(&c->lane, c->loop);
+    if (r == CV_OK)
+        r = door_init(&c->unix_door, c);
+    if (r == CV_OK)
+        r = door_init(&c->tcp_door, c);
     if (r == CV_OK)
         r = timer_new(&c->stop_timer, c->loop, on_stop_timer, c);
     if (r == CV_OK)
@@ -106,7 +122,8 @@ static int make_parts(struct controller *c, struct err *e)
 /* Accepting has failed, as a rule because descriptors are short. */
 static void on_accept_trouble(void *arg, const char *why)
 {
-    struct controller *c = arg;
+    struct door *d = arg;
+    struct controller *c = d->c;
     const struct registry *r = &c->registry;
     struct rlimit l = {0};
 
@@ -130,19 +147,24 @@ static int listen_all(struct controller *c, struct err *e)
 
     int r = tls_server_new(&c->tls, k[FILES_CLIENT].key, k[FILES_ENGINE].key, e);
     if (r == CV_OK && f->unix_name)
-        r = listener_new_unix(&c->unix_listener, c->loop, f->unix_name, accept_connection, c, e);
+        r = listener_new_unix(&c->unix_door.listener, c->loop, f->unix_name, accept_connection,
+                              &c->unix_door, e);
     if (r == CV_OK)
-        r = listener_new_tcp(&c->tcp_listener, c->loop, c->opt->ip, port, accept_connection, c, e);
-    if (c->unix_listener)
-        listener_on_trouble(c->unix_listener, on_accept_trouble);
-    if (c->tcp_listener)
-        listener_on_trouble(c->tcp_listener, on_accept_trouble);
+        r = listener_new_tcp(&c->tcp_door.listener, c->loop, c->opt->ip, port, accept_connection,
+                             &c->tcp_door, e);
+    struct listener *both[] = {c->unix_door.listener, c->tcp_door.listener};
+    for (int i = 0; i < 2; i++) {
+        if (!both[i])
+            continue;
+        listener_on_trouble(both[i], on_accept_trouble);
+        listener_set_lane(both[i], c->lane);
+    }
     return r;
 }
 
 static void say_where(struct controller *c)
 {
-    uint16_t port = listener_port(c->tcp_listener);
+    uint16_t port = listener_port(c->tcp_door.listener);
     const char *unix_name = c->files.unix_name ? c->files.unix_name : "none";
 
     log_info(c->log, "listening on %s port %u (TLS) and on the Unix socket %s", c->opt->ip, port,
@@ -165,7 +187,6 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     c->started = clock_wall();
     list_init(&c->conns);
     list_init(&c->ack_due);
-    admission_init(&c->admission);
     registry_init(&c->registry);
     int r = files_prepare(&c->files, opt, log, e);
     if (r == CV_OK)
@@ -178,7 +199,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
                  "killed) and is replaced",
                  c->files.path[FILES_CLIENT]);
     if (r == CV_OK)
-        r = files_write(&c->files, opt, listener_port(c->tcp_listener), e);
+        r = files_write(&c->files, opt, listener_port(c->tcp_door.listener), e);
     if (r == CV_OK)
         say_where(c);
     if (r == CV_OK && c->files.reused) {
@@ -195,9 +216,8 @@ void controller_stop(struct controller *c, const char *reason)
     c->stopping = true;
     c->stop_reason = reason;
     log_info(c->log, "stopping: %s", reason);
-    listener_free(c->unix_listener);
-    listener_free(c->tcp_listener);
-    c->unix_listener = c->tcp_listener = NULL;
+    door_close(&c->unix_door);
+    door_close(&c->tcp_door);
     list_each(l, &c->registry.engines) list_entry(l, struct engine, node)->asked = true;
     list_each(l, &c->conns)
         conn_bye(list_entry(l, struct conn, node), "the controller stops: %s", reason);
@@ -209,8 +229,6 @@ static void free_conns(struct controller *c)
 {
     for (struct list *l; (l = list_first(&c->conns));)
         conn_free(list_entry(l, struct conn, node));
-    for (struct list *l; (l = list_first(&c->admission.places));)
-        conn_free(container_of(list_entry(l, struct place, node), struct conn, place));
 }
 
 static void cancel_deaths(struct controller *c)
@@ -222,8 +240,8 @@ void controller_release(struct controller *c)
 {
     if (c->conns.next)
         free_conns(c);
-    listener_free(c->unix_listener);
-    listener_free(c->tcp_listener);
+    door_release(&c->unix_door);
+    door_release(&c->tcp_door);
     if (c->stop_reason)
         events_line(c->events,
                     json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
@@ -235,7 +253,7 @@ void controller_release(struct controller *c)
     store_free(c->store);
     registry_release(&c->registry);
     timer_free(c->tick);
-    timer_free(c->admission_timer);
+    lane_free(c->lane);
     timer_free(c->ack_timer);
     timer_free(c->stop_timer);
     timer_free(c->settle_timer);

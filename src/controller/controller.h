@@ -24,18 +24,31 @@ struct traffic {
     uint64_t sent, received; /* bytes, before encryption */
 };
 
+/* A listener and those who have come through it and have not said HELLO (accept.c). */
+struct door {
+    struct controller *c;
+    struct listener *listener;
+    struct admission admission;
+    struct timer *expiry; /* the next one's time is over */
+    struct timer *room;   /* the listener is paused until then, or until a place is free */
+};
+
+/* A kind of line in the log that comes once a second at most. */
+struct quiet {
+    uint64_t logged;  /* when */
+    uint32_t skipped; /* since then */
+};
+
 struct controller {
     const struct options *opt;
     struct log *log;
     struct loop *loop;
     struct files files;
-    struct listener *unix_listener, *tcp_listener;
+    struct door unix_door, tcp_door;
     struct tls_context *tls;
-    struct admission admission;
-    struct timer *admission_timer;
-    uint64_t garbage_logged; /* when a refused stranger was logged last */
-    uint32_t garbage_quiet;  /* refused since then without a line */
-    struct list conns;       /* those that said HELLO, and those that are being closed */
+    struct lane *lane;              /* of all that strangers make us do */
+    struct quiet garbage, refusals; /* what strangers can fill the log with */
+    struct list conns;              /* those that said HELLO, and those that are being closed */
     struct traffic traffic[ROLE_HOST + 1]; /* of ended connections, by role */
     struct registry registry;
     struct sched *sched;
@@ -64,5 +77,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
 /* Says BYE to everybody; the loop ends when all links are closed, or after 0.7 s. */
 void controller_stop(struct controller *c, const char *reason);
 void controller_release(struct controller *c);
+/* True: a line may be written; ret_skipped were not. */
+bool quiet_ask(struct quiet *q, uint64_t now, uint32_t *ret_skipped);
 
 #endif

@@ -80,14 +80,15 @@ static char *reason_against(const struct visit *v)
 
 static void refuse(struct visit *v)
 {
-    log_info(v->c->log, "a %s from %s is not let in: %s", role_name(v->h.role), v->k->from,
-             v->w.refused);
+    uint32_t skipped;
+
+    if (quiet_ask(&v->c->refusals, loop_now(v->c->loop), &skipped))
+        log_info(v->c->log, "a %s from %s is not let in: %s%s", role_name(v->h.role), v->k->from,
+                 v->w.refused, skipped ? " (and others since the last line)" : "");
     int r = send_welcome(v, NULL);
     if (v->k->role == ROLE_HOST) /* the relay's link stays */
         return;
-    conn_admitted(v->k,
-                  v->h.role >= ROLE_CLIENT && v->h.role <= ROLE_HOST ? v->h.role : ROLE_CLIENT);
-    v->k->closing = true;
+    v->k->closing = true; /* it keeps its place at the door until it is gone */
     link_close_after_flush(v->k->link, r == CV_OK ? NS_PER_S : 0);
 }
 
@@ -149,20 +150,26 @@ static void find_process(struct visit *v, struct engine *e)
     e->pid_start = death_pid_start(e->pid);
 }
 
-static void note_python(struct visit *v, const struct engine *e)
+static void python_differs(struct visit *v, const struct engine *e)
 {
     list_each(l, &v->c->registry.engines)
     {
         struct engine *other = list_entry(l, struct engine, node);
         if (strcmp(other->python, e->python)) {
-            if (!v->c->python_differs)
-                log_warn(v->c->log,
-                         "engines run Python %s and %s: functions by value go only to engines of "
-                         "their Python",
-                         other->python, e->python);
+            log_warn(v->c->log,
+                     "engines run Python %s and %s: functions by value go only to engines of "
+                     "their Python",
+                     other->python, e->python);
             v->c->python_differs = true;
+            return;
         }
     }
+}
+
+static void note_python(struct visit *v, const struct engine *e)
+{
+    if (!v->c->python_differs && !registry_python(&v->c->registry))
+        python_differs(v, e);
     list_each(l, &v->c->registry.clients)
     {
         struct client *x = list_entry(l, struct client, node);
@@ -222,7 +229,7 @@ static void come_back(struct visit *v, struct engine *e)
     peer_engine_detach(e);
     if (own && old != v->k)
         conn_free(old);
-    if (registry_engine_update(e, &v->h) != CV_OK) {
+    if (registry_engine_update(&v->c->registry, e, &v->h) != CV_OK) {
         out_of_memory(v);
         return;
     }
@@ -369,6 +376,10 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
 
 static int python_note(struct visit *v)
 {
+    const char *all = registry_python(&v->c->registry);
+
+    if (all && (!v->h.python || !strcmp(all, v->h.python)))
+        return CV_OK;
     list_each(l, &v->c->registry.engines)
     {
         struct engine *e = list_entry(l, struct engine, node);

@@ -29,7 +29,6 @@ static void engine_free(struct engine *e)
 {
     registry_engine_forget_held(e);
     free(e->orphans);
-    free(e->uuid);
     free(e->host);
     free(e->python);
     free(e->cause);
@@ -64,6 +63,7 @@ void registry_release(struct registry *r)
     i = 0;
     while ((p = hash_next(&r->uuids, &i)))
         free(p);
+    free(r->python);
     hash_release(&r->by_number);
     hash_release(&r->by_session);
     hash_release(&r->host_by_session);
@@ -83,9 +83,9 @@ static int set_text(char **p, const char *text)
     return CV_OK;
 }
 
-static int uuid_remember(struct registry *r, const struct engine *e)
+static int uuid_remember(struct registry *r, struct engine *e, const char *uuid)
 {
-    char *copy = strdup(e->uuid);
+    char *copy = strdup(uuid ? uuid : "");
     void *old = NULL;
 
     if (!copy)
@@ -95,6 +95,7 @@ static int uuid_remember(struct registry *r, const struct engine *e)
         return CV_ENOMEM;
     }
     free(old);
+    e->uuid = copy;
     return CV_OK;
 }
 
@@ -103,7 +104,45 @@ const char *registry_uuid(const struct registry *r, uint32_t number, uint32_t in
     return hash_get(&r->uuids, number, incarnation);
 }
 
-int registry_engine_update(struct engine *e, const struct hello *h)
+/* Keeps count of the versions, so that the rule (all run the same) costs nothing to see. */
+static void count_python(struct registry *r, struct engine *e)
+{
+    bool odd = r->python && strcmp(r->python, e->python);
+
+    r->nodd += (uint32_t)odd - (uint32_t)e->odd;
+    e->odd = odd;
+}
+
+const char *registry_python(const struct registry *r)
+{
+    return r->nodd ? NULL : r->python; /* NULL also when there was no memory: nothing is lost */
+}
+
+static void make_live(struct registry *r, struct engine *e)
+{
+    if (!r->nengines)
+        r->python = strdup(e->python);
+    e->state = ENGINE_UP;
+    list_add_tail(&r->engines, &e->node);
+    r->nengines++;
+    count_python(r, e);
+}
+
+static void make_dead(struct registry *r, struct engine *e)
+{
+    e->state = ENGINE_DEAD;
+    list_del(&e->node);
+    r->nodd -= e->odd;
+    e->odd = false;
+    if (!--r->nengines) {
+        free(r->python);
+        r->python = NULL;
+    }
+    list_add_tail(&r->dead, &e->node);
+    r->ndead++;
+}
+
+int registry_engine_update(struct registry *r, struct engine *e, const struct hello *h)
 {
     struct held_task *unstarted = NULL;
 
@@ -113,11 +152,13 @@ int registry_engine_update(struct engine *e, const struct hello *h)
             return CV_ENOMEM;
         memcpy(unstarted, h->unstarted, h->nunstarted * sizeof(*unstarted));
     }
-    if (set_text(&e->uuid, h->uuid) != CV_OK || set_text(&e->host, h->host) != CV_OK ||
+    if (uuid_remember(r, e, h->uuid) != CV_OK || set_text(&e->host, h->host) != CV_OK ||
         set_text(&e->python, h->python) != CV_OK) {
         free(unstarted);
         return CV_ENOMEM;
     }
+    if (e->state != ENGINE_DEAD)
+        count_python(r, e);
     registry_engine_forget_held(e);
     e->unstarted = unstarted;
     e->nunstarted = h->nunstarted;
@@ -149,19 +190,19 @@ int registry_engine_add(struct registry *r, const struct hello *h, struct engine
     e->number = number_for(r, h->number);
     e->incarnation = h->incarnation ? h->incarnation : 1;
     e->session = h->session;
-    e->state = ENGINE_UP;
+    e->state = ENGINE_DEAD;
+    list_init(&e->node);
     list_init(&e->via);
     list_init(&e->ack_node);
-    if (registry_engine_update(e, h) != CV_OK ||
+    if (registry_engine_update(r, e, h) != CV_OK ||
         hash_put(&r->by_number, 0, e->number, e, NULL) != CV_OK)
         goto fail;
     numbered = true;
-    if (hash_put(&r->by_session, 0, e->session, e, NULL) != CV_OK || uuid_remember(r, e) != CV_OK)
+    if (hash_put(&r->by_session, 0, e->session, e, NULL) != CV_OK)
         goto fail;
     if (e->number >= r->next_number && e->number < WIRE_ENGINE_NONE - 1)
         r->next_number = e->number + 1;
-    list_add_tail(&r->engines, &e->node);
-    r->nengines++;
+    make_live(r, e);
     *ret = e;
     return CV_OK;
 fail:
@@ -182,7 +223,7 @@ int registry_engine_renew(struct registry *r, struct engine *e, const struct hel
     if (hash_put(&r->by_session, 0, h->session, e, NULL) != CV_OK)
         return CV_ENOMEM;
     e->incarnation = incarnation;
-    if (registry_engine_update(e, h) != CV_OK || uuid_remember(r, e) != CV_OK) {
+    if (registry_engine_update(r, e, h) != CV_OK) {
         e->incarnation = old;
         hash_del(&r->by_session, 0, h->session);
         return CV_ENOMEM;
@@ -190,11 +231,9 @@ int registry_engine_renew(struct registry *r, struct engine *e, const struct hel
     e->session = h->session;
     free(e->cause);
     e->cause = NULL;
-    e->state = ENGINE_UP;
     list_del(&e->node);
     r->ndead--;
-    list_add_tail(&r->engines, &e->node);
-    r->nengines++;
+    make_live(r, e);
     return CV_OK;
 }
 
@@ -205,15 +244,12 @@ void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take
     free(e->orphans);
     e->orphans = NULL;
     e->norphans = 0;
-    e->state = ENGINE_DEAD;
     free(e->cause);
     e->cause = cause_take;
     if (hash_get(&r->by_session, 0, e->session) == e)
         hash_del(&r->by_session, 0, e->session);
-    list_del(&e->node);
-    r->nengines--;
-    list_add_tail(&r->dead, &e->node);
-    if (++r->ndead <= REGISTRY_DEAD_KEPT)
+    make_dead(r, e);
+    if (r->ndead <= REGISTRY_DEAD_KEPT)
         return;
     struct engine *oldest = list_entry(list_first(&r->dead), struct engine, node);
     list_del(&oldest->node);

@@ -33,7 +33,8 @@ struct engine {
     uint32_t number, incarnation, slot;
     enum engine_state state;
     uint64_t session, host_session, machine;
-    char *uuid, *host, *python;
+    const char *uuid; /* as registry.uuids has it */
+    char *host, *python;
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
     uint64_t away_since; /* ns since 1970 */
@@ -44,6 +45,7 @@ struct engine {
     struct conn *conn; /* its own link, or that of the host that relays it; NULL when away */
     struct list via;   /* in the relaying conn's list */
     bool relayed;      /* conn is its host's */
+    bool odd;          /* live, and of another Python than registry.python */
     bool leaving;      /* it said BYE */
     bool asked;        /* it was asked to leave: its end is planned */
     bool ended;        /* dead, and its process is known to be gone */
@@ -97,6 +99,8 @@ struct registry {
     struct list engines, dead, hosts, clients;
     uint32_t nengines, ndead, nhosts, nclients;
     uint32_t next_number;
+    char *python;                      /* of the first live engine, NULL when there is none */
+    uint32_t nodd;                     /* live engines of another one */
     struct hash by_number, by_session; /* engines, dead ones too */
     struct hash host_by_session, client_by_session;
     struct hash uuids; /* {number, incarnation} -> text */
@@ -112,7 +116,9 @@ int registry_engine_add(struct registry *r, const struct hello *h, struct engine
 int registry_engine_renew(struct registry *r, struct engine *e, const struct hello *h,
                           uint32_t incarnation) CV_CHECK;
 /* What a HELLO on a new link says about an engine that is known: pid, host, what it holds. */
-int registry_engine_update(struct engine *e, const struct hello *h) CV_CHECK;
+int registry_engine_update(struct registry *r, struct engine *e, const struct hello *h) CV_CHECK;
+/* The version that all live engines run, or NULL: there is none, or several are. */
+const char *registry_python(const struct registry *r);
 void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take);
 struct engine *registry_engine(const struct registry *r, uint32_t number); /* also dead ones */
 struct engine *registry_engine_by_session(const struct registry *r, uint64_t session);

@@ -69,8 +69,10 @@ static bool fit_python(struct submit *s, uint64_t seq, uint32_t count)
     struct registry *r = &s->c->registry;
     uint32_t n = 0;
     bool all = true, any = false;
+    const char *common = registry_python(r);
 
-    if (!s->route.python || s->mode != SCHED_BALANCED)
+    if (!s->route.python || s->mode != SCHED_BALANCED ||
+        (common && !strcmp(common, s->route.python)))
         return true;
     list_each(l, &r->engines)
     {

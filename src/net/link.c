@@ -63,7 +63,15 @@ void link_fail(struct link *l, int code, const char *fmt, ...)
     l->code = l->closing ? CV_ECLOSED : code;
     l->why = strdup(text);
     link_disconnect(l);
-    loop_job_next_turn(l->loop, &l->turn_job);
+    link_next_turn(l);
+}
+
+void link_next_turn(struct link *l)
+{
+    if (l->lane)
+        lane_add(l->lane, &l->turn_job);
+    else
+        loop_job_next_turn(l->loop, &l->turn_job);
 }
 
 void link_watch(struct link *l)
@@ -102,21 +110,32 @@ static void link_handshake(struct link *l)
     link_watch(l);
 }
 
+static void handle_events(struct link *l, int events)
+{
+    if (l->state == LINK_HANDSHAKE) {
+        link_handshake(l);
+        return;
+    }
+    if (events & UV_READABLE)
+        link_read(l);
+    if ((events & UV_WRITABLE) && link_alive(l)) {
+        l->blocked = false;
+        link_write(l);
+    }
+    link_watch(l);
+}
+
 static void on_event(void *arg, int events)
 {
     struct link *l = arg;
-    link_enter(l);
-    if (l->state == LINK_HANDSHAKE) {
-        link_handshake(l);
-    } else {
-        if (events & UV_READABLE)
-            link_read(l);
-        if ((events & UV_WRITABLE) && link_alive(l)) {
-            l->blocked = false;
-            link_write(l);
-        }
-        link_watch(l);
+    if (l->lane) { /* poll would tell of it in each turn until then */
+        l->lane_events |= events;
+        watch_set(l->watch, 0);
+        link_next_turn(l);
+        return;
     }
+    link_enter(l);
+    handle_events(l, events);
     link_leave(l);
 }
 
@@ -129,12 +148,11 @@ static void on_turn(struct loop_job *j)
             l->reported = true;
             l->cb.on_closed(l, l->code, l->why ? l->why : "out of memory", l->arg);
         }
-    } else if (l->state == LINK_HANDSHAKE) {
-        link_handshake(l);
     } else {
-        if (l->read_again)
-            link_read(l);
-        if (l->write_again && link_alive(l))
+        int events = l->lane_events | (l->read_again ? UV_READABLE : 0);
+        l->lane_events = 0;
+        handle_events(l, events);
+        if (l->write_again && l->state == LINK_READY)
             link_write(l);
         link_watch(l);
     }
@@ -308,6 +326,15 @@ void link_set_liveness(struct link *l, uint64_t idle_ns, uint64_t dead_ns)
 void link_set_limits(struct link *l, const struct wire_limits *limits)
 {
     l->limits = *limits;
+}
+
+void link_set_lane(struct link *l, struct lane *lane)
+{
+    bool queued = !list_empty(&l->turn_job.node) || l->lane_events;
+    loop_job_cancel(&l->turn_job);
+    l->lane = lane;
+    if (queued)
+        link_next_turn(l);
 }
 
 const char *link_identity(const struct link *l)

@@ -32,6 +32,7 @@
 #include "wire/msg.h"
 
 struct link;
+struct lane;
 
 struct link_callbacks {
     /* The transport's handshake is done (at once for plain streams, from the next turn on). May be
@@ -72,6 +73,9 @@ void link_flush(struct link *l);
 
 void link_set_limits(struct link *l,
                      const struct wire_limits *limits); /* default: pre-auth limits */
+/* All that the link does waits for its turn in a lane (lane.h). NULL, at start: it waits for
+ * nothing. */
+void link_set_lane(struct link *l, struct lane *lane);
 void link_set_credit(
     struct link *l,
     uint64_t bytes); /* what the peer lets us send (WELCOME); LINK_CREDIT_DEFAULT at start */

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "net/lane.h"
 #include "net/link.h"
 #include "net/loop_priv.h"
 
@@ -77,6 +78,8 @@ struct link {
     struct watch *watch;
     struct loop_job turn_job;  /* next turn: handshake, more to read or write, on_closed */
     struct loop_job flush_job; /* turn end: write */
+    struct lane *lane;         /* where the link waits for its turns, or NULL */
+    int lane_events;           /* of poll, to be handled in its next turn there */
     enum link_state state;
     int depth;
     bool is_unix, closing, reported, read_again, write_again, blocked;
@@ -146,6 +149,7 @@ void link_leave(struct link *l);
 void link_fail(struct link *l, int code, const char *fmt, ...) CV_PRINTF(3, 4);
 void link_watch(struct link *l); /* asks poll for what the link waits for */
 void link_sent_all(struct link *l);
+void link_next_turn(struct link *l); /* turn_job runs in the next turn (of its lane) */
 
 /* link_send.c */
 uint8_t *link_room(struct link *l, uint32_t n); /* n bytes at the end of the send queue, or NULL */

@@ -337,6 +337,6 @@ void link_read(struct link *l)
         return discard(l);
     if (link_alive(l) && (l->tx_error || l->t->ops->pending(l->t))) {
         l->read_again = true;
-        loop_job_next_turn(l->loop, &l->turn_job);
+        link_next_turn(l);
     }
 }

@@ -321,7 +321,7 @@ static void write_failed(struct link *l, int code, const char *text)
         return;
     }
     l->read_again = true;
-    loop_job_next_turn(l->loop, &l->turn_job);
+    link_next_turn(l);
 }
 
 static bool tx_empty(const struct link *l)
@@ -362,7 +362,7 @@ void link_write(struct link *l)
             return write_done(l);
         if (l->tx_spent >= LINK_TURN_MAX) {
             l->write_again = true;
-            loop_job_next_turn(l->loop, &l->turn_job);
+            link_next_turn(l);
             return;
         }
         plan_make(l, &plan, LINK_TURN_MAX - l->tx_spent);

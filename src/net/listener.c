@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Listening sockets. Runs on the loop's thread; owns its descriptor and, for a path, the socket
- * file. A turn accepts at most ACCEPT_MAX connections, so that a storm of them does not starve
- * the links. Out of descriptors or memory it rests for 100 ms; the backlog keeps who knocks. */
+ * file. A turn accepts at most ACCEPT_MAX connections (ACCEPT_LANE in a lane, whose other jobs may
+ * be those that have come), so that a storm of them does not starve the links. Out of descriptors
+ * or memory it rests for 100 ms; the backlog keeps who knocks. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +20,18 @@
 #include "net/listener.h"
 
 #define ACCEPT_MAX 64
+#define ACCEPT_LANE 4
 #define BACKLOG 4096
 #define REST (100 * NS_PER_MS)
+#define DEFER_SECONDS 5
 
 struct listener {
     int fd;
     struct watch *watch;
     struct timer *rest;
+    struct lane *lane;
+    struct loop_job job; /* in the lane, when somebody knocks */
+    bool paused, resting;
     listener_cb cb;
     void *arg;
     void (*on_trouble)(void *arg, const char *why);
@@ -58,6 +65,7 @@ static void peer_name(const struct sockaddr_storage *sa, char *out, size_t n)
 static void rest(struct listener *l)
 {
     int code = errno;
+    l->resting = true;
     watch_set(l->watch, 0);
     timer_start(l->rest, REST, 0);
     if (!l->troubled && l->on_trouble) {
@@ -71,7 +79,9 @@ static void rest(struct listener *l)
 static void on_rested(void *arg)
 {
     struct listener *l = arg;
-    watch_set(l->watch, UV_READABLE);
+    l->resting = false;
+    if (!l->paused)
+        watch_set(l->watch, UV_READABLE);
 }
 
 static void hand_over(struct listener *l, int fd, const struct sockaddr_storage *sa)
@@ -91,10 +101,11 @@ static void hand_over(struct listener *l, int fd, const struct sockaddr_storage 
     l->cb(l->arg, fd, uid, peer);
 }
 
-static void on_readable(void *arg, int events)
+enum accepted { ACCEPTED_ALL, ACCEPTED_SOME, ACCEPTED_FREED };
+
+static enum accepted accept_some(struct listener *l, int max)
 {
-    struct listener *l = arg;
-    for (int i = 0; i < ACCEPT_MAX; i++) {
+    for (int i = 0; i < max && !l->paused; i++) {
         struct sockaddr_storage sa = {.ss_family = AF_UNIX};
         socklen_t n = sizeof sa;
         int fd = accept4(l->fd, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -103,16 +114,40 @@ static void on_readable(void *arg, int events)
                 rest(l);
             else if (errno == ECONNABORTED || errno == EINTR || errno == EPROTO)
                 continue;
-            return;
+            return ACCEPTED_ALL;
         }
         l->troubled = false;
         bool freed = false;
         l->freed = &freed;
         hand_over(l, fd, &sa);
         if (freed)
-            return;
+            return ACCEPTED_FREED;
         l->freed = NULL;
     }
+    return ACCEPTED_SOME;
+}
+
+static void on_readable(void *arg, int events)
+{
+    struct listener *l = arg;
+    if (l->lane) {
+        watch_set(l->watch, 0);
+        lane_add(l->lane, &l->job);
+    } else {
+        accept_some(l, ACCEPT_MAX);
+    }
+}
+
+static void on_job(struct loop_job *j)
+{
+    struct listener *l = container_of(j, struct listener, job);
+    enum accepted done = accept_some(l, ACCEPT_LANE);
+    if (done == ACCEPTED_FREED || l->paused || l->resting)
+        return;
+    if (done == ACCEPTED_SOME)
+        lane_add(l->lane, &l->job);
+    else
+        watch_set(l->watch, UV_READABLE);
 }
 
 static int listener_start(struct listener **ret, struct loop *loop, int fd_take, listener_cb cb,
@@ -123,6 +158,7 @@ static int listener_start(struct listener **ret, struct loop *loop, int fd_take,
     if (!l)
         goto fail;
     *l = (struct listener){.fd = fd_take, .cb = cb, .arg = arg};
+    loop_job_init(&l->job, on_job);
     if (listen(fd_take, BACKLOG) < 0) {
         r = err_sys(e, "listening failed");
         goto fail;
@@ -209,11 +245,13 @@ int listener_new_unix(struct listener **ret, struct loop *l, const char *name, l
 static int tcp_bind(int family, const void *sa, socklen_t len, const char *ip, uint16_t port,
                     int *ret, struct err *e)
 {
-    int one = 1, zero = 0;
+    int one = 1, zero = 0, defer = DEFER_SECONDS;
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_sys(e, "can't make a TCP socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    /* our peers speak first: who is silent is the kernel's guest for so long, not ours */
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer, sizeof defer);
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
     if (bind(fd, sa, len) == 0) {
@@ -280,12 +318,36 @@ void listener_on_trouble(struct listener *l, void (*cb)(void *arg, const char *w
     l->on_trouble = cb;
 }
 
+void listener_set_lane(struct listener *l, struct lane *lane)
+{
+    l->lane = lane;
+}
+
+void listener_pause(struct listener *l)
+{
+    if (l->paused)
+        return;
+    l->paused = true;
+    loop_job_cancel(&l->job);
+    watch_set(l->watch, 0);
+}
+
+void listener_resume(struct listener *l)
+{
+    if (!l->paused)
+        return;
+    l->paused = false;
+    if (!l->resting)
+        watch_set(l->watch, UV_READABLE);
+}
+
 void listener_free(struct listener *l)
 {
     if (!l)
         return;
     if (l->freed)
         *l->freed = true;
+    loop_job_cancel(&l->job);
     watch_free(l->watch);
     timer_free(l->rest);
     close(l->fd);

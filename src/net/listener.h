@@ -6,7 +6,7 @@
 #define COVEY_NET_LISTENER_H
 
 #include <stdint.h>
-#include "net/loop.h"
+#include "net/lane.h"
 
 struct listener;
 
@@ -23,6 +23,11 @@ int listener_new_tcp(struct listener **ret, struct loop *l, const char *ip, uint
                      listener_cb cb, void *arg, struct err *e) CV_CHECK;
 /* Told when accepting pauses (same arg as the listener's callback). None: nobody is told. */
 void listener_on_trouble(struct listener *l, void (*cb)(void *arg, const char *why));
+/* Accepts in turns of a lane. */
+void listener_set_lane(struct listener *l, struct lane *lane);
+/* Those who come meanwhile wait in the kernel's queue. Both do nothing when it is so already. */
+void listener_pause(struct listener *l);
+void listener_resume(struct listener *l);
 uint16_t listener_port(const struct listener *l);
 void listener_free(struct listener *l); /* NULL is fine */
 

@@ -31,7 +31,8 @@ struct transport_ops {
     /* Bytes are buffered inside, so poll() would not tell. */
     bool (*pending)(const struct transport *t);
     /* The authenticated role: "client" or "engine" (TLS identity), NULL where the uid check
-     * decided. */
+     * decided. A server knows it as soon as the peer has shown that it holds the key, which may be
+     * before the handshake is done. */
     const char *(*identity)(const struct transport *t);
     void (*free)(struct transport *t); /* closes the descriptor */
 };

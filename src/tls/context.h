@@ -28,7 +28,7 @@ struct tls_transport {
     struct tls_context *c;
     SSL *ssl;
     struct buf out;       /* encrypted, not taken by the kernel yet */
-    const char *identity; /* of the peer's key; NULL before the handshake is done */
+    const char *identity; /* of the peer's key; NULL before it has shown that it has it */
     enum tls_role found;  /* server: the key that the peer named */
     int sys_errno;        /* of the last failed recv() */
     bool eof, drained;    /* recv() said so */

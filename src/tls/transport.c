@@ -162,6 +162,8 @@ static int tls_handshake(struct transport *base, int *ret_want, struct err *e)
     }
     if (r < 0)
         return r;
+    if (t->c->server && SSL_session_reused(t->ssl)) /* its first flight was made with the key */
+        t->identity = tls_role_name(t->found);
     *ret_want = WANT_READ | (t->out.len ? WANT_WRITE : 0);
     return CV_EAGAIN;
 }
