@@ -71,6 +71,7 @@ void conn_free(struct conn *k)
     conn_traffic(k, &k->c->traffic[k->role]);
     msg_free(k->hello);
     link_free(k->link);
+    free(k->from);
     free(k);
 }
 
@@ -248,17 +249,19 @@ void accept_connection(void *arg, int fd_take, long uid, const char *peer)
     if (r != CV_OK)
         return;
     struct conn *k = calloc(1, sizeof(*k));
-    if (!k || link_new(&k->link, c->loop, t, &callbacks, k) != CV_OK) {
-        if (!k)
-            t->ops->free(t);
+    char *from = k ? strdup(peer) : NULL;
+    if (!from)
+        t->ops->free(t);
+    if (!from || link_new(&k->link, c->loop, t, &callbacks, k) != CV_OK) {
+        free(from);
         free(k);
         return;
     }
+    k->from = from;
     k->c = c;
     k->door = d;
     list_init(&k->node);
     list_init(&k->relayed);
-    snprintf(k->from, sizeof(k->from), "%s", peer);
     link_set_lane(k->link, c->lane);
     bool first = list_empty(&d->admission.places) && list_empty(&d->admission.proven);
     admission_enter(&d->admission, &k->place, loop_now(c->loop));

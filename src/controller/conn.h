@@ -18,7 +18,7 @@ struct conn {
     uint8_t role;  /* enum peer_role; 0: a stranger */
     bool closing;  /* nothing more is taken from it */
     bool replaced; /* its peer has a newer link: its end means nothing */
-    char from[64]; /* "unix", "10.0.0.7:51324" */
+    char *from;    /* "unix", "10.0.0.7:51324" */
     struct client *client;
     struct engine *engine;
     struct host *host;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * How peers and their connections come together and apart. */
-#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include "base/clock.h"
 #include "controller/act.h"
 #include "controller/death.h"
@@ -47,7 +48,8 @@ static void engine_away(struct controller *c, struct engine *e, const char *why)
     peer_engine_detach(e);
     e->state = ENGINE_AWAY;
     e->away_since = clock_wall();
-    snprintf(e->away_why, sizeof(e->away_why), "%s", why);
+    free(e->away_why);
+    e->away_why = strdup(why);
     registry_engine_forget_held(e);
     act_must(c, &ev);
     if (!e->leaving && !e->asked && !c->stopping) {

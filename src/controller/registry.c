@@ -29,6 +29,7 @@ static void engine_free(struct engine *e)
 {
     registry_engine_forget_held(e);
     free(e->orphans);
+    free(e->away_why);
     free(e->host);
     free(e->python);
     free(e->cause);
@@ -160,6 +161,8 @@ int registry_engine_update(struct registry *r, struct engine *e, const struct he
     if (e->state != ENGINE_DEAD)
         count_python(r, e);
     registry_engine_forget_held(e);
+    free(e->away_why);
+    e->away_why = NULL;
     e->unstarted = unstarted;
     e->nunstarted = h->nunstarted;
     e->running = h->running;

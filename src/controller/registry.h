@@ -38,9 +38,9 @@ struct engine {
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
     uint64_t away_since; /* ns since 1970 */
-    char away_why[120];
-    char *cause;      /* dead: CAUSE as JSON text */
-    struct list node; /* registry.engines or registry.dead */
+    char *away_why;      /* away: a sentence, or NULL */
+    char *cause;         /* dead: CAUSE as JSON text */
+    struct list node;    /* registry.engines or registry.dead */
 
     struct conn *conn; /* its own link, or that of the host that relays it; NULL when away */
     struct list via;   /* in the relaying conn's list */
