@@ -71,10 +71,12 @@ def verdict(run):
 
 
 def against(run, before):
-    """The lines of a table of covey now and in an earlier run; what is more than 10 % worse is marked."""
+    """The lines of a table of covey now and in an earlier run. What is more than 10 % worse is marked: by its ratio to stock
+    where both runs have that, for this leaves the machine's mood out."""
+    same = all(run["machine"][k] == before["machine"][k] for k in ("cpu", "cores")) and run["quick"] == before["quick"]
     lines = [f"{'covey against ' + before['machine']['at']:<42}{'then':>11}{'now':>11}{'change':>9}"]
-    if any(run["machine"][k] != before["machine"][k] for k in ("cpu", "cores")) or run["quick"] != before["quick"]:
-        lines.append("(another machine or another size of run: only the ratios to stock, in brackets, compare)")
+    if not same:
+        lines.append("(another machine or size of run: only the ratios to stock, in brackets, are judged)")
     for row in ROWS:
         now, then = shown(run, "covey", row), shown(before, "covey", row)
         better = times_better(row, now, then)
@@ -84,6 +86,9 @@ def against(run, before):
         ratios = [times_better(row, shown(r, "covey", row), shown(r, "stock", row)) for r in (before, run)]
         if None not in ratios:
             line += f"  ({number(ratios[0])} × → {number(ratios[1])} × stock)"
+            better = ratios[1] / ratios[0]
+        elif not same:
+            better = 1
         lines.append(line + ("  WORSE" if better < 1 - NOISE else ""))
     return lines
 

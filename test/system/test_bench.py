@@ -96,6 +96,11 @@ def test_against_an_earlier_run(report):
     lines = report.against(now, then)
     assert "-15%" in line_of(lines, "lb.apply_async") and "WORSE" in line_of(lines, "lb.apply_async")
     assert "-50%" in line_of(lines, "named engine") and "WORSE" not in line_of(lines, "named engine")
+    then, now = run_of({"many": 1000.0}, {"many": 10.0}), run_of({"many": 500.0}, {"many": 5.0})
+    line = line_of(report.against(now, then), "lb.apply_async")
+    assert "(100 × → 100 × stock)" in line and "WORSE" not in line  # the machine was slow for both
+    other = run_of({"many": 100.0}, {}, machine=dict(now["machine"], cores=64))
+    assert "WORSE" not in "".join(report.against(other, then))
 
 
 def test_numbers(report):
