@@ -36,8 +36,10 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
         return "a task waits for nothing, or has dependencies and does not wait";
     if (!task_on_engine(t) && t->flags & (TASK_CANCEL | TASK_ABORT | TASK_TAKING | TASK_UNSURE))
         return "a task that is on no engine is being stopped there";
-    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !set_alive(s, t->set))
+    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked && !set_alive(s, t->set))
         return "a queued task can go nowhere";
+    if (t->parked && !t->client->paused)
+        return "a task is kept from its queue though its client is not paused";
     return NULL;
 }
 
@@ -87,6 +89,7 @@ static const char *engine_check(struct tally *y, struct engine *e)
     if (list_check(y, &e->waiting, SCHED_T_QUEUED, e) != e->queued)
         return "an engine's count of queued items is wrong";
     uint64_t pending = list_check(y, &e->pending, SCHED_T_WAITING, e);
+    pending += list_check(y, &e->parked, SCHED_T_QUEUED, e);
     y->unassigned += pending;
     if (e->state == SCHED_DEAD && engine_load(e) + pending)
         return "a dead engine has tasks";
@@ -96,8 +99,6 @@ static const char *engine_check(struct tally *y, struct engine *e)
         return "an away engine has no grace time, or another one has";
     if (!e->ready && e->state == SCHED_UP && engine_load(e) == 0)
         return "an idle engine is not in the policy's index";
-    if (engine_has_room((struct sched *)y->s, e) && queue_best_for((struct sched *)y->s, e))
-        return "a task is queued though an engine has room for it";
     return NULL;
 }
 
@@ -107,6 +108,9 @@ const char *sched_check(const struct sched *s)
     y.unassigned = list_check(&y, &s->waiting, SCHED_T_WAITING, NULL);
     queue_check(&y, &s->any);
     list_each(l, &s->filled) queue_check(&y, &list_entry(l, struct task_set, filled_node)->queue);
+    const struct client *c;
+    for (size_t i = 0; (c = hash_next(&s->clients, &i));)
+        y.unassigned += list_check(&y, &c->parked, SCHED_T_QUEUED, NULL);
     struct engine *e;
     for (size_t i = 0; (e = hash_next(&s->engines, &i));) {
         const char *broken = engine_check(&y, e);
@@ -121,5 +125,8 @@ const char *sched_check(const struct sched *s)
         return "the count of unassigned items is wrong";
     if (!list_empty(&s->resolved) || !list_empty(&s->dirty_sets))
         return "something was left undone at the end of an event";
+    for (size_t i = 0; (e = hash_next(&s->engines, &i));) /* last: it may park some */
+        if (engine_has_room(s, e) && queue_best_for((struct sched *)s, e))
+            return "a task is queued though an engine has room for it";
     return NULL;
 }

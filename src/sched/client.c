@@ -16,6 +16,7 @@ struct client *client_get(struct sched *s, uint64_t session)
     if (!c)
         return NULL;
     c->session = session;
+    list_init(&c->parked);
     if (hash_put(&s->clients, 0, session, c, NULL) < 0) {
         free(c);
         return NULL;
@@ -54,6 +55,38 @@ void client_gone(struct sched *s, const struct sched_event *ev)
     if (s->o.client_grace_ns &&
         heap_push(&s->client_timers, &c->grace, s->now + s->o.client_grace_ns) < 0)
         s->oom = true;
+}
+
+/* What had its turn meanwhile goes back to the head of its queue, the youngest first. */
+static void unpark(struct sched *s, struct client *c)
+{
+    struct engine *e;
+    for (size_t i = 0; (e = hash_next(&s->engines, &i));)
+        for (struct list *l = e->parked.prev, *tmp = l->prev; l != &e->parked;
+             l = tmp, tmp = l->prev) {
+            struct task *t = list_entry(l, struct task, node);
+            if (t->client == c)
+                task_unpark(s, t);
+        }
+    while (!list_empty(&c->parked)) {
+        struct task *t = list_entry(c->parked.prev, struct task, node);
+        if (set_alive(s, t->set))
+            task_unpark(s, t);
+        else
+            task_return(s, t, NULL);
+    }
+}
+
+void client_pause(struct sched *s, const struct sched_event *ev)
+{
+    struct client *c = client_get(s, ev->id.session);
+    if (!c) {
+        s->oom = true;
+        return;
+    }
+    c->paused = ev->type == SCHED_CLIENT_PAUSE;
+    if (!c->paused)
+        unpark(s, c);
 }
 
 static void again(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi)

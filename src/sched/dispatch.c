@@ -150,8 +150,13 @@ void task_requeue(struct sched *s, struct task *t)
 static void dispatch_engine(struct sched *s, struct engine *e)
 {
     while (!list_empty(&e->waiting) && (e->state == SCHED_UP || e->state == SCHED_DRAINING) &&
-           e->held[1] < DIRECT_WINDOW)
-        task_send(s, list_entry(e->waiting.next, struct task, node), e);
+           e->held[1] < DIRECT_WINDOW) {
+        struct task *first = list_entry(e->waiting.next, struct task, node);
+        if (first->client->paused)
+            task_park(s, first);
+        else
+            task_send(s, first, e);
+    }
     struct task *t;
     while (e->ready && engine_has_room(s, e) && (t = queue_best_for(s, e)))
         task_send(s, t, e);
@@ -161,7 +166,7 @@ static void dispatch_engine(struct sched *s, struct engine *e)
 static void dispatch_queue(struct sched *s, struct queue *q)
 {
     struct engine *e;
-    while (!queue_empty(q) && (e = policy_pick(s, q->set)))
+    while (queue_next(s, q) && (e = policy_pick(s, q->set)))
         task_send(s, queue_best_for(s, e), e); /* another queue's may be more urgent */
     list_del(&q->dirty_node);
 }

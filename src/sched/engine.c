@@ -48,7 +48,7 @@ static struct engine *engine_new(uint32_t number)
     e->number = number;
     e->state = SCHED_DEAD;
     struct list *lists[] = {&e->dirty_node, &e->sent[0],  &e->sent[1], &e->running,
-                            &e->waiting,    &e->pending,  &e->sets,    &e->load_node,
+                            &e->waiting,    &e->pending, &e->parked,  &e->sets,    &e->load_node,
                             &e->steal_node, &e->idle_node};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
@@ -215,8 +215,8 @@ static void engine_lose(struct sched *s, struct engine *e, const struct sched_ev
         while (!list_empty(held[i]))
             task_lose(s, list_entry(held[i]->prev, struct task, node), ev, &w);
     w.why = "its engine died before it had started";
-    struct list *unsent[] = {&e->waiting, &e->pending};
-    for (int i = 0; i < 2; i++)
+    struct list *unsent[] = {&e->parked, &e->waiting, &e->pending};
+    for (int i = 0; i < 3; i++)
         while (!list_empty(unsent[i]))
             task_end_all(s, list_entry(unsent[i]->next, struct task, node), &w);
     queues_recheck(s, e);

@@ -35,6 +35,7 @@ struct client *client_get(struct sched *s, uint64_t session); /* makes it; NULL:
 int client_use(struct client *c, uint64_t lo, uint64_t hi) CV_CHECK;
 void client_free(struct client *c);
 void client_gone(struct sched *s, const struct sched_event *ev);
+void client_pause(struct sched *s, const struct sched_event *ev); /* and resume */
 void client_back(struct sched *s, const struct sched_event *ev);
 void client_tick(struct sched *s); /* gone longer than the grace time */
 

@@ -90,8 +90,13 @@ void sched_each_task(const struct sched *s, uint32_t engine,
         list_each(l, &s->filled)
             visit_queue(&list_entry(l, struct task_set, filled_node)->queue, &v);
         const struct engine *each;
-        for (size_t i = 0; (each = hash_next(&s->engines, &i));)
+        for (size_t i = 0; (each = hash_next(&s->engines, &i));) {
             visit_list(&each->pending, &v);
+            visit_list(&each->parked, &v);
+        }
+        const struct client *c;
+        for (size_t i = 0; (c = hash_next(&s->clients, &i));)
+            visit_list(&c->parked, &v);
         return;
     }
     const struct engine *e = hash_get(&s->engines, 0, engine);

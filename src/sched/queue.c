@@ -280,16 +280,24 @@ static struct task *first_of(struct task *a, struct task *b)
     return a->order < b->order ? a : b;
 }
 
+struct task *queue_next(struct sched *s, struct queue *q)
+{
+    struct task *t;
+    while ((t = queue_first(q)) && t->client->paused)
+        task_park(s, t);
+    return t;
+}
+
 struct task *queue_best_for(struct sched *s, struct engine *e)
 {
-    struct task *t = queue_first(&s->any);
-    list_each(l, &e->sets) t =
-        first_of(t, queue_first(&list_entry(l, struct set_link, node)->set->queue));
-    list_each(l, &s->open)
+    struct task *t = queue_next(s, &s->any);
+    list_each_safe(l, tmp, &e->sets) t =
+        first_of(t, queue_next(s, &list_entry(l, struct set_link, node)->set->queue));
+    list_each_safe(l, tmp, &s->open)
     {
         struct task_set *set = list_entry(l, struct task_set, open_node);
         if (set_has(set, e->number))
-            t = first_of(t, queue_first(&set->queue));
+            t = first_of(t, queue_next(s, &set->queue));
     }
     return t;
 }

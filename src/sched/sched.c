@@ -127,6 +127,10 @@ static int event_handle(struct sched *s, const struct sched_event *ev, struct er
     case SCHED_CLIENT_BACK:
         client_back(s, ev);
         return CV_OK;
+    case SCHED_CLIENT_PAUSE:
+    case SCHED_CLIENT_RESUME:
+        client_pause(s, ev);
+        return CV_OK;
     case SCHED_CANCEL:
         cancel_handle(s, ev);
         return CV_OK;

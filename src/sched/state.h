@@ -28,6 +28,7 @@ struct engine {
     struct list running;
     struct list waiting; /* direct tasks beyond the window, or while it is away */
     struct list pending; /* direct tasks with open dependencies */
+    struct list parked;  /* direct tasks of paused clients */
     struct list sets;    /* set_link: the filled target sets that name it */
     uint64_t held[2];    /* unfinished items in sent and running, by mode as above */
     uint64_t queued;     /* unfinished items in waiting */
@@ -50,7 +51,8 @@ struct client {
     uint64_t next;        /* no id from here on was used */
     struct ranges places; /* where ids were used, in whole blocks of CLIENT_BLOCK */
     size_t live;          /* records */
-    bool gone;
+    bool gone, paused;
+    struct list parked; /* balanced tasks that had their turn while it was paused */
     struct heap_node grace;
 };
 

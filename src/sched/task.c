@@ -176,7 +176,7 @@ static void task_count(struct sched *s, struct task *t, int sign)
         s->unassigned += n;
         break;
     case SCHED_T_QUEUED:
-        if (t->mode == SCHED_BALANCED)
+        if (t->mode == SCHED_BALANCED || t->parked)
             s->unassigned += n;
         else
             t->engine->queued += n;
@@ -238,10 +238,11 @@ static void task_unlink(struct sched *s, struct task *t)
 {
     task_count(s, t, -1);
     struct engine *was = t->engine;
-    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED)
+    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked)
         queue_del(s, t);
     else
         list_del(&t->node);
+    t->parked = 0;
     t->engine = NULL;
     if (was)
         engine_touch(s, was);
@@ -299,6 +300,28 @@ void task_requeue_in(struct sched *s, struct task *t, struct task_set *set)
     task_unlink(s, t);
     t->set = set;
     queue_add(s, t, TASK_HEAD);
+    task_count(s, t, 1);
+}
+
+void task_park(struct sched *s, struct task *t)
+{
+    struct engine *e = t->engine;
+    task_unlink(s, t);
+    t->parked = 1;
+    t->engine = e;
+    list_add_tail(e ? &e->parked : &t->client->parked, &t->node);
+    task_count(s, t, 1);
+}
+
+void task_unpark(struct sched *s, struct task *t)
+{
+    struct engine *e = t->engine;
+    task_unlink(s, t);
+    t->engine = e;
+    if (e)
+        list_add_head(&e->waiting, &t->node);
+    else
+        queue_add(s, t, TASK_HEAD);
     task_count(s, t, 1);
 }
 

@@ -61,7 +61,9 @@ struct task {
     int32_t priority;
     uint16_t attempt; /* of the last SEND; 0: none yet */
     uint16_t wire_flags;
-    uint8_t flags, state, mode, kind;
+    uint8_t flags, kind;
+    uint8_t state : 4, mode : 3;
+    uint8_t parked : 1; /* queued, but its client is paused: in client->parked or engine->parked */
 };
 
 static inline uint64_t task_end(const struct task *t)
@@ -101,6 +103,10 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
 /* A queued balanced task changes to the head of another set's queue (NULL: any). t->set's old
  * reference stays with the caller. */
 void task_requeue_in(struct sched *s, struct task *t, struct task_set *set);
+
+/* A queued task of a paused client out of its queue, and back to its head. */
+void task_park(struct sched *s, struct task *t);
+void task_unpark(struct sched *s, struct task *t);
 
 /* Cuts t so that [lo, hi), where it has unfinished items, is a record of its own, and returns that;
  * the rest stays beside it. Only while it is sent or running. NULL: out of memory (nothing changed,

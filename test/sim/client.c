@@ -161,6 +161,13 @@ void client_cut(struct sim *m, struct client *c)
     sim_at(m, m->now + sim_below(m, 200 * MS), H_CLIENT_BACK, (uint32_t)(c - m->clients));
 }
 
+void sim_pause(struct sim *m, struct client *c, bool pause)
+{
+    c->paused = pause;
+    sim_event(m, &(struct sched_event){.type = pause ? SCHED_CLIENT_PAUSE : SCHED_CLIENT_RESUME,
+                                       .id = {c->session, 0}});
+}
+
 void client_reconnect(struct sim *m, struct client *c)
 {
     struct sched_range v[ITEMS];

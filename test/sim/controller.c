@@ -7,7 +7,7 @@
 
 #include "sim.h"
 
-static struct client *client_of(struct sim *m, uint64_t session)
+struct client *client_of(struct sim *m, uint64_t session)
 {
     for (uint32_t i = 0; i < m->nclients; i++)
         if (m->clients[i].session == session)
@@ -174,7 +174,7 @@ static void act(struct sim *m, const struct sched_action *a)
 static const char *const event_names[] = {
     "?",           "SUBMIT",      "STARTED",       "RESULT",      "GIVE_BACK",    "ENGINE_JOIN",
     "ENGINE_AWAY", "ENGINE_BACK", "ENGINE_SYNCED", "ENGINE_DEAD", "ENGINE_DRAIN", "CLIENT_GONE",
-    "CLIENT_BACK", "CANCEL",      "TICK"};
+    "CLIENT_BACK", "CLIENT_PAUSE", "CLIENT_RESUME", "CANCEL",      "TICK"};
 
 void sim_event(struct sim *m, const struct sched_event *ev)
 {
@@ -298,6 +298,6 @@ void controller_submit(struct sim *m, struct client *c, struct submit *b)
     ev.submit.nafter = b->after ? b->ndeps : 0;
     ev.submit.after_flags = ev.submit.follow_flags = b->dep_flags;
     for (uint32_t i = 0; i < b->count; i++)
-        oracle_accepted(m, &c->items[b->lo + i]); /* the words may be in the same breath */
+        oracle_accepted(c, &c->items[b->lo + i]); /* the words may be in the same breath */
     sim_event(m, &ev);
 }

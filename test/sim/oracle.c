@@ -4,33 +4,34 @@
  * when it may be sent, and how it may end. */
 #include "sim.h"
 
-static uint32_t *unsent_of(struct sim *m, const struct submit *b)
+static uint32_t *unsent_of(struct client *c, const struct submit *b)
 {
     bool anywhere = b->mode == SCHED_BALANCED && !b->has_targets && !b->ndeps;
-    return anywhere ? &m->unsent[b->priority + PRIORITIES / 2] : NULL;
+    return anywhere ? &c->unsent[b->priority + PRIORITIES / 2] : NULL;
 }
 
-void oracle_accepted(struct sim *m, struct item *it)
+void oracle_accepted(struct client *c, struct item *it)
 {
-    uint32_t *unsent = unsent_of(m, it->submit);
+    uint32_t *unsent = unsent_of(c, it->submit);
     if (unsent && !it->accepted)
         ++*unsent;
     it->accepted = true;
 }
 
 /* It is not unsent any more. */
-static void oracle_left(struct sim *m, struct item *it)
+static void oracle_left(struct client *c, struct item *it)
 {
-    uint32_t *unsent = unsent_of(m, it->submit);
+    uint32_t *unsent = unsent_of(c, it->submit);
     if (unsent && !it->sent && !it->ended)
         --*unsent;
 }
 
 static bool more_urgent_waits(const struct sim *m, const struct submit *b)
 {
-    for (int p = b->priority + PRIORITIES / 2 + 1; p < PRIORITIES; p++)
-        if (m->unsent[p])
-            return true;
+    for (uint32_t i = 0; i < m->nclients; i++)
+        for (int p = b->priority + PRIORITIES / 2 + 1; p < PRIORITIES; p++)
+            if (m->clients[i].unsent[p] && !m->clients[i].paused)
+                return true;
     return false;
 }
 
@@ -72,6 +73,8 @@ void oracle_send(struct sim *m, const struct sched_action *a)
         const struct submit *b = it ? it->submit : NULL;
         if (!it || it->ended || it->cancelled)
             sim_fail(m, id, "a task is sent that has ended or was cancelled");
+        else if (client_of(m, id.session)->paused)
+            sim_fail(m, id, "a task of a paused client is sent");
         else if (a->payload != &b->refs || a->offset + i != id.seq - b->lo)
             sim_fail(m, id, "a task is sent with another's payload");
         else if (!may_go(b, it, id.seq, a->engine) && m->next_number < 64)
@@ -83,7 +86,7 @@ void oracle_send(struct sim *m, const struct sched_action *a)
             sim_fail(m, id, "a task is sent while a more urgent one waits");
         if (m->broken)
             return;
-        oracle_left(m, it);
+        oracle_left(client_of(m, id.session), it);
         it->sent = true;
         it->attempt = a->attempt;
     }
@@ -129,7 +132,7 @@ void oracle_deliver(struct sim *m, const struct sched_action *a)
             sim_fail(m, id, wrong);
             return;
         }
-        oracle_left(m, it);
+        oracle_left(client_of(m, id.session), it);
         it->ended = true;
         it->status = a->status;
         it->where = a->engine;

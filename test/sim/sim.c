@@ -133,7 +133,10 @@ static void chaos(struct sim *m)
         join_new(m);
     else if (kind < 33 && m->nclients)
         client_cut(m, &m->clients[sim_below(m, m->nclients)]);
-    else if (n && kind < 65)
+    else if (kind < 40 && m->nclients) {
+        struct client *c = &m->clients[sim_below(m, m->nclients)];
+        sim_pause(m, c, !c->paused);
+    } else if (n && kind < 65)
         node_cut(m, n);
     else if (n && kind < 85)
         node_crash(m, n, sim_chance(m, 40), sim_chance(m, 70));
@@ -159,6 +162,9 @@ static void heal(struct sim *m)
     }
     for (int i = 0; i < 3; i++)
         join_new(m);
+    for (uint32_t i = 0; i < m->nclients; i++)
+        if (m->clients[i].paused)
+            sim_pause(m, &m->clients[i], false);
 }
 
 /* --- one schedule --- */

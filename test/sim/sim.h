@@ -106,7 +106,8 @@ struct client {
     struct item items[ITEMS];
     struct submit submits[ITEMS];
     uint32_t nsubmits;
-    bool connected;
+    bool connected, paused;
+    uint32_t unsent[PRIORITIES]; /* items that any engine may have and none was sent */
     uint64_t link, last_up, last_down;
 };
 
@@ -156,7 +157,6 @@ struct sim {
     const char *broken;
     struct sched_id broken_id;
     uint64_t tick_at;
-    uint32_t unsent[PRIORITIES]; /* items that any engine may have and none was sent, by priority */
 };
 
 /* --- chance and time --- */
@@ -170,9 +170,10 @@ struct happening *sim_at(struct sim *m, uint64_t at, enum happening_type type, u
 void sim_fail(struct sim *m, struct sched_id id, const char *what);
 void sim_tell(struct sim *m, struct sched_id id, uint32_t count, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+struct client *client_of(struct sim *m, uint64_t session);
 struct item *sim_item(struct sim *m, struct sched_id id);
 
-void oracle_accepted(struct sim *m, struct item *it);
+void oracle_accepted(struct client *c, struct item *it);
 void oracle_send(struct sim *m, const struct sched_action *a);
 void oracle_result(struct sim *m, struct sched_id id, const struct msg *g, uint32_t engine);
 void oracle_deliver(struct sim *m, const struct sched_action *a);
@@ -199,6 +200,7 @@ void node_clear(struct node *n);
 void client_act(struct sim *m, struct client *c);
 void client_word(struct sim *m, struct client *c, const struct msg *g);
 void client_cut(struct sim *m, struct client *c);
+void sim_pause(struct sim *m, struct client *c, bool pause);
 void client_reconnect(struct sim *m, struct client *c);
 
 #endif
