@@ -233,6 +233,11 @@ static bool is_foreign(struct controller *c, long uid)
     return true;
 }
 
+/* Nothing is read of a peer that TLS or the kernel has not vouched for; its first message may be
+ * long, for it says what it holds. */
+static const struct wire_limits hello_limits = {.body_max = WIRE_PREAUTH_MAX,
+                                                .route_max = WIRE_HELLO_MAX};
+
 void accept_connection(void *arg, int fd_take, long uid, const char *peer)
 {
     struct door *d = arg;
@@ -260,6 +265,7 @@ void accept_connection(void *arg, int fd_take, long uid, const char *peer)
     k->from = from;
     k->c = c;
     k->door = d;
+    link_set_limits(k->link, &hello_limits);
     list_init(&k->node);
     list_init(&k->relayed);
     link_set_lane(k->link, c->lane);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * ACKs to engines. Only a few bytes, but one that leaves alone wakes an engine that has nothing
- * else to do: so it goes with the engine's next TASK, or after 64 results, 1 MiB or 5 ms. Until
- * then the engine keeps what it may have to send again. On the loop's thread. */
+ * ACKs to engines. A large RESULT is acknowledged at once by its ids, small ones by how many came.
+ * Only a few bytes, but an ACK that leaves alone wakes an engine that has nothing else to do: so it
+ * goes with the engine's next TASK, or after 64 results, 1 MiB or 5 ms. Until then the engine keeps
+ * what it may have to send again. On the loop's thread. */
 #include "controller/ack.h"
 
 #include "base/clock.h"
@@ -12,10 +13,29 @@
 #define ACK_COUNT 64
 #define ACK_BYTES (1u << 20)
 
-void ack_note(struct controller *c, struct engine *e, uint64_t bytes)
+/* A large one: others may have overtaken it, so a count would not say which came. */
+static void ack_by_name(struct engine *e, const struct msg *m)
 {
+    struct header h = {.type = MSG_ACK,
+                       .engine = e->number,
+                       .incarnation = e->incarnation,
+                       .attempt = m->h.attempt,
+                       .session = m->h.session,
+                       .seq = m->h.seq,
+                       .count = m->h.count};
+
+    if (link_send(e->conn->link, &h, NULL, 0, NULL, 0) != CV_OK)
+        conn_bye(e->conn, "the controller is out of memory");
+}
+
+void ack_note(struct controller *c, struct engine *e, const struct msg *m)
+{
+    if (result_acked_by_name(m->payload)) {
+        ack_by_name(e, m);
+        return;
+    }
     e->results++;
-    e->unacked_bytes += bytes;
+    e->unacked_bytes += m->payload ? m->payload->total : 0;
     if (list_empty(&e->ack_node))
         list_add_tail(&c->ack_due, &e->ack_node);
 }

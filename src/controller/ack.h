@@ -6,8 +6,8 @@
 
 #include "controller/controller.h"
 
-/* A RESULT of e has come, with so many bytes of payload. */
-void ack_note(struct controller *c, struct engine *e, uint64_t bytes);
+/* A RESULT of e has come. */
+void ack_note(struct controller *c, struct engine *e, const struct msg *m);
 /* Sends what is due. At the end of each turn, when what the turn sends is queued. */
 void ack_turn(struct controller *c);
 void ack_timer(void *controller); /* for controller.ack_timer */

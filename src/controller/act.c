@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "controller/backlog.h"
 #include "controller/death.h"
 #include "controller/say.h"
 
@@ -29,11 +30,20 @@ void act_to_client(struct controller *c, struct client *x, const struct header *
                  "this client has not read for long and too much waits for it; results are kept");
 }
 
+/* Notes what the client must acknowledge. */
+static int note_sent(struct client *x, const struct header *h, const struct payload *p)
+{
+    struct sent s = {h->seq, p ? p->total : 0, h->count};
+
+    return result_acked_by_name(p) ? client_named_push(x, s) : client_sent_push(x, s);
+}
+
 static void deliver(struct controller *c, const struct header *h, struct payload *p)
 {
     struct client *x = registry_client(&c->registry, h->session);
     int flags = 0;
 
+    backlog_add(c, h->session, p ? p->total : 0);
     if (!x || !x->conn)
         return;
     for (uint64_t s = h->seq; x->bulky.n && s < h->seq + h->count && !flags; s++)
@@ -41,7 +51,7 @@ static void deliver(struct controller *c, const struct header *h, struct payload
             flags = LINK_AFTER_BULK;
     if (flags && ranges_del(&x->bulky, h->seq, h->seq + h->count) != CV_OK)
         log_debug(c->log, "out of memory for the order of large messages");
-    if (client_sent_push(x, h->seq, h->count) != CV_OK) {
+    if (note_sent(x, h, p) != CV_OK) {
         conn_bye(x->conn, "the controller is out of memory");
         return;
     }
@@ -62,7 +72,8 @@ void act_hand_over(struct controller *c, struct client *x, const struct store_re
                        .time = s->started,
                        .aux = s->completed};
 
-    if (client_sent_push(x, h.seq, h.count) == CV_OK)
+    backlog_add(c, r->session, s->payload ? s->bytes : 0);
+    if (note_sent(x, &h, s->payload) == CV_OK)
         act_to_client(c, x, &h, NULL, 0, s->payload, 0);
 }
 

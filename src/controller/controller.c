@@ -60,6 +60,7 @@ static void on_turn_end(void *arg)
 {
     struct controller *c = arg;
 
+    backlog_settle(c);
     ack_turn(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
@@ -188,6 +189,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     list_init(&c->conns);
     list_init(&c->ack_due);
     registry_init(&c->registry);
+    backlog_init(&c->backlog);
     int r = files_prepare(&c->files, opt, log, e);
     if (r == CV_OK)
         r = make_parts(c, e);
@@ -252,6 +254,7 @@ void controller_release(struct controller *c)
     sched_actions_release(&c->actions);
     store_free(c->store);
     registry_release(&c->registry);
+    backlog_release(&c->backlog);
     timer_free(c->tick);
     lane_free(c->lane);
     timer_free(c->ack_timer);

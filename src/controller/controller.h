@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "controller/admission.h"
+#include "controller/backlog.h"
 #include "controller/events.h"
 #include "controller/files.h"
 #include "controller/options.h"
@@ -56,6 +57,7 @@ struct controller {
     struct timer *tick; /* SCHED_TICK */
     uint64_t tick_at;
     struct store *store;
+    struct backlog backlog;
     struct list ack_due; /* engines that wait for an ACK */
     struct timer *ack_timer;
     bool ack_armed;

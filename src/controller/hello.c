@@ -408,6 +408,7 @@ static void hello_client(struct visit *v)
     if (registry_client_add(&v->c->registry, &v->h, &v->k->client) != CV_OK)
         goto fail;
     v->k->client->conn = v->k;
+    backlog_came(v->c, v->h.session);
     if (ask_sched(v, &again, &n) != CV_OK || sort_again(v, again, n) != CV_OK ||
         python_note(v) != CV_OK)
         goto fail;

@@ -37,6 +37,7 @@ void peer_client_detach(struct controller *c, struct client *x)
     if (x->conn)
         x->conn->client = NULL;
     registry_client_del(&c->registry, x);
+    backlog_went(c, ev.id.session);
     act_must(c, &ev);
 }
 

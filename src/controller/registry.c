@@ -39,6 +39,7 @@ static void engine_free(struct engine *e)
 static void client_free(struct client *c)
 {
     free(c->sent);
+    free(c->named);
     ranges_release(&c->bulky);
     ranges_release(&c->unknown);
     free(c->host);
@@ -361,7 +362,7 @@ void registry_client_del(struct registry *r, struct client *c)
     client_free(c);
 }
 
-int client_sent_push(struct client *c, uint64_t seq, uint32_t count)
+int client_sent_push(struct client *c, struct sent s)
 {
     if (c->sent_n == c->sent_cap) {
         uint32_t cap = c->sent_cap ? c->sent_cap * 2 : 64;
@@ -375,8 +376,34 @@ int client_sent_push(struct client *c, uint64_t seq, uint32_t count)
         c->sent_cap = cap;
         c->sent_head = 0;
     }
-    c->sent[(c->sent_head + c->sent_n++) & (c->sent_cap - 1)] = (struct sent){seq, count};
+    c->sent[(c->sent_head + c->sent_n++) & (c->sent_cap - 1)] = s;
     return CV_OK;
+}
+
+int client_named_push(struct client *c, struct sent s)
+{
+    if (c->named_n == c->named_cap) {
+        uint32_t cap = c->named_cap ? c->named_cap * 2 : 16;
+        struct sent *v = realloc(c->named, cap * sizeof(*v));
+        if (!v)
+            return CV_ENOMEM;
+        c->named = v;
+        c->named_cap = cap;
+    }
+    c->named[c->named_n++] = s;
+    return CV_OK;
+}
+
+bool client_named_pop(struct client *c, uint64_t seq, uint32_t count, struct sent *ret)
+{
+    for (uint32_t i = 0; i < c->named_n; i++) {
+        if (c->named[i].seq != seq || c->named[i].count != count)
+            continue;
+        *ret = c->named[i];
+        memmove(&c->named[i], &c->named[i + 1], (--c->named_n - i) * sizeof(*ret));
+        return true;
+    }
+    return false;
 }
 
 bool client_sent_pop(struct client *c, struct sent *ret)

@@ -75,7 +75,7 @@ struct host {
 };
 
 struct sent {
-    uint64_t seq;
+    uint64_t seq, bytes;
     uint32_t count;
 };
 
@@ -86,9 +86,11 @@ struct client {
     uint64_t connects; /* hello.h */
     struct conn *conn;
     struct list node;
-    struct sent *sent; /* RESULTs not acknowledged on this connection: a ring */
+    struct sent *sent; /* small RESULTs not acknowledged on this connection: a ring */
     uint32_t sent_head, sent_n, sent_cap;
-    uint64_t acked; /* how many of them the client has acknowledged in all */
+    uint64_t acked;     /* how many of them the client has acknowledged in all */
+    struct sent *named; /* large ones, which are acknowledged by their ids; in the order sent */
+    uint32_t named_n, named_cap;
     struct ranges
         bulky;  /* tasks with a large OUTPUT on the way, which their RESULT must not overtake */
     bool muted; /* reads too slowly: gets no OUTPUT */
@@ -136,7 +138,9 @@ void registry_host_del(struct registry *r, struct host *h);
 int registry_client_add(struct registry *r, const struct hello *h, struct client **ret) CV_CHECK;
 struct client *registry_client(const struct registry *r, uint64_t session);
 void registry_client_del(struct registry *r, struct client *c);
-int client_sent_push(struct client *c, uint64_t seq, uint32_t count) CV_CHECK;
+int client_sent_push(struct client *c, struct sent s) CV_CHECK;
+int client_named_push(struct client *c, struct sent s) CV_CHECK;
+bool client_named_pop(struct client *c, uint64_t seq, uint32_t count, struct sent *ret);
 bool client_sent_pop(struct client *c, struct sent *ret);
 
 #endif

@@ -87,7 +87,7 @@ static void sent_ring(void **state)
     uint64_t in = 0, out = 0;
     for (int round = 0; round < 50; round++) {
         for (int i = 0; i < 70; i++)
-            assert_int_equal(client_sent_push(c, in++, 1), CV_OK);
+            assert_int_equal(client_sent_push(c, (struct sent){.seq = in++, .count = 1}), CV_OK);
         for (int i = 0; i < 60; i++) {
             assert_true(client_sent_pop(c, &s));
             assert_true(s.seq == out++);

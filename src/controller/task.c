@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "controller/ack.h"
 #include "controller/act.h"
+#include "controller/backlog.h"
 #include "controller/events.h"
 #include "controller/orphan.h"
 #include "wire/route.h"
@@ -434,7 +435,7 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
             conn_bye(o->conn, "a RESULT of nothing");
         return;
     }
-    ack_note(c, e, m->payload ? m->payload->total : 0);
+    ack_note(c, e, m);
     ev.result.status = m->h.status;
     ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
     ev.result.payload = m;
@@ -538,13 +539,24 @@ void task_cancel(struct controller *c, const struct origin *o, struct msg *m)
     act_must(c, &ev);
 }
 
+static void delivered(struct controller *c, const struct client *x, const struct sent *s)
+{
+    c->store->ops->delivered(c->store, x->session, s->seq, s->count);
+    backlog_taken(c, x->session, s->bytes);
+}
+
 void task_client_ack(struct controller *c, const struct origin *o, struct msg *m)
 {
     struct client *x = o->client;
     struct sent s;
 
+    if (m->h.count) {
+        if (client_named_pop(x, m->h.seq, m->h.count, &s))
+            delivered(c, x, &s);
+        return;
+    }
     while (x->acked < m->h.aux && client_sent_pop(x, &s)) {
         x->acked++;
-        c->store->ops->delivered(c->store, x->session, s.seq, s.count);
+        delivered(c, x, &s);
     }
 }

@@ -188,6 +188,9 @@ static void on_accept(void *arg, int fd, long uid, const char *peer)
         leg_free(g);
         return;
     }
+    static const struct wire_limits limits = {.body_max = WIRE_PREAUTH_MAX,
+                                              .route_max = WIRE_HELLO_MAX};
+    link_set_limits(g->link, &limits);
     timer_start(g->timer, HELLO_NS, 0);
 }
 

@@ -20,7 +20,7 @@
 #define ACK_COUNT 256
 #define ACK_BYTES (1u << 20)
 #define HOPELESS_NS (12 * NS_PER_S)
-#define HELLO_RANGES 64 /* so that HELLO fits an unauthenticated peer's 4 KiB */
+#define HELLO_RANGES 8192 /* of up to 28 bytes each, so that they fit WIRE_HELLO_MAX */
 
 /* A JSON event made here, for poll(). The mutex is held. */
 static void add_event(struct core *c, uint8_t type, const char *text)
@@ -176,13 +176,28 @@ static void send_outbox(struct core *c)
 
 /* ---- receiving ---- */
 
+static void ack_by_name(struct core *c, const struct msg *m)
+{
+    struct header h = {.type = MSG_ACK,
+                       .engine = WIRE_ENGINE_NONE,
+                       .session = m->h.session,
+                       .seq = m->h.seq,
+                       .count = m->h.count};
+    if (c->up.state == UPLINK_UP && link_send(c->up.link, &h, NULL, 0, NULL, 0))
+        uplink_drop(&c->up, "out of memory");
+}
+
 static void on_msg(void *arg, struct msg *m)
 {
     struct core *c = arg;
     m->next = NULL;
     *c->in_tail = m;
     c->in_tail = &m->next;
-    if (m->h.type == MSG_RESULT) {
+    if (m->h.type != MSG_RESULT)
+        return;
+    if (result_acked_by_name(m->payload)) {
+        ack_by_name(c, m);
+    } else {
         c->nresults++;
         c->unacked_bytes += m->h.body_len;
     }

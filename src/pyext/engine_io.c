@@ -15,12 +15,11 @@
 #include "pyext/waiter.h"
 
 #define STARTED_NS (5 * NS_PER_MS)
-#define HELLO_UNSTARTED 80 /* ranges of up to 28 bytes each, see add_held() */
+#define HELLO_UNSTARTED 8000 /* ranges of up to 31 bytes each, see add_held() */
 
 /* ---- the outbox ---- */
 
-/* RESULTs keep their order, also behind a large one: the controller acknowledges them by a count.
- */
+/* RESULTs keep their order, also behind a large one, and so what their tasks wrote before them. */
 static int order_of(const struct header *h)
 {
     return h->type == MSG_RESULT ? LINK_AFTER_BULK : 0;
@@ -164,21 +163,36 @@ static void send_outbox(struct engine_core *c)
         uplink_drop(&c->up, "out of memory");
 }
 
-/* aux counts the RESULTs of this connection that the controller has. */
-static void on_ack(struct engine_core *c, uint64_t received)
+/* The controller has this RESULT: a large one by its ids, a small one by its place among them. */
+static bool is_acked(struct engine_core *c, const struct msg *m, const struct header *ack)
+{
+    bool named = result_acked_by_name(m->payload);
+    if (ack->count)
+        return named && m->h.session == ack->session && m->h.seq == ack->seq &&
+               m->h.count == ack->count && m->h.attempt == ack->attempt;
+    if (named || c->acked >= ack->aux)
+        return false;
+    c->acked++;
+    return true;
+}
+
+static void on_ack(struct engine_core *c, const struct header *ack)
 {
     struct msg *done = NULL, **tail = &done;
     pthread_mutex_lock(&c->mu);
-    while (c->acked < received && c->unacked_head) {
-        struct msg *m = c->unacked_head;
-        c->unacked_head = m->next;
+    for (struct msg **at = &c->unacked_head; *at && (ack->count ? !done : c->acked < ack->aux);) {
+        struct msg *m = *at;
+        if (!is_acked(c, m, ack)) {
+            at = &m->next;
+            continue;
+        }
+        *at = m->next;
+        if (!m->next)
+            c->unacked_tail = at;
         *tail = m;
         tail = &m->next;
-        c->acked++;
         c->nunacked--;
     }
-    if (!c->unacked_head)
-        c->unacked_tail = &c->unacked_head;
     pthread_mutex_unlock(&c->mu);
     *tail = NULL;
     while (done) {
@@ -235,7 +249,7 @@ static void on_msg(void *arg, struct msg *m)
     struct engine_core *c = arg;
     int r = CV_OK;
     if (m->h.type == MSG_ACK) {
-        on_ack(c, m->h.aux);
+        on_ack(c, &m->h);
         msg_free(m);
         return;
     }
@@ -295,7 +309,7 @@ static bool add_unstarted(const struct etask *t, struct hello *h)
     return true;
 }
 
-/* HELLO must fit the 4 KiB of a peer that is not let in yet. What it has no room for is dropped
+/* HELLO must fit WIRE_HELLO_MAX. What it has no room for is dropped
  * here: the controller sends again what a returning engine does not name. */
 static void add_held(struct engine_core *c, struct hello *h)
 {

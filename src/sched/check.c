@@ -36,7 +36,8 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
         return "a task waits for nothing, or has dependencies and does not wait";
     if (!task_on_engine(t) && t->flags & (TASK_CANCEL | TASK_ABORT | TASK_TAKING | TASK_UNSURE))
         return "a task that is on no engine is being stopped there";
-    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked && !set_alive(s, t->set))
+    if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked &&
+        !set_alive(s, t->set))
         return "a queued task can go nowhere";
     if (t->parked && !t->client->paused)
         return "a task is kept from its queue though its client is not paused";

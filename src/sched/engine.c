@@ -47,9 +47,9 @@ static struct engine *engine_new(uint32_t number)
         return NULL;
     e->number = number;
     e->state = SCHED_DEAD;
-    struct list *lists[] = {&e->dirty_node, &e->sent[0],  &e->sent[1], &e->running,
-                            &e->waiting,    &e->pending, &e->parked,  &e->sets,    &e->load_node,
-                            &e->steal_node, &e->idle_node};
+    struct list *lists[] = {&e->dirty_node, &e->sent[0],    &e->sent[1],  &e->running,
+                            &e->waiting,    &e->pending,    &e->parked,   &e->sets,
+                            &e->load_node,  &e->steal_node, &e->idle_node};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return e;

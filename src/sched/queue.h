@@ -61,7 +61,8 @@ bool set_has(const struct task_set *set, uint32_t engine); /* NULL has all */
 bool set_alive(const struct sched *s,
                const struct task_set *set); /* names an engine that takes tasks */
 
-/* The first in line that may be sent, or NULL: those of paused clients leave the queue meanwhile. */
+/* The first in line that may be sent, or NULL: those of paused clients leave the queue meanwhile.
+ */
 struct task *queue_next(struct sched *s, struct queue *q);
 /* The first in line of all tasks that may go to e. */
 struct task *queue_best_for(struct sched *s, struct engine *e);

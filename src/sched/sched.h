@@ -65,8 +65,8 @@ enum sched_event_type {
     SCHED_ENGINE_DEAD,   /* told by its host, or asked to shut down and gone */
     SCHED_ENGINE_DRAIN,  /* no new balanced tasks; what it holds unstarted is taken back */
     SCHED_CLIENT_GONE,
-    SCHED_CLIENT_BACK, /* says which ranges it still waits for */
-    SCHED_CLIENT_PAUSE,  /* its results pile up: nothing of it is sent until CLIENT_RESUME */
+    SCHED_CLIENT_BACK,  /* says which ranges it still waits for */
+    SCHED_CLIENT_PAUSE, /* its results pile up: nothing of it is sent until CLIENT_RESUME */
     SCHED_CLIENT_RESUME,
     SCHED_CANCEL,
     SCHED_TICK, /* time has passed: see sched_deadline() */

@@ -19,6 +19,8 @@
 #define WIRE_ROUTE_MAX (1u << 20)
 #define WIRE_BUFFERS_MAX 65535u
 #define WIRE_PREAUTH_MAX 4096u /* largest message of a peer that has not said HELLO yet */
+#define WIRE_HELLO_MAX                                                                             \
+    (256u << 10) /* route of a HELLO: by then TLS or the kernel has said who it is */
 
 enum msg_type {
     MSG_HELLO = 1,

@@ -5,6 +5,7 @@
 #ifndef COVEY_WIRE_MSG_H
 #define COVEY_WIRE_MSG_H
 
+#include <stdbool.h>
 #include "wire/header.h"
 #include "wire/payload.h"
 
@@ -20,5 +21,12 @@ struct msg {
 int msg_new(struct msg **ret, const struct header *h, const void *route, uint32_t route_len,
             struct payload *payload_take) CV_CHECK;
 void msg_free(struct msg *m); /* drops the payload's reference; NULL is fine */
+
+/* Large messages are overtaken by small ones, so a RESULT of that size is acknowledged by its ids;
+ * small ones keep their order and are acknowledged by a count. Both ends ask this. */
+static inline bool result_acked_by_name(const struct payload *p)
+{
+    return p && p->total > WIRE_INLINE_MAX;
+}
 
 #endif

@@ -172,8 +172,8 @@ static void act(struct sim *m, const struct sched_action *a)
 }
 
 static const char *const event_names[] = {
-    "?",           "SUBMIT",      "STARTED",       "RESULT",      "GIVE_BACK",    "ENGINE_JOIN",
-    "ENGINE_AWAY", "ENGINE_BACK", "ENGINE_SYNCED", "ENGINE_DEAD", "ENGINE_DRAIN", "CLIENT_GONE",
+    "?",           "SUBMIT",       "STARTED",       "RESULT",      "GIVE_BACK",    "ENGINE_JOIN",
+    "ENGINE_AWAY", "ENGINE_BACK",  "ENGINE_SYNCED", "ENGINE_DEAD", "ENGINE_DRAIN", "CLIENT_GONE",
     "CLIENT_BACK", "CLIENT_PAUSE", "CLIENT_RESUME", "CANCEL",      "TICK"};
 
 void sim_event(struct sim *m, const struct sched_event *ev)

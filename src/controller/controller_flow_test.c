@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What bounds the controller's memory, with the real program and peers of the test's own: how
+ * results are acknowledged, and what becomes of a client that does not take them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "controller/test_cluster.h"
+
+#define S 0xabcdef0000000001ull
+#define LARGE 400000
+#define SMALL 60000 /* as large as small ones can be, about */
+
+static void ack(struct fake *client, uint64_t n)
+{
+    fake_send(client, (struct header){.type = MSG_ACK, .session = S, .aux = n}, NULL, 0, NULL, 0);
+}
+
+static void large_ones_are_acknowledged_by_name(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    char *big = calloc(1, LARGE);
+
+    cluster_start(&c, (const char *const[]){"--hwm=4", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    for (int i = 0; i < 2; i++)
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    struct msg *large = fake_expect(&engine, MSG_TASK), *small = fake_expect(&engine, MSG_TASK);
+    fake_result(&engine, large, RESULT_OK, big, LARGE);
+    struct msg *got = fake_expect(&engine, MSG_ACK);
+    assert_int_equal(got->h.seq, large->h.seq);
+    assert_int_equal(got->h.count, 1);
+    assert_int_equal(got->h.attempt, 1);
+    msg_free(got);
+    fake_result(&engine, small, RESULT_OK, "v", 1);
+    got = fake_expect(&engine, MSG_ACK);
+    assert_int_equal(got->h.count, 0);
+    assert_int_equal(got->h.aux, 1); /* of the small ones */
+    msg_free(got);
+    msg_free(large);
+    msg_free(small);
+    free(big);
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* Runs what comes until nothing does; the number of tasks. */
+static int run_all(struct fake *engine, const char *big)
+{
+    int n = 0;
+    while (!fake_silent(engine, 300)) {
+        struct msg *m = fake_recv(engine);
+        if (m->h.type == MSG_TASK) {
+            fake_result(engine, m, RESULT_OK, big, SMALL);
+            n++;
+        }
+        msg_free(m);
+    }
+    return n;
+}
+
+/* More than client_buffer of results that it does not acknowledge: its tasks wait, another client's
+ * don't, and they go on when it has taken half. */
+static void results_pile_up(void **state)
+{
+    struct cluster c;
+    struct fake client, other, engine;
+    char *big = calloc(1, SMALL);
+
+    cluster_start(&c,
+                  (const char *const[]){"--IPController.client_buffer=150000", "--hwm=1", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    fake_client(&other, &c, S + 1);
+    for (int i = 0; i < 6; i++)
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    assert_int_equal(run_all(&engine, big),
+                     4); /* the fourth left with the third, which is too much */
+    fake_submit(&other, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    assert_int_equal(run_all(&engine, big), 1);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        msg_free(fake_expect(&client, MSG_RESULT));
+    ack(&client, 3);
+    assert_int_equal(run_all(&engine, big), 2);
+    free(big);
+    fake_close(&client);
+    fake_close(&other);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* A client that left: beyond half of size_limit its tasks wait for it, and nothing is lost. */
+static void results_wait_for_one_who_left(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    char *big = calloc(1, SMALL);
+    struct id_range waiting = {S, 1, 9};
+    struct hello hello = {.role = ROLE_CLIENT,
+                          .session = S,
+                          .number = WIRE_ENGINE_NONE,
+                          .waiting = &waiting,
+                          .nwaiting = 1};
+
+    cluster_start(&c, (const char *const[]){"--DictDB.size_limit=400000", "--hwm=1", NULL});
+    fake_client(&client, &c, S);
+    for (int i = 0; i < 8; i++)
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    json_decref(fake_query(&client, "{\"query\":\"status\"}"));
+    fake_close(&client);
+    fake_engine(&engine, &c, 11, 0);
+    assert_int_equal(run_all(&engine, big), 5);
+    fake_hello(&client, &c, &hello, 0, NULL);
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        struct msg *m = fake_expect(&client, MSG_RESULT);
+        assert_int_equal(m->h.seq, seq);
+        assert_int_equal(m->h.status, RESULT_OK);
+        msg_free(m);
+    }
+    ack(&client, 5);
+    assert_int_equal(run_all(&engine, big), 3);
+    free(big);
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* What an engine holds may be more than fits 4 KiB: the kernel or TLS has said who it is. */
+static void a_long_hello(void **state)
+{
+    enum { N = 5000 };
+    struct cluster c;
+    struct fake engine;
+    struct held_task *held = calloc(N, sizeof(*held));
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = WIRE_ENGINE_NONE,
+                      .uuid = "u",
+                      .unstarted = held,
+                      .nunstarted = N};
+
+    for (int i = 0; i < N; i++)
+        held[i] = (struct held_task){S, 1 + 2 * (uint64_t)i, 1, 1};
+    cluster_start(&c, NULL);
+    fake_hello(&engine, &c, &h, 0, NULL);
+    assert_int_equal(engine.number, 0);
+    free(held);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_ones_are_acknowledged_by_name),
+        cmocka_unit_test(results_pile_up),
+        cmocka_unit_test(results_wait_for_one_who_left),
+        cmocka_unit_test(a_long_hello),
+    };
+
+    if (argc < 2) {
+        fprintf(stderr, "usage: controller_flow_test PATH-OF-IPCONTROLLER [TEST]\n");
+        return 2;
+    }
+    cluster_program(argv[1]);
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
