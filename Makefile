@@ -41,11 +41,15 @@ test-python: $(VENV)/.installed ## the Python tests alone
 sim: build/build.ninja ## 100,000 simulated schedules
 	@$(IN_VENV) ninja -C build sim
 
-bench: $(VENV)/.installed ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
+# simulated engines
+BENCH_NEEDS = $(IN_VENV) ninja -C build test/scale/scale-peers >/dev/null
+
+bench: $(VENV)/.installed build/build.ninja ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
+	@$(BENCH_NEEDS)
 	@$(PY) bench/bench.py $(ARGS)
 
-bench-record: $(VENV)/.installed ## the same, on a quiet machine: for docs/bench.json and the figures in the documents
-	@mkdir -p build
+bench-record: $(VENV)/.installed build/build.ninja ## the same, on a quiet machine: for docs/bench.json and the figures in the documents
+	@$(BENCH_NEEDS)
 	@$(PY) bench/bench.py --json build/bench.json --against docs/bench.json $(ARGS)
 	@cp build/bench.json docs/bench.json && $(PY) bench/bench.py --readme
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import machine
 
@@ -228,8 +229,41 @@ def flat_stream(quick):
         return {"value": growth(rc, step, total // (2 * each)), "bytes": total}
 
 
+def engines(n, kind="unix"):
+    """n simulated engines (test/scale): the controller's memory for each; beside it the seconds until all were registered,
+    its CPU per no-op with all of them, and per engine and second when nothing happens."""
+    def measure(quick):
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test" / "scale"))
+        import rig
+
+        many = n // 10 if quick else n
+        with rig.Controller() as controller:
+            with rig.Peers(controller) as first:
+                first.ask(f"engines {kind} 50")  # what is made once is there
+            rig.wait_until(lambda: rig.descriptors(controller.pid) < 50, 10, "the first engines' connections have not ended")
+            before = controller.memory()
+            with rig.Peers(controller) as peers:
+                joined = peers.ask(f"engines {kind} {many}", 120)
+                each = (controller.memory() - before) / many
+                idle = cpu_of(controller.pid, lambda: time.sleep(0.5 if quick else 3))
+                peers.ask("client unix")
+                peers.ask("tasks 20000 4096")
+                k = 20_000 if quick else 200_000
+                busy = cpu_of(controller.pid, lambda: peers.ask(f"tasks {k} 4096", 120))
+        return {"value": each, "start": joined["seconds"], "cpu": busy / k, "idle": idle / many / (0.5 if quick else 3)}
+    return measure
+
+
+def cpu_of(pid, f):
+    """CPU seconds that a process uses while f() runs."""
+    before = machine.cpu_seconds(pid)
+    f()
+    return machine.cpu_seconds(pid) - before
+
+
 HOW = {"controller_start": controller_start, "controller_rss": controller_rss, "cpu_task": cpu_task,
-       "queued_bytes": queued_bytes, "queued_rate": queued_rate, "flat_tasks": flat_tasks, "flat_stream": flat_stream}
+       "queued_bytes": queued_bytes, "queued_rate": queued_rate, "flat_tasks": flat_tasks, "flat_stream": flat_stream,
+       "engines_1000": engines(1000), "engines_10000": engines(10_000), "engines_1000_tls": engines(1000, "tls")}
 
 
 def stopped(*_):

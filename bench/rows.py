@@ -71,6 +71,13 @@ ROWS = (
     Row("cpu_controller", "… of the controller", "µs", COST, (at(6),), "own", "cpu_task.controller", scale=1e6, more=False),
     Row("queued_bytes", "controller's memory per queued task", "B", COST, (at(250),), "own", "queued_bytes", more=False, slow=True),
     Row("queued_rate", "rate with 1,000,000 queued", "of that with 1,000", COST, (at(0.9),), "own", "queued_rate", slow=True),
+    Row("engines_bytes_1000", "controller's memory, each of 1,000", "B", MANY, (at(2048),), "own", "engines_1000", more=False, slow=True),
+    Row("engines_bytes_10000", "… each of 10,000", "B", MANY, (at(2048),), "own", "engines_10000", more=False, slow=True),
+    Row("engines_bytes_tls", "… each of 1,000 by TLS", "B", MANY, (at(24 << 10),), "own", "engines_1000_tls", more=False, slow=True),
+    Row("engines_start", "10,000 engines registered", "s", MANY, (at(5),), "own", "engines_10000.start", more=False, slow=True),
+    Row("engines_cpu_1000", "controller's CPU per task, 1,000", "µs", MANY, (), "own", "engines_1000.cpu", scale=1e6, more=False, slow=True),
+    Row("engines_cpu_10000", "… with 10,000", "µs", MANY, (), "own", "engines_10000.cpu", scale=1e6, more=False, slow=True),
+    Row("engines_idle", "… each of 10,000 idle, per second", "µs", MANY, (), "own", "engines_10000.idle", scale=1e6, more=False, slow=True),
     Row("flat_tasks", "memory grown over 10,000,000 tasks", "MiB", LONG, (at(8),), "own", "flat_tasks", scale=1 / MIB, more=False, long=True),
     Row("flat_stream", "memory grown over 100 GB streamed", "MiB", LONG, (at(8),), "own", "flat_stream", scale=1 / MIB, more=False, long=True),
 )

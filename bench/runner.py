@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 SILENCE = 240.0  # seconds that a measuring process may say nothing
 GRACE = 20.0     # seconds it may take to end
 # first guesses of seconds, for the estimate of what remains; replaced by what a job really took
-GUESS = {"covey": 4, "covey-hwm1": 2, "covey-tls": 2, "own": 5, "own, slow": 60, "stock": 45, "dask": 20, "ray": 25, "ppe": 3}
+GUESS = {"covey": 4, "covey-hwm1": 2, "covey-tls": 2, "own": 5, "own, slow": 120, "stock": 45, "dask": 20, "ray": 25, "ppe": 3}
 
 
 @dataclass
