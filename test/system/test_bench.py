@@ -120,7 +120,7 @@ def test_a_page_without_a_place(report):
 
 
 def test_hot(ipython_dir):
-    """The profile of a task's path names the client's functions."""
-    args = [sys.executable, str(ROOT / "bench" / "hot.py"), "direct", "--python", "--seconds", "0.1"]
+    """The profile of a task's path names functions of the client and of an engine."""
+    args = [sys.executable, str(ROOT / "bench" / "hot.py"), "direct", "--python", "--seconds", "0.1", "--top", "40"]
     done = subprocess.run(args, capture_output=True, text=True, timeout=60, env=ipython_dir)
-    assert done.returncode == 0 and "(apply_sync)" in done.stdout, done.stderr + done.stdout
+    assert done.returncode == 0 and done.stdout.count("of 'covey._core.") >= 2 and "\nengine 0:" in done.stdout, done.stderr + done.stdout
