@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c chaos asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,8 +60,12 @@ bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, stor
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)
 
-tsan: $(VENV)/.deps ## C tests under ThreadSanitizer
+tsan: $(VENV)/.deps ## C tests, and Python tests with many threads, under ThreadSanitizer
 	@tools/sanitize.sh thread $(VENV)
+
+chaos: $(VENV)/.installed ## bad days, about a quarter of an hour: a million tasks while engines are killed, a minute without a network (ARGS: chaos.py's)
+	@$(PY) bench/chaos.py $(ARGS)
+	@$(PY) -m pytest -q -ra -m chaos --timeout=900
 
 fuzz: $(VENV)/.deps ## run each fuzz target for FUZZ_SECONDS (60) with libFuzzer
 	@tools/fuzz.sh $(FUZZ_SECONDS) $(VENV)

@@ -114,7 +114,7 @@ class TaskTable:
             self._kept_before, self._kept_payloads, self._kept_bytes = kept, {}, 0
 
     def _fetch(self, tasks: Iterable[Task]) -> None:
-        """Takes the results that have come off the C side."""
+        """Takes the results that have come off the C side. Who sees a task's record finds its output, too."""
         fetched = []
         take = self._core.take
         with self._lock:
@@ -122,24 +122,25 @@ class TaskTable:
                 if t.record is None:
                     record = take(t.key)
                     if record is not None:
-                        t.record = record
-                        fetched.append(t)
+                        fetched.append((t, record))
             if fetched:
                 self._pump()  # the output that came before them
-        for t in fetched:
+            for t, record in fetched:
+                t.record = record
+        for t, _ in fetched:
             if t._metadata is not None:
                 t._stamp(t._metadata)
 
     def _collect(self, task: Task) -> bool:
         """Takes the one task of an AsyncResult with all that comes with it, under one lock; False if it is not done."""
         with self._lock:
-            if task.record is None:
-                task.record = self._core.take(task.key)
-                if task.record is None:
-                    return False
+            record = task.record or self._core.take(task.key)
+            if record is None:
+                return False
             events = self._core.poll()
             if events:
                 self._take_in(events)
+            task.record = record
             if self._live.pop(task.key, None) is not None:
                 self._recent[task.key] = weakref.ref(task)
                 if len(self._recent) > _RECENT:

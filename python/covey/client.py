@@ -299,7 +299,7 @@ class Client(Jobs):
         if self._link_down is not None:
             why, since = self._link_down
             return f"waiting for the controller, away since {time.time() - since:.0f} s: {why}"
-        away = [e for e in self._engines.values() if e.get("state") == "away"]
+        away = [e for e in list(self._engines.values()) if e.get("state") == "away"]
         if not away:
             return ""
         wanted = {t.target for t in tasks}

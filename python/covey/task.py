@@ -331,20 +331,33 @@ class Task:
 
     @property
     def metadata(self) -> Metadata:
-        md = self._metadata
-        if md is None:
-            md = Metadata(msg_id=self.msg_id, submitted=from_ns(self.submitted), label=self.label,
-                          is_broadcast=self.broadcast, after=self.after, follow=self.follow)
-            if self.target is not None:
-                md["engine_id"], md["engine_uuid"] = self.target, self.client._uuid_of(self.target)
-            if self.record is not None:
-                self._stamp(md)
-                if self._error is not None:
-                    md["error"] = self._error
-            self._metadata = md
+        md = self._the_metadata()
+        if md["error"] is None and self.record is not None and self.record[0] != OK:
+            md["error"] = self.outcome()[1]
         return md
 
+    def _the_metadata(self) -> Metadata:
+        """One for all threads: another one may be filing output. Unpickles nothing, as locks are held here."""
+        md = self._metadata
+        if md is not None:
+            return md
+        with self.client._lock:
+            if self._metadata is None:
+                md = Metadata(msg_id=self.msg_id, submitted=from_ns(self.submitted), label=self.label,
+                              is_broadcast=self.broadcast, after=self.after, follow=self.follow)
+                if self.target is not None:
+                    md["engine_id"], md["engine_uuid"] = self.target, self.client._uuid_of(self.target)
+                if self.record is not None:
+                    self._stamp_times(md)
+                self._metadata = md
+            return self._metadata
+
     def _stamp(self, md: Metadata) -> None:
+        self._stamp_times(md)
+        if self.record[0] != OK:  # type: ignore[index]
+            md["error"] = self.outcome()[1]
+
+    def _stamp_times(self, md: Metadata) -> None:
         record = self.record
         assert record is not None
         status, _, engine, _, submitted, started, completed, received = record[:8]
@@ -354,12 +367,10 @@ class Task:
         if submitted:
             md["submitted"] = from_ns(submitted)
         md["started"], md["completed"], md["received"] = from_ns(started), from_ns(completed), from_ns(received)
-        if status != OK:
-            md["error"] = self.outcome()[1]
 
     def output(self, kind: int, buffers: Any) -> None:
         """One OUTPUT of this task has come."""
-        md = self.metadata
+        md = self._the_metadata()
         if kind == STDOUT or kind == STDERR:
             md._add_text("stdout" if kind == STDOUT else "stderr", b"".join(map(bytes, buffers)).decode("utf-8", "replace"))
         elif kind == DATA:

@@ -322,26 +322,37 @@ def test_m17_who_asks_again_and_again_is_told_too(cut_engine, capsys):
     wait_until(lambda: ar.wait(0.1) or "engine 1, away" in capsys.readouterr().err, timeout=6, what="being told")
 
 
-def test_m17_one_engine_of_two_is_away_with_a_balanced_task(field, tmp_path):
+def test_m17_a_balanced_task_is_at_an_engine_that_is_away(field):
     """Only the controller knows where a balanced task is: it says what an away engine holds."""
-    f = field()
-    other = BadLink(f.tcp_address())
-    file = other.file_through(f.client_file.replace("-client", "-engine"), tmp_path / "third.json")
-    f.run("ipengine", "--file", file, "--no-unix")
+    f = field(n=1)
+    f.run("ipengine")  # by the controller's Unix socket
+    f.rc.wait_for_engines(2, timeout=20, interactive=False)
+    ars = [f.rc.load_balanced_view().apply_async(time.sleep, 2.5) for _ in range(2)]
+    wait_until(lambda: all(f.rc.queue_status(n)["tasks"] for n in range(2)), what="each having a task")
+    f.engines.stall()
+    wait_until(lambda: away(f.rc) == [0], what="the far one being away")
+    assert sum("waiting for engine 0, away since" in repr(ar) for ar in ars) == 1
+    f.engines.flow()
+    assert [ar.get(20) for ar in ars] == [None] * 2
+
+
+def test_a_relaying_host_is_killed(field, tmp_path):
+    """Another host's engines went through it: they keep their numbers and what they do."""
+    f = field(n=1)
+    other = f.run("ipengine", "-n", "2", "--file", os.path.join(f.folder, "far-engine.json"), "--no-unix")
     f.rc.wait_for_engines(3, timeout=20, interactive=False)
-    third = f.rc[2].apply_async(time.sleep, 0.01).get(20) is None and 2
+    pids, path = f.rc[:].apply_sync(os.getpid), str(tmp_path / "runs")
+    first = [n for n, ppid in zip(f.rc.ids, f.rc[:].apply_sync(os.getppid), strict=True) if ppid == f.host.pid]
     view = f.rc.load_balanced_view()
-    ars = [view.apply_async(time.sleep, 3) for _ in range(3)]
-    ended = view.apply_async(abs, -1)
-    wait_until(lambda: all(f.rc.queue_status(n)["tasks"] for n in range(3)), what="each having a task")
-    other.stall()
-    wait_until(lambda: away(f.rc) == [third], what="the third being away")
-    assert any(re.search(r"waiting for engine 2, away since", repr(ar)) for ar in ars)
-    assert sum("waiting for engine" in repr(ar) for ar in ars) == 1
-    assert ended.get(20) == 1
-    other.flow()
-    assert [ar.get(20) for ar in ars] == [None] * 3
-    other.stop()
+    view.retries = 1
+    ars = [view.apply_async(record, path, i, 0.01) for i in range(150)]
+    wait_until(lambda: os.path.exists(path), what="some tasks having run")
+    f.host.kill()
+    assert [ar.get(30) for ar in ars] == list(range(150))
+    wait_until(lambda: len(f.rc.ids) == 2, what="the killed host's engine leaving")
+    assert first == [0] and other.poll() is None
+    assert f.rc[:].apply_sync(os.getpid) == pids[1:]
+    assert sum(n > 1 for n in runs(path).values()) <= 20, "more ran twice than its engine may have held"
 
 
 PX = """

@@ -109,7 +109,6 @@ def test_an_engine_of_another_host_than_the_relays_says_why_it_died(relayed):
 
 
 def slow(seconds, value):
-    import time
 
     time.sleep(seconds)
     return value
