@@ -38,7 +38,8 @@ class Client:
         """hello: {"cluster_id", "boot_id", "python", "versions" (JSON text), "host"}; tls: capsule of covey._tls.context()."""
     def connect(self, timeout: float) -> dict[str, Any]:
         """Connects (GIL released), returns `welcome`; LinkError says per endpoint what was wrong. Reconnects by itself afterwards."""
-    def submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None, buffers: Sequence[Any]) -> int:
+    def submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None, buffers: Sequence[Any],
+               shared: int = 0) -> int:
         """Queues a TASK; returns the seq of its first item. route keys as in src/wire/route.h (after/follow: lists of (session, lo, hi)).
         Buffers: any C- or Fortran-contiguous objects with the buffer protocol. LinkError once the link has been given up."""
     def query(self, body: bytes) -> int:

@@ -21,10 +21,12 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from covey import serialize
+from covey._calls import unpack_call
 from covey._display import EXECUTE_INPUT, dump_json, receive_comm
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ MSG_TASK = 3
 MSG_COMM = 8
 MSG_BYE = 24
 F_SILENT = 1 << 3
-APPLY, EXECUTE, MAP = 0, 1, 2
+APPLY, EXECUTE, MAP, CALL = 0, 1, 2, 3
 OK, ERROR, ABORTED, UNMET = 0, 1, 2, 8
 
 BATCH_ITEMS = 64
@@ -73,7 +75,8 @@ class Engine:
 
     def run(self) -> int:
         """Runs tasks until asked to leave; returns the exit code."""
-        handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map}
+        handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map,
+                    CALL: partial(self._apply, unpack=unpack_call)}
         kernel = self.shell.kernel
         try:
             while self.leaving is None:
@@ -113,15 +116,15 @@ class Engine:
     # Kinds of task.
 
     def _apply(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
-               buffers: Sequence[Any]) -> None:
+               buffers: Sequence[Any], unpack: Callable[..., Any] = serialize.unpack_apply) -> None:
         link, shell = self.link, self.shell
         try:
             if not link.begin(session, seq, attempt):
                 return
             if shell.has_callbacks():
-                value = self._call(lambda: serialize.unpack_apply(buffers, shell.user_ns))
+                value = self._call(lambda: unpack(buffers, shell.user_ns))
             else:
-                f, args, kwargs = serialize.unpack_apply(buffers, shell.user_ns)
+                f, args, kwargs = unpack(buffers, shell.user_ns)
                 value = f(*args, **kwargs)
                 del f, args, kwargs  # a task's arguments end with it
             link.end()

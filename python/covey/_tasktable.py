@@ -82,7 +82,7 @@ class TaskTable:
         now = time.time_ns()
         with self._lock:
             try:
-                seq = self._core.submit(kind, flags, engine, count, route, packed)
+                seq = self._core.submit(kind, flags, engine, count, route, packed, packed.shared)
             except OSError:
                 if self._closed:
                     raise RuntimeError("this client is closed") from None
@@ -100,16 +100,16 @@ class TaskTable:
                 ranges[-1][1] = seq + count
             else:
                 ranges.append([seq, seq + count])
-            if len(packed) == 1 and kind != MAP and len(packed[0]) <= _KEEP_EACH:
-                self._keep(tasks, (kind, flags, engine, route, packed, source))
+            if len(packed) == 1 + packed.shared and kind != MAP and (size := sum([len(b) for b in packed])) <= _KEEP_EACH:
+                self._keep(tasks, (kind, flags, engine, route, packed, source), size)
         return tasks
 
-    def _keep(self, tasks: list[Task], payload: tuple) -> None:
+    def _keep(self, tasks: list[Task], payload: tuple, size: int) -> None:
         """Keeps small payloads, oldest out first, so that `resubmit` needs no one."""
         kept = self._kept_payloads
         for i, t in enumerate(tasks):
             kept[t.seq] = (i, payload)
-        self._kept_bytes += len(payload[4][0])
+        self._kept_bytes += size
         if self._kept_bytes > _KEEP_BYTES >> 1 or len(kept) > _KEEP_COUNT >> 1:
             self._kept_before, self._kept_payloads, self._kept_bytes = kept, {}, 0
 

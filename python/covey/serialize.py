@@ -53,11 +53,20 @@ _CODE_CACHE = 4096
 class Packed(list):
     """The buffers of one packed object.
 
-    ``by_value`` tells that a function's code is in it, so the receiver needs the same Python x.y.
+    ``by_value`` tells that a function's code is in it, so the receiver needs the same Python x.y;
+    ``shared``: how many of its first buffers other tasks are likely to have as well.
     """
 
     __slots__ = ("by_value",)
     by_value: bool
+    shared = 0
+
+
+class SharedPacked(Packed):
+    """Its first buffer is a function's stream, which links send once (if it is large enough to be worth it)."""
+
+    __slots__ = ()
+    shared = 1
 
 
 class PrePickled:
@@ -459,38 +468,48 @@ def _cloud_pickler() -> type:
 _CloudPickler: type | None = None
 
 
-def _dump(kind: type, obj: Any) -> Packed:
-    packed = Packed()
+def _dump(kind: type, obj: Any, head: Any = None) -> Packed:
+    """One stream, then the large buffers. With `head` its stream comes first, all its bytes inside; both are one
+    pickler's, so what they have in common is one object for the receiver too."""
+    packed = Packed() if head is None else SharedPacked()
     packed.append(None)
+    inside = head is not None
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND:
+        if inside or raw.nbytes < OUT_OF_BAND:
             return True
         packed.append(raw)
         return False
 
     out = io.BytesIO()
     pickler = kind(out, PROTOCOL, buffer_callback=beside)
+    if head is not None:
+        pickler.dump(head)
+        packed[0] = out.getvalue()
+        packed.append(None)
+        inside = False
+        out.seek(0)
+        out.truncate()
     pickler.dump(obj)
-    packed[0] = out.getvalue()
+    packed[packed.shared] = out.getvalue()
     packed.by_value = pickler.by_value
     return packed
 
 
-def _dump_default(obj: Any) -> Packed:
+def _dump_default(obj: Any, head: Any = None) -> Packed:
     try:
-        return _dump(_Pickler, obj)
+        return _dump(_Pickler, obj, head)
     except Exception:  # any: __reduce__ is user code
-        return _dump(_cloud_pickler(), obj)
+        return _dump(_cloud_pickler(), obj, head)
 
 
-def _dump_cloudpickle(obj: Any) -> Packed:
+def _dump_cloudpickle(obj: Any, head: Any = None) -> Packed:
     import cloudpickle
 
     class Plain(cloudpickle.Pickler):
         by_value = True
-    return _dump(Plain, obj)
+    return _dump(Plain, obj, head)
 
 
 def _dump_dill(obj: Any) -> Packed:
@@ -508,7 +527,7 @@ def _dill_loads(data: Any, **kwargs: Any) -> Any:
     return dill.loads(data, **kwargs)
 
 
-_dumper: Callable[[Any], Packed] = _dump_default
+_dumper: Callable[..., Packed] = _dump_default
 
 
 def use_pickle() -> None:
@@ -654,7 +673,7 @@ def _pack_items(streams: Iterable[Sequence[Any]], first: list) -> Packed:
         else:
             index.append((s[0], len(s) - 1))
             rest += s[1:]
-    packed = Packed([*first, pickle.dumps(tuple([_plain(e) for e in index]), PROTOCOL), *rest])
+    packed = (SharedPacked if first else Packed)([*first, pickle.dumps(tuple([_plain(e) for e in index]), PROTOCOL), *rest])
     packed.by_value = by_value
     return packed
 

@@ -24,7 +24,7 @@ __all__ = ["Metadata", "ExecuteReply", "Task"]
 
 # Numbers of src/wire/header.h.
 TASK, RESULT, OUTPUT, COMM, CANCEL, EVENT, BYE = 3, 5, 7, 8, 9, 15, 24
-APPLY, EXECUTE, MAP = 0, 1, 2
+APPLY, EXECUTE, MAP, CALL = 0, 1, 2, 3
 DIRECT, BROADCAST, SILENT, LATE, KILL, ABORT = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
 OK, FAILED, ABORTED, CANCELLED = 0, 1, 2, 3
 ENGINE_NONE = 0xFFFFFFFF

@@ -19,8 +19,9 @@ from ._flags import ScheduledFlags
 from .asyncresult import AsyncMapResult, AsyncResult
 from .decorators import ParallelFunction, RemoteFunction, parallel, remote
 from .executor import LazyMapIterator, ViewExecutor
+from ._calls import pack_call
 from .map import Map, by_name
-from .task import APPLY, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, SILENT, Task, msg_id
+from .task import BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, SILENT, Task, msg_id
 
 if TYPE_CHECKING:
     from .client import Client
@@ -298,7 +299,8 @@ class DirectView(View):
         return tasks
 
     def _send_call(self, f: Any, args: tuple, kwargs: dict, place: Any = None) -> list[Task]:
-        return self._send(APPLY, 0, serialize.pack_apply(f, args, kwargs), place, None)
+        kind, packed = pack_call(f, args, kwargs)
+        return self._send(kind, 0, packed, place, None)
 
     def execute(self, code: str, silent: bool = True, targets: Any = None, block: bool | None = None,
                 label: str | None = None) -> AsyncResult:
@@ -577,7 +579,8 @@ class LoadBalancedView(View):
         return True
 
     def _send_call(self, f: Any, args: tuple, kwargs: dict, place: Any = None) -> list[Task]:
-        return self._send(APPLY, 1, serialize.pack_apply(f, args, kwargs))
+        kind, packed = pack_call(f, args, kwargs)
+        return self._send(kind, 1, packed)
 
     def _send(self, kind: int, count: int, packed: serialize.Packed) -> list[Task]:
         tasks = self.client._submit(kind, 0, ENGINE_NONE, count, self._route, packed, self.label)

@@ -17,7 +17,7 @@
 #include "wire/payload.h"
 
 static const char *const modes[] = {"balanced", "direct", "broadcast"};
-static const char *const kinds[] = {"apply", "execute", "map"};
+static const char *const kinds[] = {"apply", "execute", "map", "apply"};
 static const char *const statuses[RESULT_STATUS_END] = {[RESULT_OK] = "ok",
                                                         [RESULT_ERROR] = "error",
                                                         [RESULT_ABORTED] = "aborted",
@@ -77,7 +77,7 @@ json_t *dbquery_record(struct controller *c, const struct store_record *r, uint6
         json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:o,s:o,s:b}", "msg_id", id, "client_uuid", client,
                   "label", r->label ? json_string(r->label) : json_null(), "queue",
                   r->mode ? "mux" : "task", "mode", r->mode < 3 ? modes[r->mode] : "?", "kind",
-                  r->kind < 3 ? kinds[r->kind] : "?", "submitted", time_or_null(r->submitted),
+                  r->kind < 4 ? kinds[r->kind] : "?", "submitted", time_or_null(r->submitted),
                   "stdout", text_or_empty(&r->output[STORE_STDOUT]), "output_cut", r->output_cut);
     json_object_set_new(j, "stderr", text_or_empty(&r->output[STORE_STDERR]));
     json_object_set_new(

@@ -132,7 +132,10 @@ static int client_init(PyObject *self, PyObject *args, PyObject *kwargs)
     struct err e = {"out of memory"};
     struct core *core = NULL;
     struct holds *holds = holds_new();
-    int r = holds ? core_new(&core, session, keep, &e) : CV_ENOMEM;
+    struct heads *heads = NULL;
+    int r = holds ? heads_new(&heads) : CV_ENOMEM;
+    if (!r)
+        r = core_new(&core, session, keep, &e);
     if (r)
         goto fail;
     r = uplink_init(&core->up, &core->io, &client_uplink_ops, core, list, n, factory, &hello);
@@ -144,6 +147,7 @@ static int client_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     c->core = core;
     c->holds = holds;
+    c->heads = heads;
     c->tls = tls && tls != Py_None ? Py_NewRef(tls) : NULL;
     return 0;
 fail:
@@ -152,6 +156,7 @@ fail:
     free(list);
     hello_release(&hello);
     holds_free(holds);
+    heads_free(heads);
     module_raise(c->st, r, e.text);
     return -1;
 }
@@ -216,6 +221,7 @@ static void client_dealloc(PyObject *self)
         shut(c->core, NS_PER_S);
         core_free(c->core);
         holds_free(c->holds);
+        heads_free(c->heads);
         Py_CLEAR(c->tls);
     }
     client_clear(self);

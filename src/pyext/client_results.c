@@ -122,13 +122,19 @@ static void notify(struct slot *sl, struct waiter **due)
     }
 }
 
+/* What keeping it costs: a function that many tasks share is the heads' (heads.h). */
+static uint64_t kept_bytes(const struct submit *s)
+{
+    return s->msg->payload ? payload_own_bytes(s->msg->payload) : 0;
+}
+
 static void drop_kept(struct core *c, struct submit *s, struct msg **garbage)
 {
     if (!s->msg || s->queued)
         return;
     if (!list_empty(&s->kept_node)) {
         list_del(&s->kept_node);
-        c->kept_bytes -= s->msg->h.body_len;
+        c->kept_bytes -= kept_bytes(s);
     }
     throw_away(s->msg, garbage);
     s->msg = NULL;
@@ -260,7 +266,7 @@ void core_keep(struct core *c, struct submit *s, struct msg **garbage)
     if (!s->msg || s->foreign)
         return; /* foreign: dropped when the link has sent it */
     list_add_tail(&c->kept, &s->kept_node);
-    c->kept_bytes += s->msg->h.body_len;
+    c->kept_bytes += kept_bytes(s);
     while (c->kept_bytes > c->keep_max && !list_empty(&c->kept))
         drop_kept(c, list_entry(list_first(&c->kept), struct submit, kept_node), garbage);
 }

@@ -37,13 +37,55 @@ static int queue_submit(struct client *c, struct submit *s, uint64_t *ret_seq)
     return -1;
 }
 
+/* A function's stream, one with every earlier one of the same bytes. *ret NULL: it is not of a size
+ * to be shared. */
+static int head_payload(struct client *c, PyObject *buffer, struct payload **ret)
+{
+    Py_buffer view;
+    int r = CV_OK;
+    *ret = NULL;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE))
+        return -1;
+    if (view.len >= (Py_ssize_t)LINK_BLOB_MIN && view.len <= (Py_ssize_t)HEAD_MAX)
+        r = heads_get(c->heads, view.buf, (uint64_t)view.len, ret);
+    PyBuffer_Release(&view);
+    if (r)
+        PyErr_NoMemory();
+    return r ? -1 : 0;
+}
+
+/* The payload of a call whose first buffer other calls may have as well. */
+static int shared_payload(struct client *c, PyObject *buffers, struct payload **ret,
+                          struct hold **ret_hold)
+{
+    struct payload *head = NULL;
+    PyObject *first = PySequence_GetItem(buffers, 0), *rest = NULL;
+    int r = first ? head_payload(c, first, &head) : -1;
+    Py_XDECREF(first);
+    if (r)
+        return r;
+    if (!head)
+        return pyin_payload(buffers, c->holds, ret, ret_hold);
+    struct payload *own = NULL;
+    rest = PySequence_GetSlice(buffers, 1, PY_SSIZE_T_MAX);
+    r = rest ? pyin_payload(rest, c->holds, &own, ret_hold) : -1;
+    if (!r && payload_new_joined(ret, head, own)) {
+        payload_unref(own);
+        PyErr_NoMemory();
+        r = -1;
+    }
+    Py_XDECREF(rest);
+    payload_unref(head);
+    return r;
+}
+
 static PyObject *submit(struct client *c, struct header *h, const struct buf *route,
-                        PyObject *buffers, bool query)
+                        PyObject *buffers, bool shared, bool query)
 {
     struct payload *p = NULL;
     struct hold *hold = NULL;
     struct submit *s = NULL;
-    if (pyin_payload(buffers, c->holds, &p, &hold))
+    if (shared ? shared_payload(c, buffers, &p, &hold) : pyin_payload(buffers, c->holds, &p, &hold))
         return NULL;
     h->time = clock_wall();
     int r = submit_new(&s, h->count);
@@ -73,13 +115,14 @@ static PyObject *submit(struct client *c, struct header *h, const struct buf *ro
 
 PyObject *client_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"kind", "flags", "engine", "count", "route", "buffers"};
-    PyObject *a[6];
-    uint32_t kind = 0, flags = 0, engine = 0, count = 0;
+    static const char *const names[] = {"kind",  "flags",   "engine", "count",
+                                        "route", "buffers", "shared"};
+    PyObject *a[7];
+    uint32_t kind = 0, flags = 0, engine = 0, count = 0, shared = 0;
     struct client *c = client_of(self);
-    if (!c || args_bind("submit", args, nargs, kwnames, names, 6, 6, 6, a) ||
+    if (!c || args_bind("submit", args, nargs, kwnames, names, 7, 6, 7, a) ||
         arg_u32(a[0], &kind) || arg_u32(a[1], &flags) || arg_u32(a[2], &engine) ||
-        arg_u32(a[3], &count))
+        arg_u32(a[3], &count) || arg_u32(a[6], &shared))
         return NULL;
     if (count == 0 || kind > UINT8_MAX || flags > UINT16_MAX) {
         PyErr_SetString(PyExc_ValueError, "submit() of no items, or kind or flags out of range");
@@ -93,7 +136,7 @@ PyObject *client_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     struct buf route = {0};
     PyObject *ret = NULL;
     if (!pydict_route(a[4], &route))
-        ret = submit(c, &h, &route, a[5], false);
+        ret = submit(c, &h, &route, a[5], shared > 0, false);
     buf_release(&route);
     return ret;
 }
@@ -105,7 +148,7 @@ PyObject *client_query(PyObject *self, PyObject *body)
     if (!buffers)
         return NULL;
     struct header h = {.type = MSG_QUERY, .engine = WIRE_ENGINE_NONE, .count = 1};
-    PyObject *ret = submit(c, &h, NULL, buffers, true);
+    PyObject *ret = submit(c, &h, NULL, buffers, false, true);
     Py_DECREF(buffers);
     return ret;
 }
@@ -130,7 +173,7 @@ PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         h.session = c->core->session;
     if (type == MSG_SIGNAL && !h.seq) {
         h.count = 1;
-        return submit(c, &h, NULL, a[8], true);
+        return submit(c, &h, NULL, a[8], false, true);
     }
     struct payload *p;
     if (pyin_payload(a[8], NULL, &p, NULL))

@@ -5,6 +5,7 @@
 #define COVEY_PYEXT_CLIENT_TYPE_H
 
 #include "pyext/client.h"
+#include "pyext/heads.h"
 #include "pyext/holds.h"
 #include "pyext/module.h"
 
@@ -13,6 +14,7 @@ struct client {
     struct module_state *st;
     struct core *core;
     struct holds *holds;
+    struct heads *heads;
     PyObject *tls, *welcome;
 };
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 from covey import serialize
+from covey._calls import unpack_call
 
 RESULT, OUTPUT, EVENT = 5, 7, 15
 NONE = 0xFFFFFFFF
@@ -34,7 +35,7 @@ class FakeCore:
 
     # What covey.client calls.
 
-    def submit(self, kind, flags, engine, count, route, buffers):
+    def submit(self, kind, flags, engine, count, route, buffers, shared=0):
         if self.closed:
             raise OSError("closed")
         with self.cond:
@@ -162,7 +163,7 @@ class FakeCore:
                 f, args = serialize.unpack_value(buffers[:1], self.ns), serialize.unpack_value(items[seq - first], self.ns)
                 value = f(*args)
             else:
-                f, args, kwargs = serialize.unpack_apply(buffers, self.ns)
+                f, args, kwargs = (unpack_call if kind == 3 else serialize.unpack_apply)(buffers, self.ns)
                 value = f(*args, **kwargs)
         except Exception as e:
             self.finish(seq, error=e)

@@ -6,6 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from covey._calls import pack_call
+
 from .conftest import wait_until
 from .stack import Stack
 
@@ -125,3 +127,52 @@ def exit_at_once():
     import os
 
     os._exit(3)
+
+
+def with_table():
+    """A function of some 60 KB, and what it gives for i."""
+    table = [f"{i}" * 10 for i in range(1500)]
+    here = np.arange(1000)
+
+    def f(i, seen=[]):  # noqa: B006
+        here[0] += 1
+        seen.append(table[i])
+        return seen, int(here[0])
+
+    f.__module__ = "__main__"
+    return f, lambda i: ([table[i]], 1)
+
+
+@pytest.mark.parametrize("option", [[], ["--no-unix"]], ids=["unix", "relay"])
+def test_a_function_is_sent_once(ipython_dir, monkeypatch, option):
+    """Many calls and maps of one large function: its bytes cross each link once, and each task has its own (M2)."""
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    stack = Stack(ipython_dir, 2, option)
+    try:
+        rc = stack.rc
+        lv = rc.load_balanced_view()
+        f, expected = with_table()
+        size = len(pack_call(f, (0,))[1][0])
+        wanted = [expected(i) for i in range(200)]
+
+        def traffic():
+            t = rc._query("status")["traffic"]
+            return t["client"]["received"], t["host"]["sent"] + t["engine"]["sent"]
+
+        before = traffic()
+        assert [ar.get(timeout=30) for ar in [lv.apply_async(f, i) for i in range(200)]] == wanted
+        assert lv.map_sync(f, range(200)) == wanted
+        assert len(lv.map_sync(f, range(200), chunksize=10)) == 200
+        assert rc[:].apply_sync(f, 3) == [expected(3)] * 2
+        after = traffic()
+        small = 250_000  # 600 calls without their function, and questions
+        # calls, maps and chunks have streams of their own; towards engines: one link for each, or the relay's for both
+        assert after[0] - before[0] < 3 * size + small
+        assert after[1] - before[1] < (3 if option else 6) * size + small
+
+        before = traffic()
+        g, _ = with_table()  # equal content, though another object
+        assert lv.apply_sync(g, 5) == expected(5)
+        assert traffic()[0] - before[0] < size
+    finally:
+        stack.stop()
