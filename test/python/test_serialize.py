@@ -310,7 +310,7 @@ def test_pickle_is_not_asked_twice_for_simple_calls():
     """A call with nothing special does not go through the pickler's hook: the price of a no-op."""
     calls = []
     original = serialize._dump
-    serialize._dump = lambda kind, obj: calls.append(kind) or original(kind, obj)
+    serialize._dump = lambda kind, obj, head: calls.append(kind) or original(kind, obj)
     try:
         plain = [pack_apply(max, (1, "a")), pack_apply(textwrap.dedent, ("a",))]
         assert calls == []
