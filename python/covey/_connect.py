@@ -15,6 +15,21 @@ _PROBE_UNIX = 2.0  # seconds for the local socket alone, before TLS is loaded
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between attempts to connect
 
 
+class SessionInfo:
+    """What programs read of a client's session: its id as text, and the connection file's key.
+
+    session : str, the first part of every msg_id of this client
+    key : bytes
+    """
+
+    def __init__(self, number: int, key: str):
+        self.session = f"{number:016x}"
+        self.key = key.encode()
+
+    def __repr__(self) -> str:
+        return f"<session {self.session}>"
+
+
 def ipython_dir(given: str | None = None) -> str:
     """The folder of profiles: the argument, $IPYTHONDIR, the running IPython's, ~/.ipython."""
     if given:

@@ -113,6 +113,7 @@ class Client(Jobs):
         self._closed = False
         self._session: int = self._core.session
         self._boot_id = config["boot_id"]
+        self.session = _connect.SessionInfo(self._session, config["key"])
         self._adopt(self._core.welcome)
         _clients.add(self)
         self._activate_magics()
@@ -350,6 +351,24 @@ class Client(Jobs):
     def executor(self, targets: Any = None) -> ViewExecutor:
         """A `concurrent.futures.Executor`: ``rc.executor().submit(f, x).result()``."""
         return self.load_balanced_view(targets).executor
+
+    def become_dask(self, targets: Any = "all", port: int = 0, nanny: bool = False,
+                    scheduler_args: dict[str, Any] | None = None, **worker_args: Any) -> Any:
+        """Starts a Dask scheduler on the first of the engines and a worker on each; a `distributed.Client` of it.
+
+        port : of the scheduler; 0: any
+        nanny : workers are processes of their own, which Dask can restart
+        scheduler_args : for `distributed.LocalCluster`; worker_args : for `distributed.Worker` (nthreads=1 by default)
+        """
+        from . import dask
+
+        return dask.become_dask(self, targets, port, nanny, scheduler_args, **worker_args)
+
+    def stop_dask(self, targets: Any = "all") -> None:
+        """Ends the engines' Dask workers, and the scheduler."""
+        from . import dask
+
+        dask.stop_dask(self, targets)
 
     def activate(self, targets: Any = "all", suffix: str = "") -> DirectView:
         """Makes ``%px`` + suffix work on these engines; returns the (blocking) view."""

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * ipcluster list: the clusters of all profiles, or of the one that was named, as a table or as
- * JSON: cluster files with "running" and "profile" added. */
+ * JSON: cluster files with "running", "profile" and "cluster" added, the last one for programs that
+ * look for the id where ipyparallel has it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@ static int add_file(void *arg, const char *path, json_t *o)
     json_object_set_new(o, "running", json_boolean(clusterfile_running(o)));
     json_object_set_new(o, "profile", json_string(profile_name(dir ? dir : "")));
     json_object_set_new(o, "cluster_file", json_string(path));
+    json_object_set_new(o, "cluster",
+                        json_pack("{s:O?, s:s}", "cluster_id", json_object_get(o, "cluster_id"),
+                                  "profile_dir", dir ? dir : ""));
     return json_array_append(arg, o) ? CV_ENOMEM : CV_OK;
 }
 

@@ -555,6 +555,25 @@ def test_joblib(rc):
         assert joblib.Parallel(n_jobs=2)(joblib.delayed(pow)(i, 2) for i in range(20)) == [i * i for i in range(20)]
 
 
+@pytest.mark.parametrize("nanny", [False, True])
+def test_become_dask(rc, nanny):
+    executor = rc.become_dask(nanny=nanny)
+    try:
+        assert all(("Nanny" if nanny else "Worker") in r for r in rc[:].apply_sync(repr, ipp.Reference("distributed_worker")))
+        assert executor.submit(sum, executor.map(lambda x: x * x, range(10))).result(30) == 285
+        assert rc[0].apply_sync(max, 1, 2) == 2  # engines are engines still
+    finally:
+        executor.close()
+        rc.stop_dask()
+    with pytest.raises(NameError):
+        rc[0].apply_sync(lambda x: x, ipp.Reference("distributed_worker"))
+
+
+def test_the_session_is_told_without_its_key(rc):
+    assert rc[0].apply_async(max, 1, 2).msg_ids[0].startswith(rc.session.session)
+    assert rc.session.key and rc.session.key.decode() not in repr(rc.session) + repr(rc)
+
+
 def test_nested_client(rc):
     """S11: a task can be a client of its own cluster."""
     f = typed(f"""

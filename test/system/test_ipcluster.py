@@ -86,7 +86,7 @@ def test_daemonize_lets_go_of_its_output(programs, ipython_dir):
     done = run(program, ipython_dir, "start", "-n", "2", "--daemonize")  # returns at the end of its output
     assert done.returncode == 0 and "Leaving cluster running: " in done.stderr
     listed = json.loads(run(program, ipython_dir, "list", "-o", "json").stdout)
-    assert [c["running"] for c in listed] == [True]
+    assert [c["running"] for c in listed] == [True] and listed[0]["cluster"]["cluster_id"] == listed[0]["cluster_id"]
     assert run(program, ipython_dir, "clean").returncode == 1
     assert run(program, ipython_dir, "clean", "--force").returncode == 0
     assert files_of(ipython_dir["IPYTHONDIR"]) == []

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The import name `ipyparallel` for covey: every name and submodule is covey's own.
+
+>>> import ipyparallel as ipp
+>>> rc = ipp.Cluster(n=4).start_and_connect_sync()
+"""
+from __future__ import annotations
+
+import covey
+from covey import *  # noqa: F401,F403
+from covey import __version__, register_joblib_backend  # noqa: F401
+from traitlets.config import MultipleInstanceError  # noqa: F401
+
+from . import _aliases
+
+_aliases.install()
+_aliases.rename_types()
+
+from . import apps, client, cluster, controller, engine, error, serialize, util  # noqa: E402,F401
+from .engine import bind_kernel  # noqa: E402,F401
+
+version_info = (9, 2, 0)  # of the ipyparallel whose names these are
+
+
+def __getattr__(name: str) -> object:
+    return getattr(covey, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *dir(covey)})

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where the modules of ipyparallel are in covey.
+
+`import ipyparallel.client.view` gives the module `covey.view` itself, so there is one class of each name,
+whichever way it was imported. Packages (client, engine …) are real; the modules in them come from this table.
+"""
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+from collections.abc import Sequence
+
+ALIASES = {
+    "client.asyncresult": "covey.asyncresult",
+    "client.client": "covey.client",
+    "client.futures": "covey.util",
+    "client.magics": "covey.magics",
+    "client.map": "covey.map",
+    "client.remotefunction": "covey.decorators",
+    "client.view": "covey.view",
+    "client._joblib": "covey.joblib",
+    "cluster.cluster": "covey.cluster",
+    "cluster.launcher": "covey.launcher",
+    "apps.launcher": "covey.launcher",
+    "controller.dependency": "covey.dependency",
+    "datapub": "covey.datapub",
+    "engine.datapub": "covey.datapub",
+    "error": "covey.error",
+    "joblib": "covey.joblib",
+    "serialize.canning": "covey.serialize",
+    "serialize.serialize": "covey.serialize",
+    "util": "covey.util",
+}
+
+# Programs look at type(x).__module__ ('ipyparallel' in str(type(view))).
+MODULES = {
+    "ipyparallel.client.client": ("covey.client", "Client"),
+    "ipyparallel.client.view": ("covey.view", "View DirectView LoadBalancedView BroadcastView"),
+    "ipyparallel.client.asyncresult": ("covey.asyncresult", "AsyncResult AsyncMapResult AsyncHubResult"),
+    "ipyparallel.cluster.cluster": ("covey.cluster", "Cluster ClusterManager"),
+}
+
+
+class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds ipyparallel.X by the table and gives covey's module."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        if name.startswith("ipyparallel.") and name[len("ipyparallel."):] in ALIASES:
+            return importlib.machinery.ModuleSpec(name, self)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        return None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(ALIASES[name[len("ipyparallel."):]])
+
+
+def install() -> None:
+    """Makes the table work, once."""
+    if not any(isinstance(f, _Alias) for f in sys.meta_path):
+        sys.meta_path.append(_Alias())
+
+
+def rename_types() -> None:
+    """Gives the classes that programs look at ipyparallel's module paths."""
+    for module, (source, names) in MODULES.items():
+        found = importlib.import_module(source)
+        for name in names.split():
+            getattr(found, name).__module__ = module

@@ -1,0 +1,1 @@
+"""The programs' old application modules: what `ipython profile create --parallel` and scripts import."""

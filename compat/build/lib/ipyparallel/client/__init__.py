@@ -1,0 +1,2 @@
+"""Client, views and results: the modules are covey's."""
+from . import asyncresult, client, magics, map, remotefunction, view  # noqa: F401

@@ -1,0 +1,1 @@
+"""The controller is a program; `python -m ipyparallel.controller` runs it."""

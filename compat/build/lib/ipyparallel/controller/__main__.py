@@ -1,0 +1,3 @@
+from covey._programs import ipcontroller
+
+ipcontroller()

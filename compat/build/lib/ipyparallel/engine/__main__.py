@@ -1,0 +1,5 @@
+import sys
+
+from covey.engine import main
+
+sys.exit(main())

@@ -1,0 +1,2 @@
+"""Serialization: covey's, under the names that programs import."""
+from covey.serialize import *  # noqa: F401,F403
