@@ -41,20 +41,20 @@ test-python: $(VENV)/.installed ## the Python tests alone
 sim: build/build.ninja ## 100,000 simulated schedules
 	@$(IN_VENV) ninja -C build sim
 
-# simulated engines
-BENCH_NEEDS = $(IN_VENV) ninja -C build test/scale/scale-peers >/dev/null
+# builds some targets of build/, quietly unless it fails
+NINJA = f() { $(IN_VENV) ninja -C build "$$@" >build/ninja.log 2>&1 || { tail -n 40 build/ninja.log; exit 1; }; }; f
 
 bench: $(VENV)/.installed build/build.ninja ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
-	@$(BENCH_NEEDS)
+	@$(NINJA) test/scale/scale-peers # simulated engines
 	@$(PY) bench/bench.py $(ARGS)
 
 bench-record: $(VENV)/.installed build/build.ninja ## the same, on a quiet machine: for docs/bench.json and the figures in the documents
-	@$(BENCH_NEEDS)
+	@$(NINJA) test/scale/scale-peers # simulated engines
 	@$(PY) bench/bench.py --json build/bench.json --against docs/bench.json $(ARGS)
 	@cp build/bench.json docs/bench.json && $(PY) bench/bench.py --readme
 
 bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, store; a minute
-	@$(IN_VENV) ninja -C build src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench >/dev/null
+	@$(NINJA) src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench
 	@build/src/wire/wire-bench && build/src/store/store-bench && build/src/sched/sched-bench && build/src/tls/net-bench 0.5
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan

@@ -30,6 +30,7 @@ class Job:
     command: list
     rows: dict = field(default_factory=dict)
     once: bool = False  # in the first round only
+    hung: bool = False  # was stopped: not tried again
 
     @property
     def name(self):
@@ -78,6 +79,8 @@ def run_all(jobs, rounds, values):
     machine.adopt_orphans()
     with Folder() as folder:
         for i, (r, job) in enumerate(left):
+            if job.hung:
+                continue
             remaining = sum(took.get(j.name, GUESS.get(j.who, 10)) for _, j in left[i:])
             print(f"[{i + 1}/{len(left)}] round {r + 1}: {job.name} … about {_minutes(remaining)} left", file=sys.stderr, flush=True)
             start = time.monotonic()
@@ -118,6 +121,7 @@ def _follow(process, job, values):
         for line in map(json.loads, lines):
             finished = finished or "done" in line
             _take(line, job, values)
+    job.hung = True
     values.fail(job, f"said nothing for {SILENCE:.0f} s and was stopped")
     return True
 
