@@ -33,6 +33,8 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from ._plaincall import plain_call
+
 __all__ = [
     "Packed", "PrePickled", "Reference", "pack_apply", "unpack_apply", "pack_value", "unpack_value", "pack_map",
     "unpack_map", "pack_values", "unpack_values", "pack_error", "resolve_references", "use_pickle",
@@ -628,10 +630,15 @@ def _is_plain(f: Any, args: Sequence[Any]) -> bool:
 
 def pack_apply(f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Packed:
     """Packs a call. Raises TypeError or PicklingError that names the part that can't travel (``args[1]['lock']``)."""
-    if not kwargs and _dumper is _dump_default and _is_plain(f, args):
-        packed = Packed((pickle.dumps((f, tuple(args), {}), PROTOCOL),))
-        packed.by_value = False
-        return packed
+    if not kwargs and _dumper is _dump_default:
+        stream = plain_call(f, args, _dump_default)
+        by_value = stream is not None
+        if stream is None and _is_plain(f, args):
+            stream = pickle.dumps((f, tuple(args), {}), PROTOCOL)
+        if stream is not None:
+            packed = Packed((stream,))
+            packed.by_value = by_value
+            return packed
     args = tuple([_large(a) for a in args])
     kwargs = {k: _large(v) for k, v in kwargs.items()} if kwargs else {}
     try:

@@ -323,3 +323,45 @@ def test_pickle_is_not_asked_twice_for_simple_calls():
 
 def test_received_streams_are_standard_pickle():
     assert pickle.loads(pack_value([1, 2])[0]) == [1, 2]
+
+
+def test_m2_a_plain_call_is_what_the_pickler_writes():
+    ns = in_main('''
+        def f(x, y=3): return x, y
+        def g(x, acc=[]): acc.append(x); return acc
+        def h(x, *, k=1): return x + k
+        def annotated(x: int): return x
+        def outer(n):
+            return lambda x: x + n
+        ''')
+    for f in (*(ns[n] for n in "fgh"), ns["annotated"], ns["outer"](5)):
+        for args in ((), (1,), (1.5,), (True,), (None,), ("text",), ("é" * 900,), (2 ** 80,), (-1,)):
+            packed = pack_apply(f, args)
+            got, got_args, kwargs = unpack_apply(over_the_wire(packed), {})
+            assert packed.by_value and got_args == args and kwargs == {} and got.__code__ == f.__code__
+            assert got.__name__ == f.__name__ and got.__defaults__ == f.__defaults__ and got is not f
+    many = unpack_apply(over_the_wire(pack_apply(ns["f"], ("a", "a", 1, "b"))), {})
+    assert many[1] == ("a", "a", 1, "b")
+
+
+def test_m2_a_plain_call_follows_changes_of_its_function():
+    f = in_main("def f(x=1): return x")["f"]
+
+    def sent():
+        got, args, kwargs = unpack_apply(over_the_wire(pack_apply(f, ())), {})
+        return got, got(*args, **kwargs)
+    assert sent()[1] == 1
+    f.__defaults__ = (2,)
+    assert sent()[1] == 2
+    f.__defaults__ = ([],)  # from now on each task needs its own
+    assert sent()[1] == [] and sent()[0].__defaults__[0] is not f.__defaults__[0]
+    f.__defaults__, f.__doc__, f.__name__ = (3,), "said", "g"
+    got, value = sent()
+    assert (value, got.__doc__, got.__name__) == (3, "said", "g")
+    f.mark = "kept"
+    assert sent()[0].mark == "kept"
+    f.__code__ = in_main("def f(x=1): return x * 100")["f"].__code__
+    assert sent()[1] == 300
+    f.__kwdefaults__ = {}
+    f.__annotations__ = {"x": "int"}
+    assert sent()[0].__annotations__ == {"x": "int"}
