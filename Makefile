@@ -55,7 +55,7 @@ bench-record: $(VENV)/.installed build/build.ninja ## the same, on a quiet machi
 
 bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, store; a minute
 	@$(NINJA) src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench
-	@build/src/wire/wire-bench && build/src/store/store-bench && build/src/sched/sched-bench && build/src/tls/net-bench 0.5
+	@build/src/wire/wire-bench && build/src/store/store-bench && build/src/sched/sched-bench 300000 && build/src/tls/net-bench 0.5
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)
