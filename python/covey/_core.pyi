@@ -4,7 +4,8 @@
 Engines and statuses are numbers as in src/wire/header.h; ids are (session, seq). Wherever a method of Client takes a
 seq, an int means this client's own session and a tuple (session, seq) names an id of another one (after expect()).
 
-Memory of a submit or result: buffers of together at most 64 MiB are copied before the call returns, so the caller may
+Memory of a submit or result: on a Unix socket buffers of 256 KiB and more are copied before the call returns into memfds (Client: of together
+at most `memfd_bytes`, by default a quarter of the memory). Where that does not go, buffers of together at most 64 MiB are copied before the call returns, so the caller may
 change them at once and they can be sent again after a lost connection (within `resend_bytes`, oldest dropped first).
 Larger ones are referenced until they have left this process entirely (see flushed()) and then exist no more here: such a
 task ends as RESULT_LOST if the controller turns out not to have it after a reconnect.
@@ -34,7 +35,7 @@ class Client:
     welcome: dict[str, Any]  # {"engines": [...], "controller": {...}, "python": note|None}; filled by connect()
 
     def __init__(self, endpoints: Sequence[str], hello: dict[str, Any], *, tls: object | None = None, session: int | None = None,
-                 resend_bytes: int = 268435456) -> None:
+                 resend_bytes: int = 268435456, memfd_bytes: int = ...) -> None:
         """hello: {"cluster_id", "boot_id", "python", "versions" (JSON text), "host"}; tls: capsule of covey._tls.context()."""
     def connect(self, timeout: float) -> dict[str, Any]:
         """Connects (GIL released), returns `welcome`; LinkError says per endpoint what was wrong. Reconnects by itself afterwards."""

@@ -72,9 +72,9 @@ int err_wrap(struct err *e, int code, const char *fmt, ...)
 const char *err_name(int code)
 {
     static const char *const names[] = {
-        "CV_OK",     "CV_EAGAIN", "CV_EOF",      "CV_ENOMEM",   "CV_EPROTO",
-        "CV_ELIMIT", "CV_EAUTH",  "CV_EVERSION", "CV_EINVAL",   "CV_ENOENT",
-        "CV_EEXIST", "CV_ESYS",   "CV_ECLOSED",  "CV_ETIMEOUT", "CV_EACCES",
+        "CV_OK",      "CV_EAGAIN",   "CV_EOF",    "CV_ENOMEM", "CV_EPROTO", "CV_ELIMIT",
+        "CV_EAUTH",   "CV_EVERSION", "CV_EINVAL", "CV_ENOENT", "CV_EEXIST", "CV_ESYS",
+        "CV_ECLOSED", "CV_ETIMEOUT", "CV_EACCES", "CV_ENFILE",
     };
     if (code > 0 || -code >= (int)(sizeof names / sizeof names[0]))
         return "?";

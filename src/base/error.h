@@ -28,6 +28,7 @@ enum cv_code {
     CV_ECLOSED = -12, /* the object is closed */
     CV_ETIMEOUT = -13,
     CV_EACCES = -14,
+    CV_ENFILE = -15, /* no room for another descriptor */
 };
 
 struct err {

@@ -188,10 +188,21 @@ static void on_msg(struct link *l, struct msg *m, void *arg)
     }
 }
 
+/* A descriptor was lost, and what it was part of with its link. The peer sends that again on a new
+ * link, in frames. */
+static void no_more_memfds(struct controller *c, const char *why)
+{
+    if (!c->no_memfds)
+        log_warn(c->log, "large buffers go through sockets from now on: %s", why);
+    c->no_memfds = true;
+}
+
 static void on_closed(struct link *l, int code, const char *why, void *arg)
 {
     struct conn *k = arg;
 
+    if (code == CV_ENFILE)
+        no_more_memfds(k->c, why);
     if (!k->role && !k->closing)
         log_stranger(k, why && *why ? why : err_name(code));
     else if (k->role)

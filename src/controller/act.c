@@ -72,6 +72,12 @@ void act_hand_over(struct controller *c, struct client *x, const struct store_re
                        .time = s->started,
                        .aux = s->completed};
 
+    if (s->gone) {
+        act_end(c, (struct sched_id){r->session, r->lo}, (uint32_t)(r->hi - r->lo), RESULT_LOST,
+                WIRE_ENGINE_NONE, "ResultExpired", NULL,
+                "the result was delivered once and, being large, is not kept after that");
+        return;
+    }
     backlog_add(c, r->session, s->payload ? s->bytes : 0);
     if (note_sent(x, &h, s->payload) == CV_OK)
         act_to_client(c, x, &h, NULL, 0, s->payload, 0);

@@ -40,6 +40,11 @@ static void unref_payload(void *p)
     payload_unref(p);
 }
 
+static bool lent_payload(const void *p)
+{
+    return payload_has_regions(p);
+}
+
 static void on_tick(void *arg)
 {
     struct controller *c = arg;
@@ -83,7 +88,7 @@ static int make_parts(struct controller *c, struct err *e)
                                      .outcome = act_outcome,
                                      .outcome_arg = c};
     const struct sched_payload_ops sp = {ref_payload, unref_payload};
-    const struct store_payload_ops tp = {ref_payload, unref_payload};
+    const struct store_payload_ops tp = {ref_payload, unref_payload, lent_payload};
     const struct store_limits limits = {o->size_limit, o->record_limit};
 
     int r = loop_new(&c->loop);

@@ -58,6 +58,8 @@ struct controller {
     uint64_t tick_at;
     struct store *store;
     struct backlog backlog;
+    uint32_t memfds;     /* descriptors of buffers that are kept for peers */
+    bool no_memfds;      /* one could not be taken in: they are not agreed on any more */
     struct list ack_due; /* engines that wait for an ACK */
     struct timer *ack_timer;
     bool ack_armed;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include "base/clock.h"
 #include "base/file.h"
@@ -23,6 +24,25 @@ struct visit {
     struct hello h;
     struct welcome w;
 };
+
+#define MEMFDS_MAX 1024u /* kept here; beyond that buffers are copied */
+#define MEMFDS_EACH 256u /* that one peer may have here */
+
+/* On this machine large buffers travel as descriptors, if the peer takes them. */
+static int agree_on_memfds(struct visit *v)
+{
+    struct controller *c = v->c;
+    struct link_memfds m = {
+        .send = v->h.memfds, .receive = MEMFDS_EACH, .kept = &c->memfds, .kept_max = MEMFDS_MAX};
+    struct rlimit l;
+
+    if (!v->h.memfds || v->k->role == ROLE_HOST || c->no_memfds || !link_is_unix(v->k->link))
+        return CV_OK;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur / 4 < MEMFDS_MAX)
+        m.kept_max = (uint32_t)(l.rlim_cur / 4);
+    v->w.memfds = m.receive;
+    return link_set_memfds(v->k->link, &m);
+}
 
 static int send_welcome(struct visit *v, struct payload *p)
 {
@@ -475,7 +495,9 @@ void hello_handle(struct conn *k, struct msg *m)
     } else {
         if (!k->role)
             conn_admitted(k, v.h.role);
-        if (must_wait(&v)) {
+        if (agree_on_memfds(&v) != CV_OK) {
+            out_of_memory(&v);
+        } else if (must_wait(&v)) {
             k->hello = m;
             m = NULL;
         } else if (v.h.role == ROLE_ENGINE)

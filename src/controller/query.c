@@ -286,6 +286,11 @@ static void ask_result(const struct question *q)
     case STORE_FOUND:
         if (r->state == STORE_PENDING) {
             answer(q, json_null());
+        } else if (r->result.gone) {
+            say_error(
+                q->link, q->h, "ResultExpired",
+                "the result of %s went to its client and, being large, is not kept after that",
+                text);
         } else {
             json_t *j = dbquery_record(q->c, r, id.seq);
             json_object_set_new(j, "status", json_integer(r->result.status));

@@ -195,7 +195,9 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                            .submitted = h->time,
                            .label = s->route.label,
                            .payload =
-                               p && !p->head && p->total <= KEEP_TASK_MAX ? s->m->payload : NULL};
+                               p && !p->head && p->total <= KEEP_TASK_MAX && !payload_has_regions(p)
+                                   ? s->m->payload
+                                   : NULL};
 
     t.bytes = t.payload ? p->total : 0;
     int r = s->c->store->ops->submit(s->c->store, &t);

@@ -78,17 +78,50 @@ int bulk_begin(struct link *l)
     return CV_OK;
 }
 
-bool bulk_ready(const struct link *l)
+/* Whose turn it is: without credit the first one that needs none. NULL: none may go. */
+static struct held *next_active(const struct link *l)
 {
-    return l->credit_out > 0 && !list_empty(&l->active);
+    list_each(n, &l->active)
+    {
+        struct held *h = list_entry(n, struct held, node);
+        if (l->credit_out > 0 || memfd_count(l, h))
+            return h;
+        if (!l->memfds.send)
+            break;
+    }
+    return NULL;
 }
 
-bool bulk_plan(struct link *l, struct frame *f, uint64_t max)
+bool bulk_ready(const struct link *l)
 {
-    struct list *n = list_first(&l->active);
-    if (!n || l->credit_out <= 0)
+    return next_active(l);
+}
+
+static void pass_on(struct link *l, struct held *h)
+{
+    held_settle(h);
+    list_del(&h->node);
+    list_add_tail(h->buf < h->payload->nbufs ? &l->active : &l->ending, &h->node);
+}
+
+bool bulk_plan(struct link *l, struct frame *f, uint64_t max, bool first)
+{
+    struct held *h = next_active(l);
+    if (!h)
         return false;
-    struct held *h = list_entry(n, struct held, node);
+    *f = (struct frame){.h = h, .buf = h->buf, .off = h->off, .nfds = memfd_count(l, h)};
+    if (f->nfds) { /* descriptors go with the first byte of a write */
+        if (!first)
+            return false;
+        memfd_head(l, f);
+        h->buf += f->nfds;
+        pass_on(l, h);
+        return true;
+    }
+    if (!slice_bytes(&h->payload->bufs[h->buf])) {
+        link_fail(l, CV_ENOMEM, "no memory to read a buffer that came as a descriptor");
+        return false;
+    }
     uint64_t len = h->payload->bufs[h->buf].len - h->off;
     if (len > l->chunk_max)
         len = l->chunk_max;
@@ -102,13 +135,11 @@ bool bulk_plan(struct link *l, struct frame *f, uint64_t max)
                           .seq = h->number,
                           .aux = h->off,
                           .engine = h->buf};
-    *f = (struct frame){.h = h, .buf = h->buf, .off = h->off, .len = (uint32_t)len};
+    f->len = (uint32_t)len;
     header_encode(f->head, &head);
     l->credit_out -= (int64_t)len;
     h->off += len;
-    held_settle(h);
-    list_del(n);
-    list_add_tail(h->buf < h->payload->nbufs ? &l->active : &l->ending, n);
+    pass_on(l, h);
     return true;
 }
 
@@ -138,17 +169,28 @@ uint64_t bulk_oldest(const struct link *l)
     return oldest;
 }
 
+/* Where f ends: a buffer, and how far in it. */
+static uint64_t frame_end(const struct frame *f, uint32_t *ret_buf)
+{
+    *ret_buf = f->nfds ? f->buf + f->nfds - 1 : f->buf;
+    return f->nfds ? f->h->payload->bufs[*ret_buf].len : f->off + f->len;
+}
+
 int bulk_sent(struct link *l, const struct frame *f)
 {
-    l->queued -= f->len;
     struct held *h = f->h;
+    uint32_t buf;
+    uint64_t end = frame_end(f, &buf);
+    l->queued -= f->len;
+    for (uint32_t i = 0; i < f->nfds; i++)
+        l->queued -= h->payload->bufs[f->buf + i].len;
     /* Its last frame is the one that ends where the last non-empty buffer ends. */
     if (h->buf < h->payload->nbufs)
         return CV_OK;
     uint32_t last = h->payload->nbufs - 1;
     while (!h->payload->bufs[last].len)
         last--;
-    if (f->buf != last || f->off + f->len != h->payload->bufs[last].len)
+    if (buf != last || end != h->payload->bufs[last].len)
         return CV_OK;
     held_free(h);
     l->nactive--;
@@ -200,6 +242,9 @@ void bulk_chunk(struct link *l, const struct header *h)
         return refuse(l, "a CHUNK that reaches beyond its buffer", h->seq);
     if (h->body_len > l->window_in || l->owed > l->window_in - h->body_len)
         return refuse(l, "more large data than its credit allows", h->seq);
+    if (payload_map(t->m->payload, t->buf) < 0)
+        return link_fail(l, CV_ENOMEM, "no memory for a buffer of %" PRIu64 " bytes",
+                         t->m->payload->bufs[t->buf].len);
     l->owed += h->body_len;
     l->unfinished += h->body_len;
     l->rx = t;
@@ -229,33 +274,55 @@ static void give_back_early(struct link *l, struct transfer *t, uint32_t n)
     give_back(l, bytes);
 }
 
-void bulk_received(struct link *l, uint32_t n)
+/* Moves on to the next buffer that is not empty; delivers the message after the last one. */
+static void transfer_settle(struct link *l, struct transfer *t)
 {
-    struct transfer *t = l->rx;
-    const struct payload *p = t->m->payload;
-    t->off += n;
-    l->rx_left -= n;
-    give_back_early(l, t, n);
+    struct msg *m = t->m;
+    const struct payload *p = m->payload;
     while (t->buf < p->nbufs && t->off == p->bufs[t->buf].len) {
         t->buf++;
         t->off = 0;
     }
-    if (t->buf < p->nbufs) {
-        if (!l->rx_left)
-            l->rx = NULL;
+    if (t->buf < p->nbufs)
         return;
-    }
-    struct msg *m = t->m;
-    l->rx = NULL;
     hash_del(&l->transfers, 0, t->number);
-    l->unfinished -= m->h.body_len - t->early;
+    l->unfinished -= t->bytes - t->early;
     if (l->manual && !l->closing)
-        l->early_debt += t->early;
+        l->early_debt += t->early + (m->h.body_len - t->bytes);
     else
-        give_back(l, m->h.body_len - t->early);
+        give_back(l, t->bytes - t->early);
     free(t);
     m->h.flags &= (uint16_t)~MSG_F_CHUNKED;
     link_deliver(l, m);
+}
+
+void bulk_received(struct link *l, uint32_t n)
+{
+    struct transfer *t = l->rx;
+    t->off += n;
+    t->bytes += n;
+    l->rx_left -= n;
+    give_back_early(l, t, n);
+    if (!l->rx_left)
+        l->rx = NULL; /* a CHUNK never reaches beyond its buffer */
+    transfer_settle(l, t);
+}
+
+void bulk_memfd(struct link *l, const struct header *h)
+{
+    struct transfer *t = hash_get(&l->transfers, 0, h->seq);
+    if (!t)
+        return refuse(l, "a MEMFD of a large message that is not on its way", h->seq);
+    if (h->route_len || h->nbufs || h->flags || !h->count)
+        return refuse(l, "a MEMFD of a wrong form", h->seq);
+    if (h->engine != t->buf || t->off)
+        return refuse(l, "a MEMFD out of order", h->seq);
+    if (h->count > t->m->payload->nbufs - t->buf)
+        return refuse(l, "a MEMFD for more buffers than there are", h->seq);
+    if (memfd_take(l, t, h) < 0)
+        return;
+    t->buf += h->count;
+    transfer_settle(l, t);
 }
 
 int bulk_credit_flush(struct link *l)

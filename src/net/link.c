@@ -33,6 +33,7 @@ void link_leave(struct link *l)
     link_recv_release(l);
     bulk_release(l);
     blob_release(l);
+    memfd_end(l);
     free(l->tx_error);
     free(l->why);
     free(l);

@@ -21,11 +21,17 @@
  * sender has broken the protocol; the BLOBs of a link are bounded by LINK_BLOBS_MAX bytes at both
  * ends. Messages arrive whole: nobody above a link needs to know.
  *
- * PING on silence, PONG, CHUNK, CREDIT, BLOB and DROP are the link's own; all other types go to
+ * On a Unix socket a buffer that lies in a region (wire/region.h) goes as a descriptor instead, in
+ * its place in the order of the message's buffers, if both ends agreed on that (link_set_memfds).
+ * It costs no credit. The link holds the region until the peer has said RELEASE; a link that ends
+ * before sets the region's `discard`.
+ *
+ * PING on silence, PONG and all that is named in capitals here is the link's own; other types go to
  * on_msg. */
 #ifndef COVEY_NET_LINK_H
 #define COVEY_NET_LINK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include "net/loop.h"
 #include "net/transport.h"
@@ -86,6 +92,25 @@ void link_credit(struct link *l, uint64_t bytes); /* returns credit to the peer 
 /* PING after `idle_ns` without a byte received; on_closed(CV_ETIMEOUT) after dead_ns. 0, 0: never
  * (Unix sockets). */
 void link_set_liveness(struct link *l, uint64_t idle_ns, uint64_t dead_ns);
+
+struct link_memfds {
+    uint32_t send;    /* as many may be with the peer: what it said (0: none) */
+    uint32_t receive; /* as many may be here: what we said. More is a breach */
+    /* Received buffers: false: kept as descriptors, as long as *kept (shared by links) is below
+     * kept_max, beyond that copied. True: mapped, private and writable; copied up to 4 MiB. */
+    bool map;
+    uint32_t *kept, kept_max;
+    /* map: counts this process's forks, before each. What was mapped then is never given back to be
+     * written again. */
+    const atomic_uint *forks;
+    /* Called on whatever thread drops a received region: the loop's thread shall call
+     * link_release_due(). NULL: that is the loop's thread. */
+    void (*due)(void *arg);
+    void *arg;
+};
+/* Nothing happens where descriptors can't travel. */
+int link_set_memfds(struct link *l, const struct link_memfds *m) CV_CHECK;
+void link_release_due(struct link *l);
 
 const char *link_identity(const struct link *l); /* see transport_ops.identity */
 bool link_is_unix(const struct link *l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The insides of a link, shared by link.c (life cycle), link_send.c (queue and write), link_recv.c
- * (read and parse), bulk.c (large messages, both ways, and credit) and blob.c (what crosses once).
+ * (read and parse), bulk.c (large messages, both ways, and credit), blob.c (what crosses once) and
+ * memfd.c (buffers as descriptors).
  *
  * A link is entered (link_enter) before anything that may call back, and left (link_leave) after;
  * link_free() in between closes at once but keeps the memory until the outermost leave. Code that
@@ -53,11 +54,12 @@ struct held {
     uint8_t head[]; /* header, route, table */
 };
 
-/* One CHUNK on its way out. */
+/* One CHUNK on its way out, or one MEMFD. */
 struct frame {
     uint8_t head[WIRE_HEADER_SIZE];
     struct held *h;
     uint32_t buf, len; /* of the payload: buffer, bytes */
+    uint32_t nfds;     /* MEMFD: of the buffers from buf on; len is 0 */
     uint64_t off;
     uint32_t sent; /* bytes of header and data */
 };
@@ -67,8 +69,11 @@ struct transfer {
     struct msg *m;
     uint64_t number, off;
     uint32_t buf;
+    uint64_t bytes; /* that came as CHUNKs */
     uint64_t early; /* credit given back before delivery */
 };
+
+struct inbox; /* memfd.c */
 
 struct link {
     struct loop *loop;
@@ -130,6 +135,14 @@ struct link {
     struct hash blobs_in;  /* the peer's: by number */
     uint64_t blob_bytes_in;
 
+    /* descriptors */
+    struct link_memfds memfds;
+    struct inbox *inbox;    /* NULL: none are taken */
+    struct hash lent;       /* number -> struct region that the peer holds */
+    uint64_t lent_numbers;  /* descriptors sent */
+    uint64_t taken_numbers; /* descriptors received */
+    uint32_t taken;         /* of these, RELEASE was not sent yet */
+
     /* time */
     struct timer *liveness, *closer;
     uint64_t idle_ns, dead_ns, pinged, close_at;
@@ -172,13 +185,16 @@ void link_recv_release(struct link *l);
 /* bulk.c */
 int bulk_begin(struct link *l) CV_CHECK; /* makes waiting messages active */
 bool bulk_ready(const struct link *l);
-bool bulk_plan(struct link *l, struct frame *f, uint64_t max); /* the next CHUNK, if one may go */
+/* The next CHUNK or, as the first thing of a write, MEMFD, if one may go. Out of memory kills the
+ * link. */
+bool bulk_plan(struct link *l, struct frame *f, uint64_t max, bool first);
 void bulk_undo(struct link *l, const struct frame *f);
 int bulk_sent(struct link *l, const struct frame *f) CV_CHECK;
 uint64_t bulk_oldest(const struct link *l); /* serial of the oldest unfinished, or UINT64_MAX */
 void bulk_announced(struct link *l, struct msg *m_take);
 void bulk_chunk(struct link *l, const struct header *h); /* a CHUNK's header */
-uint8_t *bulk_space(struct link *l);                     /* where the next rx_left bytes go */
+void bulk_memfd(struct link *l, const struct header *h);
+uint8_t *bulk_space(struct link *l); /* where the next rx_left bytes go */
 void bulk_received(struct link *l, uint32_t n);
 int bulk_credit_flush(struct link *l) CV_CHECK;
 void bulk_release(struct link *l);
@@ -192,9 +208,22 @@ int blob_sweep(struct link *l) CV_CHECK; /* drops large BLOBs that nobody can se
 struct msg *blob_receive(struct link *l, struct msg *m_take);
 void blob_release(struct link *l);
 
-static inline struct slice *frame_data(const struct frame *f)
+/* memfd.c */
+/* How many of h's buffers, from the one that is due on, may go as descriptors now. */
+uint32_t memfd_count(const struct link *l, const struct held *h);
+void memfd_head(const struct link *l, struct frame *f); /* fills in its header */
+void memfd_fds(const struct frame *f, int *fds);
+int memfd_left(struct link *l, const struct frame *f) CV_CHECK; /* its descriptors have left */
+/* Takes in the descriptors for t's buffers [t->buf, + n); a failure kills the link. */
+int memfd_take(struct link *l, struct transfer *t, const struct header *h) CV_CHECK;
+void memfd_released(struct link *l, const struct header *h); /* RELEASE has come */
+int memfd_release_flush(struct link *l) CV_CHECK;            /* queues those that are due */
+void memfd_end(struct link *l);                              /* of the link: no more RELEASEs */
+
+/* The bytes that a CHUNK is cut from. NULL: out of memory. */
+static inline const uint8_t *slice_bytes(const struct slice *s)
 {
-    return &f->h->payload->bufs[f->buf];
+    return s->data ? s->data : region_data(s->region);
 }
 
 #endif

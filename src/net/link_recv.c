@@ -88,7 +88,7 @@ static int make_payload(struct link *l, const struct header *h, const uint8_t *t
             return CV_EPROTO;
         }
     }
-    int r = h->flags & MSG_F_CHUNKED ? payload_new_large(ret, h->nbufs, lens)
+    int r = h->flags & MSG_F_CHUNKED ? payload_new_empty(ret, h->nbufs, lens)
                                      : payload_new_inline(ret, h->nbufs, lens);
     if (lens != &one)
         free(lens);
@@ -132,7 +132,7 @@ static void on_credit(struct link *l, const struct header *h)
     link_schedule_flush(l);
 }
 
-/* A whole message at p, except a CHUNK. */
+/* A whole message at p, except a CHUNK or MEMFD. */
 static void take_message(struct link *l, const struct header *h, const uint8_t *p)
 {
     struct msg *m;
@@ -146,6 +146,9 @@ static void take_message(struct link *l, const struct header *h, const uint8_t *
         break;
     case MSG_CREDIT:
         on_credit(l, h);
+        break;
+    case MSG_RELEASE:
+        memfd_released(l, h);
         break;
     default:
         if (make_message(l, h, p, &m) < 0)
@@ -201,8 +204,11 @@ static size_t parse(struct link *l, const uint8_t *data, size_t n)
         if (check_header(l, &h) < 0)
             break;
         l->bulk_last = h.type == MSG_CHUNK;
-        if (h.type == MSG_CHUNK) {
-            bulk_chunk(l, &h);
+        if (h.type == MSG_CHUNK || h.type == MSG_MEMFD) {
+            if (h.type == MSG_CHUNK)
+                bulk_chunk(l, &h);
+            else
+                bulk_memfd(l, &h);
             pos += WIRE_HEADER_SIZE;
             continue;
         }

@@ -22,6 +22,8 @@ struct plan {
     uint64_t bytes;
     struct frame frames[LINK_FRAMES_MAX];
     int nframes;
+    int fds[TRANSPORT_FDS_MAX]; /* of the first frame, which is then the first thing */
+    int nfds;
 };
 
 static void seg_free(struct seg *s)
@@ -220,7 +222,8 @@ static void plan_frame(struct plan *p, const struct frame *f)
 {
     uint64_t skip = f->sent;
     plan_add(p, &skip, f->head, WIRE_HEADER_SIZE);
-    plan_add(p, &skip, frame_data(f)->data + f->off, f->len);
+    if (f->len)
+        plan_add(p, &skip, slice_bytes(&f->h->payload->bufs[f->buf]) + f->off, f->len);
 }
 
 static void plan_segs(struct link *l, struct plan *p, uint64_t max)
@@ -241,15 +244,19 @@ static void plan_segs(struct link *l, struct plan *p, uint64_t max)
 
 static void plan_make(struct link *l, struct plan *p, uint64_t max)
 {
-    p->n = p->nframes = 0;
+    p->n = p->nframes = p->nfds = 0;
     p->bytes = 0;
     if (l->cur)
         plan_frame(p, l->cur);
     plan_segs(l, p, max);
     while (p->bytes < max && p->nframes < LINK_FRAMES_MAX && p->n + 2 <= LINK_IOV_MAX) {
         struct frame *f = &p->frames[p->nframes];
-        if (!bulk_plan(l, f, max - p->bytes))
+        if (!bulk_plan(l, f, max - p->bytes, p->bytes == 0))
             return;
+        if (f->nfds) {
+            memfd_fds(f, p->fds);
+            p->nfds = (int)f->nfds;
+        }
         p->nframes++;
         plan_frame(p, f);
     }
@@ -279,6 +286,8 @@ static int sent_frame(struct link *l, struct frame *f, uint64_t *n)
 {
     uint32_t size = WIRE_HEADER_SIZE + f->len;
     uint32_t take = size - f->sent < *n ? size - f->sent : (uint32_t)*n;
+    if (f->nfds && take && !f->sent && memfd_left(l, f))
+        return CV_ENOMEM;
     f->sent += take;
     *n -= take;
     return f->sent < size ? CV_EAGAIN : bulk_sent(l, f);
@@ -353,7 +362,7 @@ void link_write(struct link *l)
         l->tx_turn = loop_turn(l->loop);
         l->tx_spent = 0;
     }
-    if (bulk_credit_flush(l) < 0 || blob_sweep(l) < 0)
+    if (bulk_credit_flush(l) < 0 || blob_sweep(l) < 0 || memfd_release_flush(l) < 0)
         return link_fail(l, CV_ENOMEM, "out of memory");
     for (;;) {
         if (bulk_begin(l) < 0)
@@ -366,10 +375,18 @@ void link_write(struct link *l)
             return;
         }
         plan_make(l, &plan, LINK_TURN_MAX - l->tx_spent);
-        ssize_t n = l->t->ops->writev(l->t, plan.iov, plan.n, &e);
+        if (!link_alive(l))
+            return;
+        ssize_t n = plan.nfds
+                        ? l->t->ops->writev_fds(l->t, plan.iov, plan.n, plan.fds, plan.nfds, &e)
+                        : l->t->ops->writev(l->t, plan.iov, plan.n, &e);
         int r = plan_sent(l, &plan, n > 0 ? (uint64_t)n : 0);
         if (r < 0)
             return link_fail(l, r, "out of memory");
+        if (n == CV_ENFILE) { /* too many descriptors are in flight on this machine */
+            l->memfds.send = 0;
+            continue;
+        }
         if (n == CV_EAGAIN) {
             l->blocked = true;
             return;

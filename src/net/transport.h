@@ -14,6 +14,8 @@
 
 struct transport;
 
+#define TRANSPORT_FDS_MAX 32 /* descriptors that may go with one write */
+
 enum transport_want { WANT_READ = 1, WANT_WRITE = 2 };
 
 struct transport_ops {
@@ -25,6 +27,16 @@ struct transport_ops {
     /* Bytes written (> 0, may be fewer), CV_EAGAIN, or CV_ESYS / CV_ECLOSED with a text. Never
      * raises SIGPIPE. */
     ssize_t (*writev)(struct transport *t, const struct iovec *iov, int n, struct err *e);
+    /* As writev(), with nfds descriptors that go with the first byte written (the caller keeps its
+     * own); CV_ENFILE: the kernel takes no more descriptors for now, nothing was written. NULL
+     * where descriptors can't travel. */
+    ssize_t (*writev_fds)(struct transport *t, const struct iovec *iov, int n, const int *fds,
+                          int nfds, struct err *e);
+    /* From now on read() keeps the descriptors that come with the bytes (before, they are lost);
+     * it fails with CV_ENFILE when one could not be taken in, CV_EPROTO when more come than
+     * messages that tell of them. */
+    int (*accept_fds)(struct transport *t) CV_CHECK;
+    int (*take_fd)(struct transport *t); /* the oldest one, now the caller's; -1: none */
     /* Hands on what writev() accepted and still buffers: CV_OK when nothing is left, else as
      * writev(). NULL when it never buffers. */
     int (*flush)(struct transport *t, struct err *e);

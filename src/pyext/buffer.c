@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The Buffer type: a writable view on one slice of a payload. Holds a reference of the payload, so
- * the memory lives as long as any view on it (arrays made from it included). Holds no Python
+ * The Buffer type: a writable view on one slice of a payload. Holds a reference of the payload, or
+ * of the slice's region alone, so the memory lives as long as any view on it (arrays made from it
+ * included). Holds no Python
  * objects, so it is no business of the cycle collector. Any thread with the GIL. */
 #include "pyext/buffer.h"
 
 struct buffer {
     PyObject ob_base;
-    struct payload *payload;
+    struct payload *payload; /* NULL: all that is needed of it is the slice's region */
     struct slice slice;
 };
 
 static void buffer_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    payload_unref(((struct buffer *)self)->payload);
+    struct buffer *b = (struct buffer *)self;
+    if (b->payload)
+        payload_unref(b->payload);
+    else
+        region_unref(b->slice.region);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -49,8 +54,9 @@ PyObject *buffer_tuple(struct module_state *st, struct payload *p)
             Py_DECREF(t);
             return NULL;
         }
-        b->payload = payload_ref(p);
         b->slice = p->bufs[i];
+        if (!region_ref(b->slice.region))
+            b->payload = payload_ref(p);
         PyTuple_SetItem(t, i, (PyObject *)b);
     }
     return t;

@@ -106,16 +106,17 @@ static int new_session(PyObject *o, uint64_t *ret)
 
 static int client_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"endpoints", "hello", "tls", "session", "resend_bytes", NULL};
+    static char *names[] = {"endpoints",    "hello",       "tls", "session",
+                            "resend_bytes", "memfd_bytes", NULL};
     struct client *c = (struct client *)self;
     PyObject *endpoints, *hello_dict, *tls = NULL, *session_arg = NULL;
-    unsigned long long keep = 256ull << 20;
+    unsigned long long keep = 256ull << 20, memfds = UINT64_MAX;
     if (c->core) {
         PyErr_SetString(PyExc_RuntimeError, "a Client is initialized once");
         return -1;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOK:Client", names, &endpoints, &hello_dict,
-                                     &tls, &session_arg, &keep))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOKK:Client", names, &endpoints,
+                                     &hello_dict, &tls, &session_arg, &keep, &memfds))
         return -1;
     const struct transport_factory *factory = NULL;
     uint64_t session = 0;
@@ -138,7 +139,8 @@ static int client_init(PyObject *self, PyObject *args, PyObject *kwargs)
         r = core_new(&core, session, keep, &e);
     if (r)
         goto fail;
-    r = uplink_init(&core->up, &core->io, &client_uplink_ops, core, list, n, factory, &hello);
+    r = uplink_init(&core->up, &core->io, &client_uplink_ops, core, list, n, factory, &hello,
+                    memfds);
     if (r) {
         client_io_end(core);
         core_free(core); /* with list and hello */

@@ -37,6 +37,11 @@ static int queue_submit(struct client *c, struct submit *s, uint64_t *ret_seq)
     return -1;
 }
 
+static struct pool *pool_of(struct client *c)
+{
+    return uplink_pool(&c->core->up);
+}
+
 /* A function's stream, one with every earlier one of the same bytes. *ret NULL: it is not of a size
  * to be shared. */
 static int head_payload(struct client *c, PyObject *buffer, struct payload **ret)
@@ -65,10 +70,10 @@ static int shared_payload(struct client *c, PyObject *buffers, struct payload **
     if (r)
         return r;
     if (!head)
-        return pyin_payload(buffers, c->holds, ret, ret_hold);
+        return pyin_payload(buffers, c->holds, pool_of(c), ret, ret_hold);
     struct payload *own = NULL;
     rest = PySequence_GetSlice(buffers, 1, PY_SSIZE_T_MAX);
-    r = rest ? pyin_payload(rest, c->holds, &own, ret_hold) : -1;
+    r = rest ? pyin_payload(rest, c->holds, pool_of(c), &own, ret_hold) : -1;
     if (!r && payload_new_joined(ret, head, own)) {
         payload_unref(own);
         PyErr_NoMemory();
@@ -85,7 +90,8 @@ static PyObject *submit(struct client *c, struct header *h, const struct buf *ro
     struct payload *p = NULL;
     struct hold *hold = NULL;
     struct submit *s = NULL;
-    if (shared ? shared_payload(c, buffers, &p, &hold) : pyin_payload(buffers, c->holds, &p, &hold))
+    if (shared ? shared_payload(c, buffers, &p, &hold)
+               : pyin_payload(buffers, c->holds, query ? NULL : pool_of(c), &p, &hold))
         return NULL;
     h->time = clock_wall();
     int r = submit_new(&s, h->count);
@@ -176,7 +182,7 @@ PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         return submit(c, &h, NULL, a[8], false, true);
     }
     struct payload *p;
-    if (pyin_payload(a[8], NULL, &p, NULL))
+    if (pyin_payload(a[8], NULL, NULL, &p, NULL))
         return NULL;
     h.time = clock_wall();
     struct out *o = calloc(1, sizeof *o);

@@ -166,7 +166,8 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
         free(list);
         hello_release(&hello);
     } else {
-        r = uplink_init(&core->up, &core->io, &engine_uplink_ops, core, list, 1, NULL, &hello);
+        r = uplink_init(&core->up, &core->io, &engine_uplink_ops, core, list, 1, NULL, &hello,
+                        UINT64_MAX);
         if (r) {
             engine_io_end(core);
             core_free(core);
@@ -452,7 +453,7 @@ static PyObject *engine_result(PyObject *self, PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_ValueError, "result() of no items, or with an unknown status");
         return NULL;
     }
-    if (pyin_payload(a[1], NULL, &p, NULL))
+    if (pyin_payload(a[1], NULL, uplink_pool(&c->up), &p, NULL))
         return NULL;
     pthread_mutex_lock(&c->mu);
     bool fits = (uint64_t)count + skip <= c->nbegun;
@@ -487,7 +488,7 @@ static PyObject *engine_interrupted(PyObject *self, PyObject *unused)
 static int send_object(struct engine_core *c, struct header *h, PyObject *buffers)
 {
     struct payload *p;
-    if (pyin_payload(buffers, NULL, &p, NULL))
+    if (pyin_payload(buffers, NULL, NULL, &p, NULL))
         return -1;
     capture_drain(c, true);
     int r = CV_OK;
@@ -516,7 +517,7 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
 static int send_stream(struct engine_core *c, int kind, PyObject *buffers)
 {
     struct payload *p;
-    if (pyin_payload(buffers, NULL, &p, NULL))
+    if (pyin_payload(buffers, NULL, NULL, &p, NULL))
         return -1;
     for (uint32_t i = 0; p && i < p->nbufs; i++)
         capture_text(c, kind, p->bufs[i].data, p->bufs[i].len);

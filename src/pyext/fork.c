@@ -12,12 +12,19 @@ static struct {
     pthread_once_t once;
     int once_failed;
     struct list guards;
+    atomic_uint forks;
 } registry = {
-    PTHREAD_MUTEX_INITIALIZER, PTHREAD_ONCE_INIT, 0, {&registry.guards, &registry.guards}};
+    PTHREAD_MUTEX_INITIALIZER, PTHREAD_ONCE_INIT, 0, {&registry.guards, &registry.guards}, 0};
+
+const atomic_uint *fork_count(void)
+{
+    return &registry.forks;
+}
 
 static void before_fork(void)
 {
     pthread_mutex_lock(&registry.mu);
+    atomic_fetch_add(&registry.forks, 1);
 }
 
 static void after_fork_parent(void)

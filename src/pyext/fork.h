@@ -21,6 +21,8 @@ struct fork_guard {
     int fds[FORK_FDS_MAX];
 };
 
+/* How often this process has forked; counted before it happens. */
+const atomic_uint *fork_count(void);
 int fork_guard_add(struct fork_guard *g, struct err *e) CV_CHECK;
 void fork_guard_del(struct fork_guard *g);
 /* Names a descriptor that a child must close. A full table is ignored: all ours are CLOEXEC anyway.

@@ -111,7 +111,7 @@ int holds_payload(struct holds *h, Py_buffer *views_take, uint32_t n, struct pay
         goto out;
     for (uint32_t i = 0; i < n; i++) {
         hold->views[i] = views_take[i];
-        slices[i] = (struct slice){views_take[i].buf, (uint64_t)views_take[i].len};
+        slices[i] = (struct slice){.data = views_take[i].buf, .len = (uint64_t)views_take[i].len};
     }
     hold->owner = h;
     hold->session = hold->lo = 0;

@@ -99,6 +99,42 @@ static int get_view(PyObject *o, Py_buffer *view)
     return PyObject_GetBuffer(o, view, PyBUF_ANY_CONTIGUOUS);
 }
 
+/* Copies without the GIL, which the views outlive. */
+static void fill(struct payload *p, const Py_buffer *views)
+{
+    PyThreadState *ts = p->total > GIL_COPY_MAX ? PyEval_SaveThread() : NULL;
+    for (uint32_t i = 0; i < p->nbufs; i++) {
+        if (views[i].len)
+            memcpy(p->bufs[i].data, views[i].buf, (size_t)views[i].len);
+    }
+    if (ts)
+        PyEval_RestoreThread(ts);
+}
+
+/* CV_ENOENT: nothing here is large enough, or the pool has no room for it. */
+static int pool_views(struct pool *pool, const Py_buffer *views, uint32_t n, struct payload **ret)
+{
+    uint64_t *lens = malloc(n * sizeof *lens);
+    struct region **regions = calloc(n, sizeof *regions);
+    int r = lens && regions ? CV_ENOENT : CV_ENOMEM;
+    for (uint32_t i = 0; i < n && (r == CV_OK || r == CV_ENOENT); i++) {
+        lens[i] = (uint64_t)views[i].len;
+        if (lens[i] < REGION_MIN)
+            continue;
+        regions[i] = pool_get(pool, lens[i]);
+        r = regions[i] ? CV_OK : CV_EAGAIN;
+    }
+    if (!r)
+        r = payload_new_regions(ret, n, lens, regions);
+    for (uint32_t i = 0; regions && i < n; i++)
+        region_unref(regions[i]);
+    free(regions);
+    free(lens);
+    if (!r)
+        fill(*ret, views);
+    return r == CV_EAGAIN ? CV_ENOENT : r;
+}
+
 static int copy_views(const Py_buffer *views, uint32_t n, uint64_t total, struct payload **ret)
 {
     uint64_t stack[VIEWS_STACK], *lens = n <= VIEWS_STACK ? stack : malloc(n * sizeof *lens);
@@ -115,13 +151,7 @@ static int copy_views(const Py_buffer *views, uint32_t n, uint64_t total, struct
         free(lens);
     if (r)
         return r;
-    PyThreadState *ts = total > GIL_COPY_MAX ? PyEval_SaveThread() : NULL;
-    for (uint32_t i = 0; i < n; i++) {
-        if (views[i].len)
-            memcpy((*ret)->bufs[i].data, views[i].buf, (size_t)views[i].len);
-    }
-    if (ts)
-        PyEval_RestoreThread(ts);
+    fill(*ret, views);
     return CV_OK;
 }
 
@@ -131,7 +161,8 @@ static int no_memory(void)
     return -1;
 }
 
-int pyin_payload(PyObject *seq, struct holds *holds, struct payload **ret, struct hold **ret_hold)
+int pyin_payload(PyObject *seq, struct holds *holds, struct pool *pool, struct payload **ret,
+                 struct hold **ret_hold)
 {
     *ret = NULL;
     if (ret_hold)
@@ -161,7 +192,10 @@ int pyin_payload(PyObject *seq, struct holds *holds, struct payload **ret, struc
             goto out;
         total += (uint64_t)views[got].len;
     }
-    if (total > PYIN_COPY_MAX && holds) {
+    r = pool && total >= REGION_MIN ? pool_views(pool, views, (uint32_t)n, ret) : CV_ENOENT;
+    if (r != CV_ENOENT) {
+        ;
+    } else if (total > PYIN_COPY_MAX && holds) {
         r = holds_payload(holds, views, (uint32_t)n, ret, ret_hold);
         if (!r)
             got = 0; /* the hold has them */

@@ -5,6 +5,7 @@
 #ifndef COVEY_PYEXT_PYIN_H
 #define COVEY_PYEXT_PYIN_H
 
+#include "net/pool.h"
 #include "pyext/holds.h"
 #include "pyext/module.h"
 #include "wire/payload.h"
@@ -22,9 +23,12 @@ int arg_u32(PyObject *o, uint32_t *ret);
 int arg_id(PyObject *o, uint64_t own_session, uint64_t *ret_session, uint64_t *ret_seq);
 
 /* Payload of a sequence of objects with the buffer protocol (NULL and empty: *ret is NULL).
- * Together at most PYIN_COPY_MAX bytes are copied; above that the objects are referenced by a hold
- * in `holds` (if not NULL) for the ids [lo, lo + count) that the caller sets with hold_name(). */
+ * Buffers from REGION_MIN on are copied into regions of `pool`, if that is not NULL and has room
+ * for all of them; then the others are copied, too. Else: together at most PYIN_COPY_MAX bytes are
+ * copied; above that the objects are referenced by a hold in `holds` (if not NULL) for the ids [lo,
+ * lo + count) that the caller sets with hold_name(). */
 #define PYIN_COPY_MAX (64ull << 20)
-int pyin_payload(PyObject *seq, struct holds *holds, struct payload **ret, struct hold **ret_hold);
+int pyin_payload(PyObject *seq, struct holds *holds, struct pool *pool, struct payload **ret,
+                 struct hold **ret_hold);
 
 #endif

@@ -13,6 +13,8 @@
 #define BACKOFF_MAX (2 * NS_PER_S)
 #define ATTEMPT_NS (5 * NS_PER_S) /* of connecting again, for all endpoints together */
 #define WELCOME_NS (10 * NS_PER_S)
+#define MEMFDS_MAX 1024u /* received and still in use here */
+#define TRIM_NS (2 * NS_PER_S)
 
 static void attempt(struct uplink *u);
 
@@ -47,6 +49,8 @@ static void failed(struct uplink *u, int code, const char *why)
         return;
     }
     uint64_t now = clock_mono();
+    if (code == CV_ENFILE)
+        u->no_memfds = true;
     snprintf(u->why, sizeof u->why, "%s", why);
     drop_link(u);
     if (u->state == UPLINK_UP) {
@@ -66,13 +70,66 @@ static void failed(struct uplink *u, int code, const char *why)
     timer_start(u->timer, u->backoff, 0);
 }
 
+/* ---- large buffers as descriptors ---- */
+
+/* Any thread. */
+static void on_release_due(void *arg)
+{
+    struct uplink *u = arg;
+    io_wake(u->io, false);
+}
+
+static int agree_on_memfds(struct uplink *u, uint32_t send)
+{
+    struct link_memfds m = {.send = send,
+                            .receive = MEMFDS_MAX,
+                            .map = true,
+                            .forks = fork_count(),
+                            .due = on_release_due,
+                            .arg = u};
+    if (u->no_memfds || !link_is_unix(u->link))
+        m.send = m.receive = 0;
+    atomic_store(&u->may_lend, m.send > 0);
+    return m.receive ? link_set_memfds(u->link, &m) : CV_OK;
+}
+
+struct pool *uplink_pool(struct uplink *u)
+{
+    return atomic_load(&u->may_lend) ? u->pool : NULL;
+}
+
+static void on_trim(void *arg)
+{
+    struct uplink *u = arg;
+    u->trimming = pool_trim(u->pool);
+    if (u->trimming)
+        timer_start(u->trim, TRIM_NS, 0);
+}
+
+/* Somebody sends, or has dropped something received. */
+static void on_wake(void *arg)
+{
+    struct uplink *u = arg;
+    struct pool_stats s;
+    if (u->link)
+        link_release_due(u->link);
+    if (u->trimming || !u->trim || !atomic_load(&u->may_lend))
+        return;
+    pool_stats(u->pool, &s);
+    u->trimming = s.n > 0;
+    if (u->trimming)
+        timer_start(u->trim, TRIM_NS, 0);
+}
+
 static void on_welcome(struct uplink *u, struct msg *m)
 {
     struct welcome w = {0};
     struct err e = {{0}};
     int r = welcome_decode(m->route, m->h.route_len, &w, &e);
+    if (!r)
+        r = agree_on_memfds(u, w.memfds);
     if (r) {
-        failed(u, r, e.text);
+        failed(u, r, e.text[0] ? e.text : "out of memory");
     } else if (w.refused) {
         give_up(u, u->was_up ? CV_ECLOSED : CV_EAUTH, w.refused);
     } else {
@@ -149,7 +206,11 @@ static int say_hello(struct uplink *u)
     h.connects = u->nlinks;
     struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
     struct buf route = {0};
-    int r = u->ops->fill_hello(u->arg, &h, &head);
+    int r = agree_on_memfds(u, 0);
+    if (!r && link_is_unix(u->link) && !u->no_memfds)
+        h.memfds = MEMFDS_MAX;
+    if (!r)
+        r = u->ops->fill_hello(u->arg, &h, &head);
     if (!r)
         r = hello_encode(&h, &route);
     if (!r)
@@ -206,7 +267,7 @@ static void on_timer(void *arg)
 
 int uplink_init(struct uplink *u, struct io *io, const struct uplink_ops *ops, void *arg,
                 char **endpoints_take, uint32_t n, const struct transport_factory *tcp,
-                struct hello *hello_take)
+                struct hello *hello_take, uint64_t memfd_bytes)
 {
     *u = (struct uplink){.io = io,
                          .ops = ops,
@@ -216,7 +277,14 @@ int uplink_init(struct uplink *u, struct io *io, const struct uplink_ops *ops, v
                          .tcp = tcp,
                          .hello = *hello_take};
     *hello_take = (struct hello){0};
-    return timer_new(&u->timer, io->loop, on_timer, u);
+    int r = pool_new(&u->pool, memfd_bytes);
+    if (!r)
+        r = timer_new(&u->timer, io->loop, on_timer, u);
+    if (!r)
+        r = timer_new(&u->trim, io->loop, on_trim, u);
+    if (!r)
+        loop_on_wake(io->loop, on_wake, u);
+    return r;
 }
 
 void uplink_start(struct uplink *u, uint64_t timeout_ns)
@@ -250,7 +318,8 @@ void uplink_stop(struct uplink *u)
     u->connector = NULL;
     drop_link(u);
     timer_free(u->timer);
-    u->timer = NULL;
+    timer_free(u->trim);
+    u->timer = u->trim = NULL;
 }
 
 void uplink_release(struct uplink *u)
@@ -260,5 +329,7 @@ void uplink_release(struct uplink *u)
     free(u->endpoints);
     u->endpoints = NULL;
     u->nendpoints = 0;
+    pool_free(u->pool);
+    u->pool = NULL;
     hello_release(&u->hello);
 }

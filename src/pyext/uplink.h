@@ -8,6 +8,7 @@
 #define COVEY_PYEXT_UPLINK_H
 
 #include "net/connect.h"
+#include "net/pool.h"
 #include "pyext/io.h"
 #include "wire/hello.h"
 
@@ -49,15 +50,22 @@ struct uplink {
     struct link *link;
     uint64_t nlinks;     /* so far: tells links apart */
     struct timer *timer; /* back-off, or the limit for WELCOME */
+    struct pool *pool;   /* memory for large buffers that are to be sent as descriptors */
+    struct timer *trim;  /* of the pool, while there is something in it */
+    bool trimming;
+    bool no_memfds;       /* a descriptor could not be taken in: none any more */
+    atomic_bool may_lend; /* the controller takes descriptors */
     bool was_up, was_unix, flushing;
     uint64_t backoff, lost_at, deadline;
     char why[256];
 };
 
-/* Copies endpoints; takes the strings of hello. */
+/* Takes endpoints and the strings of hello. memfd_bytes: for pool_new(). */
 int uplink_init(struct uplink *u, struct io *io, const struct uplink_ops *ops, void *arg,
                 char **endpoints_take, uint32_t n, const struct transport_factory *tcp,
-                struct hello *hello_take) CV_CHECK;
+                struct hello *hello_take, uint64_t memfd_bytes) CV_CHECK;
+/* Where a large buffer should be put now; NULL: anywhere. Any thread. */
+struct pool *uplink_pool(struct uplink *u);
 void uplink_start(struct uplink *u, uint64_t timeout_ns); /* the first attempt; when IDLE */
 /* Sends what is queued, says BYE, and calls on_gone(CV_ECLOSED) at the latest after linger_ns. */
 void uplink_close(struct uplink *u, uint64_t linger_ns);

@@ -275,6 +275,20 @@ static void memory_output(struct store *s, uint64_t session, uint64_t seq, enum 
     evict(m);
 }
 
+/* The client of an ended record has its result. */
+static void give_back(struct memory *m, struct store_record *r)
+{
+    void *p = r->result.payload;
+
+    if (!p || !m->payload.lent || !m->payload.lent(p))
+        return;
+    m->bytes -= r->result.bytes;
+    r->result.bytes = 0;
+    r->result.payload = NULL;
+    r->result.gone = true;
+    m->payload.unref(p);
+}
+
 static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count)
 {
     struct memory *m = memory_of(s);
@@ -285,8 +299,10 @@ static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, ui
     for (size_t i = index_seek(&x->index, seq); i < x->index.n && x->index.v[i].lo < seq + count;
          i++) {
         struct store_record *r = x->index.v[i].record;
-        if (r && r->state == STORE_ENDED)
+        if (r && r->state == STORE_ENDED) {
+            give_back(m, r);
             record_move(m, r, STORE_DELIVERED);
+        }
     }
 }
 

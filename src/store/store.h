@@ -31,6 +31,9 @@ struct store_limits {
 struct store_payload_ops {
     void (*ref)(void *payload);
     void (*unref)(void *payload);
+    /* Its memory is lent by another process, which wants it back: a result is kept until its client
+     * has it, not longer. NULL: none is. */
+    bool (*lent)(const void *payload);
 };
 
 enum store_state { STORE_PENDING, STORE_ENDED, STORE_DELIVERED };
@@ -58,6 +61,7 @@ struct store_result {
     uint32_t count;
     void *payload; /* may be NULL */
     uint64_t bytes;
+    bool gone; /* it was delivered, and the payload was lent: given back since */
 };
 
 struct store_record {

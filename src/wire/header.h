@@ -40,8 +40,8 @@ enum msg_type {
     MSG_EVENT = 15,
     MSG_CHUNK = 16,
     MSG_CREDIT = 17,
-    MSG_MEMFD = 18,   /* reserved: large buffers as descriptors */
-    MSG_RELEASE = 19, /* reserved: likewise */
+    MSG_MEMFD = 18,
+    MSG_RELEASE = 19,
     MSG_EXIT = 20,
     MSG_SPAWN = 21,
     MSG_PING = 22,

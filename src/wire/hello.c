@@ -34,6 +34,7 @@ static const struct field HELLO_FIELDS[] = {
     {"slot", F_U32, offsetof(struct hello, slot), 0},
     {"host_session", F_U64, offsetof(struct hello, host_session), 0},
     {"connects", F_U64, offsetof(struct hello, connects), 0},
+    {"memfds", F_U32, offsetof(struct hello, memfds), 0},
 };
 
 static const struct field WELCOME_FIELDS[] = {
@@ -45,6 +46,7 @@ static const struct field WELCOME_FIELDS[] = {
     {"credit", F_U64, offsetof(struct welcome, credit), 0},
     {"ping", F_U64, offsetof(struct welcome, ping), 0},
     {"dead", F_U64, offsetof(struct welcome, dead), 0},
+    {"memfds", F_U32, offsetof(struct welcome, memfds), 0},
     {"refused", F_STR, offsetof(struct welcome, refused), 0},
 };
 

@@ -36,6 +36,7 @@ struct hello {
     uint64_t host_session; /* engine: session of its host (0: none) */
     uint64_t connects;     /* how many connections of this session there were, this one included:
                               an older one that comes late is not mistaken for it (0: not said) */
+    uint32_t memfds;       /* descriptors of buffers that it takes at a time (0: none) */
     /* what it holds: */
     struct held_task running;    /* engine; count 0: none */
     struct held_task *unstarted; /* engine */
@@ -50,6 +51,7 @@ struct welcome {
     char *python;        /* client: newline-free note about other Python versions, or NULL */
     uint64_t credit;     /* bytes of chunked data the peer may send before CREDIT */
     uint64_t ping, dead; /* ns of silence on TCP until PING and until the link counts as lost */
+    uint32_t memfds; /* descriptors of buffers that the peer may send before RELEASE (0: none) */
     struct id_range
         *unknown; /* client: of what it waits for, the ranges the controller never had */
     uint32_t nunknown;

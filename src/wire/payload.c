@@ -5,13 +5,12 @@
 #include "wire/payload.h"
 
 #include <assert.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define ALIGN 16u
-#define MAP_MIN (256u << 10)
+#define MAP_MIN REGION_MIN
 #define HUGE_MIN (2u << 20)
 
 static uint64_t aligned(uint64_t n)
@@ -60,7 +59,7 @@ int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *len
     if (!p)
         return CV_ENOMEM;
     for (uint32_t i = 0; i < nbufs; i++) {
-        p->bufs[i] = (struct slice){data, lens[i]};
+        p->bufs[i] = (struct slice){.data = data, .len = lens[i]};
         data += aligned(lens[i]);
         p->total += lens[i];
     }
@@ -68,10 +67,11 @@ int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *len
     return CV_OK;
 }
 
+/* A buffer has its memory in the payload's allocation, in a map of its own, or in a region. */
 static void release_maps(struct payload *p)
 {
     for (uint32_t i = 0; i < p->nbufs; i++)
-        if (p->bufs[i].len >= MAP_MIN && p->bufs[i].data)
+        if (p->bufs[i].len >= MAP_MIN && p->bufs[i].data && !p->bufs[i].region)
             munmap(p->bufs[i].data, p->bufs[i].len);
 }
 
@@ -85,7 +85,7 @@ static uint8_t *map_buffer(uint64_t len)
     return m;
 }
 
-int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
+int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
 {
     uint64_t bytes;
     uint8_t *data;
@@ -95,20 +95,56 @@ int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens
     if (!p)
         return CV_ENOMEM;
     p->release = release_maps;
-    for (uint32_t i = 0; i < nbufs; i++)
-        p->bufs[i] = (struct slice){NULL, lens[i]};
     for (uint32_t i = 0; i < nbufs; i++) {
+        p->bufs[i] = (struct slice){.len = lens[i]};
         p->total += lens[i];
         if (lens[i] < MAP_MIN) {
             p->bufs[i].data = data;
             data += aligned(lens[i]);
-        } else if (!(p->bufs[i].data = map_buffer(lens[i]))) {
-            payload_unref(p);
-            return CV_ENOMEM;
         }
     }
     *ret = p;
     return CV_OK;
+}
+
+int payload_map(struct payload *p, uint32_t buf)
+{
+    struct slice *s = &p->bufs[buf];
+    if (!s->data)
+        s->data = map_buffer(s->len);
+    return s->data ? CV_OK : CV_ENOMEM;
+}
+
+void payload_put(struct payload *p, uint32_t buf, struct region *r_take)
+{
+    assert(r_take->len == p->bufs[buf].len && !p->bufs[buf].data);
+    p->bufs[buf].region = r_take;
+    p->bufs[buf].data = r_take->data;
+}
+
+int payload_new_regions(struct payload **ret, uint32_t nbufs, const uint64_t *lens,
+                        struct region *const *regions)
+{
+    struct payload *p;
+    int r = payload_new_empty(&p, nbufs, lens);
+    if (r)
+        return r;
+    for (uint32_t i = 0; i < nbufs && !r; i++) {
+        if (regions && regions[i])
+            payload_put(p, i, region_ref(regions[i]));
+        else if (lens[i] >= MAP_MIN)
+            r = payload_map(p, i);
+    }
+    if (r)
+        payload_unref(p);
+    else
+        *ret = p;
+    return r;
+}
+
+int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
+{
+    return payload_new_regions(ret, nbufs, lens, NULL);
 }
 
 int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
@@ -120,6 +156,7 @@ int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice
         return CV_ENOMEM;
     for (uint32_t i = 0; i < nbufs; i++) {
         p->bufs[i] = bufs[i];
+        region_ref(bufs[i].region);
         p->total += bufs[i].len;
     }
     p->release = release;
@@ -138,6 +175,8 @@ int payload_new_joined(struct payload **ret, struct payload *head, struct payloa
     memcpy(p->bufs, head->bufs, head->nbufs * sizeof *p->bufs);
     if (more)
         memcpy(p->bufs + head->nbufs, own_take->bufs, more * sizeof *p->bufs);
+    for (uint32_t i = 0; i < p->nbufs; i++)
+        region_ref(p->bufs[i].region);
     p->total = head->total + (own_take ? own_take->total : 0);
     p->head = payload_ref(head);
     p->own = own_take;
@@ -163,6 +202,14 @@ int payload_new_copy(struct payload **ret, const void *data, size_t n)
     return CV_OK;
 }
 
+bool payload_has_regions(const struct payload *p)
+{
+    for (uint32_t i = 0; p && i < p->nbufs; i++)
+        if (p->bufs[i].region)
+            return true;
+    return false;
+}
+
 struct payload *payload_ref(struct payload *p)
 {
     if (p)
@@ -178,6 +225,8 @@ void payload_unref(struct payload *p)
     assert(before > 0);
     if (before > 1)
         return;
+    for (uint32_t i = 0; i < p->nbufs; i++)
+        region_unref(p->bufs[i].region); /* before release(): the slices may be its owner's */
     if (p->release)
         p->release(p);
     payload_unref(p->head);

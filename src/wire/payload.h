@@ -6,13 +6,16 @@
 #define COVEY_WIRE_PAYLOAD_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "wire/region.h"
 
 struct slice {
-    uint8_t *data;
+    uint8_t *data; /* NULL: empty, not filled yet, or in a region that is not mapped here */
     uint64_t len;
+    struct region *region; /* what data lies in, or NULL; the payload holds a reference */
 };
 
 struct payload {
@@ -35,8 +38,16 @@ int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *len
 /* Each buffer of 256 KiB and more in its own mapping (MADV_HUGEPAGE from 2 MiB), the others inline.
  */
 int payload_new_large(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
-/* Slices that someone else owns; release(p) is called once, on the thread that drops the last
- * reference. */
+/* Like payload_new_large(), but buffers whose region is not NULL lie there (takes references). */
+int payload_new_regions(struct payload **ret, uint32_t nbufs, const uint64_t *lens,
+                        struct region *const *regions) CV_CHECK;
+/* Like payload_new_large(), for what is about to be received: each buffer of 256 KiB and more is to
+ * get its memory by one of the two that follow, before the payload is shared. */
+int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
+int payload_map(struct payload *p, uint32_t buf) CV_CHECK; /* memory of its own; twice is fine */
+void payload_put(struct payload *p, uint32_t buf, struct region *r_take);
+/* Slices that someone else owns (references of regions are taken); release(p) is called once, on
+ * the thread that drops the last reference. */
 int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice *bufs,
                         void (*release)(struct payload *p), void *owner) CV_CHECK;
 /* The buffers of head (referenced), then those of own_take (NULL: none), which is kept on success.
@@ -47,7 +58,8 @@ int payload_new_joined(struct payload **ret, struct payload *head,
 uint64_t payload_own_bytes(const struct payload *p);
 /* One inline buffer with a copy of data. */
 int payload_new_copy(struct payload **ret, const void *data, size_t n) CV_CHECK;
-struct payload *payload_ref(struct payload *p); /* NULL is fine and stays NULL */
-void payload_unref(struct payload *p);          /* NULL is fine */
+bool payload_has_regions(const struct payload *p); /* NULL: no */
+struct payload *payload_ref(struct payload *p);    /* NULL is fine and stays NULL */
+void payload_unref(struct payload *p);             /* NULL is fine */
 
 #endif
