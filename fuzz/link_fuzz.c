@@ -14,6 +14,8 @@
 
 #define TRANSFERS 32
 #define BUFS 3
+#define BLOBS 8
+#define KEPT 4
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -30,8 +32,10 @@ struct talk {
     bool closed, wrong, leaving;
     struct sent sent[TRANSFERS];
     unsigned nsent;
-    uint64_t window, owed; /* credit that the peer had, and has used up */
-    unsigned whole, got;   /* messages sent by the peer in full; received here */
+    struct payload *kept[KEPT]; /* ours, sent more than once */
+    bool blobs[BLOBS];          /* which numbers the link was given something under */
+    uint64_t window, owed;      /* credit that the peer had, and has used up */
+    unsigned whole, got;        /* messages sent by the peer in full; received here */
     uint64_t manual_due;
     bool manual;
     uint8_t back[1 << 18]; /* what the link sends */
@@ -42,8 +46,6 @@ static void on_msg(struct link *l, struct msg *m, void *arg)
 {
     struct talk *t = arg;
     t->got++;
-    if (t->manual && m->h.flags == 0 && m->h.type == MSG_OUTPUT)
-        t->manual_due += m->h.body_len;
     if (m->h.type == MSG_OUTPUT && !t->wrong)
         for (uint32_t b = 0; b < m->h.nbufs; b++)
             for (uint64_t i = 0; i < m->payload->bufs[b].len; i += 509)
@@ -166,6 +168,7 @@ static void advance(struct talk *t, struct sent *s, uint64_t n)
     }
     if (s->buf == s->nbufs && !s->done) {
         s->done = true;
+        t->manual_due += s->total;
         t->whole++;
     }
 }
@@ -223,31 +226,66 @@ static void small(struct talk *t, struct input *in)
                       .type = type, .route_len = (uint32_t)nr, .nbufs = n > 0, .body_len = n});
     put(t, route, nr);
     put(t, data, n);
-    if (type == MSG_PING || type == MSG_PONG || type == MSG_MEMFD || type == MSG_RELEASE)
+    if (type == MSG_PING || type == MSG_PONG || type == MSG_MEMFD || type == MSG_RELEASE ||
+        type >= MSG_BLOB)
         t->wrong = true; /* the link's own, and reserved: never delivered */
     t->whole++;
 }
 
+/* Something to be kept under a number; a message that begins with it; its end. */
+static void blob(struct talk *t, struct input *in)
+{
+    static uint8_t data[10000];
+    uint8_t what = in_u8(in) % 4, number = in_u8(in) % BLOBS;
+    size_t n = 1 + in_u16(in) % (sizeof data - 1);
+    uint64_t route = number; /* as on the wire */
+    struct header h = {.type = MSG_OUTPUT, .flags = MSG_F_BLOB, .seq = number};
+    for (size_t i = 0; i < n; i++)
+        data[i] = (uint8_t)(i + (what > 1)); /* buffer 1 of the whole */
+    t->wrong |= t->blobs[number] == (what == 0);
+    if (what < 2) {
+        h.flags = 0;
+        h.type = what == 0 ? MSG_BLOB : MSG_DROP;
+        n = what == 0 ? n : 0;
+        t->blobs[number] = what == 0;
+    } else {
+        h.route_len = sizeof route;
+        t->whole++;
+    }
+    h.nbufs = n > 0;
+    h.body_len = n;
+    put_header(t, &h);
+    put(t, &route, h.route_len);
+    put(t, data, n);
+}
+
 static void own(struct talk *t, struct input *in)
 {
-    uint64_t len[2] = {(uint64_t)in_u16(in) * (1 + in_u8(in) % 4), in_u8(in)};
+    uint8_t how = in_u8(in);
+    struct payload **p = &t->kept[how / 16 % KEPT];
     struct header h = {.type = MSG_TASK};
-    struct payload *p;
-    int flags = in_bool(in) ? LINK_AFTER_BULK : 0;
+    int flags = (how & 1 ? LINK_AFTER_BULK : 0) | (how & 2 ? LINK_SHARE : 0);
     if (t->closed)
         return;
-    if (payload_new_large(&p, 2, len))
-        abort();
-    if (link_send(t->link, &h, NULL, 0, p, flags))
+    if (how & 4 || !*p) {
+        uint64_t len[2] = {(uint64_t)in_u16(in) * (1 + in_u8(in) % 64), in_u8(in)};
+        payload_unref(*p);
+        if (payload_new_large(p, 2, len))
+            abort();
+    }
+    if (link_send(t->link, &h, "route", how & 8 ? 5 : 0, *p, flags))
         t->wrong = true;
-    payload_unref(p);
 }
 
 static void step(struct talk *t, struct input *in)
 {
     size_t n;
     const uint8_t *raw;
-    switch (in_u8(in) % 11) {
+    switch (in_u8(in) % 13) {
+    case 11:
+    case 12:
+        blob(t, in);
+        break;
     case 0:
     case 1:
         announce(t, in);
@@ -337,6 +375,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     close(t.fd);
     turns(&t, 3);
     link_free(t.link);
+    for (int i = 0; i < KEPT; i++)
+        payload_unref(t.kept[i]);
     turns(&t, 2);
     return 0;
 }

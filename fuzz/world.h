@@ -15,13 +15,16 @@ struct world {
     struct options opt;
     struct controller c;
     int peers[WORLD_PEERS]; /* the far ends; -1: none */
+    /* What a peer is sent, as it is read; may be NULL. */
+    void (*sent)(struct world *w, unsigned peer, const void *data, size_t n);
 };
 
 /* hwm 0: adaptive; reuse: as one that was started again. */
 void world_start(struct world *w, uint32_t hwm, bool reuse, const char *store);
+/* The same where it may fail; world_end() must follow in either case. */
+int world_try(struct world *w, uint32_t hwm, bool reuse, const char *store) CV_CHECK;
 void world_end(struct world *w);
-/* Turns of the loop, until nothing is left to be read; reads what peers are sent, which must be
- * whole messages. */
+/* Turns of the loop, until nothing is left to be read; reads what peers are sent. */
 void world_run(struct world *w);
 void world_connect(struct world *w, unsigned peer); /* closes what was there */
 void world_close(struct world *w, unsigned peer);

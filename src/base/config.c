@@ -101,13 +101,14 @@ int config_merge(struct config *c, const char *json, size_t n, struct err *e)
         json_object_foreach(tree, cls, o)
         {
             json_t *mine = class_of(c, cls);
-            if (!mine || json_object_update(mine, o)) {
-                rc = err_set(e, CV_ENOMEM, "out of memory reading config");
-                break;
-            }
+            rc = mine && !json_object_update(mine, o) ? CV_OK : CV_ENOMEM;
             json_object_foreach(o, trait, v)
             {
                 rc = rc ? rc : text_set(c, cls, trait, NULL);
+            }
+            if (rc) {
+                err_set(e, rc, "out of memory reading config");
+                break;
             }
         }
     }

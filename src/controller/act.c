@@ -293,12 +293,21 @@ static void do_action(struct controller *c, const struct sched_action *a,
     }
 }
 
+void act_check(struct controller *c, int code)
+{
+    if (code != CV_ECLOSED || c->stopping)
+        return;
+    log_critical(c->log, "out of memory: decisions were lost, ending");
+    controller_stop(c, "out of memory");
+}
+
 int act(struct controller *c, const struct sched_event *ev, struct err *e)
 {
     const struct msg *forwarded = NULL;
 
     c->actions.n = 0;
     int r = sched_handle(c->sched, loop_now(c->loop), ev, &c->actions, e);
+    act_check(c, r);
     for (size_t i = 0; i < c->actions.n; i++)
         do_action(c, &c->actions.v[i], &forwarded);
     return r;
@@ -309,12 +318,8 @@ void act_must(struct controller *c, const struct sched_event *ev)
     struct err e = {{0}};
     int r = act(c, ev, &e);
 
-    if (r == CV_ENOMEM) {
-        log_critical(c->log, "out of memory: decisions were lost, ending");
-        controller_stop(c, "out of memory");
-    } else if (r != CV_OK) {
+    if (r != CV_OK)
         log_debug(c->log, "not for the scheduler: %s", e.text);
-    }
 }
 
 void act_arm(struct controller *c)

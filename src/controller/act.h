@@ -8,11 +8,13 @@
 #include "controller/conn.h"
 #include "wire/msg.h"
 
-/* Hands ev to the scheduler and does what it decides, at once. CV_EINVAL (with e) for a task that
- * it refuses. */
+/* Hands ev to the scheduler and does what it decides, at once. CV_EINVAL, CV_ENOMEM (with e) for
+ * what it refuses; CV_ECLOSED: memory was out in the middle of it, and the controller ends. */
 int act(struct controller *c, const struct sched_event *ev, struct err *e) CV_CHECK;
-/* The same for events that can't be refused; when memory is out the controller ends. */
+/* The same for events that can't be refused. */
 void act_must(struct controller *c, const struct sched_event *ev);
+/* After a sched_handle() elsewhere: ends the controller if the scheduler is at its end. */
+void act_check(struct controller *c, int code);
 /* Starts the timer for the scheduler's next deadline. At the end of each turn. */
 void act_arm(struct controller *c);
 

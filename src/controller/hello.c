@@ -217,6 +217,7 @@ static void join(struct visit *v, struct engine *e, const char *event)
 {
     struct sched_event ev = {
         .type = SCHED_ENGINE_JOIN, .engine = e->number, .incarnation = e->incarnation};
+    struct err err = {{0}};
 
     e->ran = 0;
     e->counted = !v->h.incarnation || !strcmp(event, "engine_restarted");
@@ -230,9 +231,15 @@ static void join(struct visit *v, struct engine *e, const char *event)
     log_info(v->c->log, "engine %u %s: pid %u on %s, Python %s", e->number,
              strcmp(event, "engine_joined") ? "is back, restarted" : "registered", e->pid, e->host,
              e->python);
+    if (act(v->c, &ev, &err) == CV_ENOMEM) {
+        log_error(v->c->log, "engine %u is sent away: %s", e->number, err.text);
+        conn_bye_engine(e, "the controller is out of memory");
+        peer_engine_detach(e);
+        registry_engine_dead(&v->c->registry, e, NULL);
+        return;
+    }
     note_python(v, e);
     event_engine(v->c, event, e);
-    act_must(v->c, &ev);
 }
 
 static void come_back(struct visit *v, struct engine *e)
@@ -383,6 +390,7 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
     ranges_release(&merged);
     if (r == CV_OK)
         r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
+    act_check(v->c, r);
     *ret = calloc(answer.n + 1, sizeof(**ret));
     *ret_n = 0;
     for (size_t i = 0; i < answer.n && *ret; i++)

@@ -160,7 +160,7 @@ static void hand_to_sched(struct submit *s, uint64_t seq, uint32_t count, const 
     }
     int r = after && follow ? act(s->c, &ev, &e)
                             : err_set(&e, CV_ENOMEM, "the controller is out of memory");
-    if (r != CV_OK)
+    if (r != CV_OK && r != CV_ECLOSED)
         refuse(s, seq, count, WIRE_ENGINE_NONE, e.text);
     free(after);
     free(follow);

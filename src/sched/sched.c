@@ -143,6 +143,8 @@ static int event_handle(struct sched *s, const struct sched_event *ev, struct er
 int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
                  struct sched_actions *actions, struct err *e)
 {
+    if (s->oom)
+        return err_set(e, CV_ECLOSED, "the scheduler has run out of memory before");
     s->out = actions;
     if (now > s->now)
         s->now = now;
@@ -153,11 +155,9 @@ int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
     int r = event_handle(s, ev, e);
     dispatch(s);
     s->out = NULL;
-    if (s->oom) {
-        s->oom = false;
-        return err_set(e, CV_ENOMEM, "out of memory in the scheduler");
-    }
-    return r;
+    if (s->oom)
+        return err_set(e, CV_ECLOSED, "out of memory: decisions of the scheduler were lost");
+    return r == CV_ENOMEM ? err_set(e, r, "the scheduler is out of memory") : r;
 }
 
 void sched_actions_release(struct sched_actions *a)

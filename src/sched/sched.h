@@ -215,8 +215,8 @@ void sched_free(struct sched *s);
  * event that can't be accepted (SUBMIT without items or targets): nothing was changed. A SUBMIT of
  * a range of which any item is live is a client's resend and is ignored: ids are never used twice,
  * and a range is accepted whole or not at all. The caller drops resends of what its records have as
- * ended. CV_ENOMEM leaves the state as it was for a SUBMIT; after any other event it means that
- * actions were lost, and the caller must end. */
+ * ended. CV_ENOMEM: likewise, nothing was changed (SUBMIT, ENGINE_JOIN). CV_ECLOSED:
+ * memory ran out in the middle, decisions were lost; sched_free() is all that is left to call. */
 int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
                  struct sched_actions *actions, struct err *e) CV_CHECK;
 void sched_actions_release(struct sched_actions *a);

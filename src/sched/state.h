@@ -64,7 +64,7 @@ struct sched {
     const struct policy_ops *policy;
     struct sched_actions *out; /* of the sched_handle() that runs */
     uint64_t now, rng;
-    bool oom;
+    bool oom; /* decisions were lost: it is at its end */
 
     struct hash index;                  /* (session, block) -> task, see task.c */
     uint64_t block_use[64], block_mask; /* index entries by block size, and which sizes there are */
