@@ -43,6 +43,8 @@ class Client:
                shared: int = 0) -> int:
         """Queues a TASK; returns the seq of its first item. route keys as in src/wire/route.h (after/follow: lists of (session, lo, hi)).
         Buffers: any C- or Fortran-contiguous objects with the buffer protocol. LinkError once the link has been given up."""
+    def wait_room(self, tasks: int, bytes: int) -> None:
+        """Waits while at least so many own tasks, or bytes of their arguments, have no result. Signal handlers run meanwhile."""
     def query(self, body: bytes) -> int:
         """Queues a QUERY; its REPLY is fetched like a result under the returned seq (status 0: ok; buffers as in protocol.md)."""
     def expect(self, session: int, seq: int, count: int) -> None:

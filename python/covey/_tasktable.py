@@ -36,6 +36,8 @@ class TaskTable:
     _engines: dict[int, dict[str, Any]]
     results: Any
     metadata: Any
+    max_queued_tasks = 1_000_000   # a call waits while so many tasks,
+    max_queued_bytes = 1 << 30     # or bytes of their arguments, have no result: set either on the client or its class
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -80,6 +82,7 @@ class TaskTable:
             if packed.by_value:
                 route["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
         now = time.time_ns()
+        self._core.wait_room(self.max_queued_tasks, self.max_queued_bytes)  # before the lock: others go on
         with self._lock:
             try:
                 seq = self._core.submit(kind, flags, engine, count, route, packed, packed.shared)

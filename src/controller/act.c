@@ -13,6 +13,7 @@
 #include "controller/backlog.h"
 #include "controller/death.h"
 #include "controller/say.h"
+#include "controller/schedlog.h"
 
 #define CLOSE_FACTOR 4 /* times client_buffer: then a client that does not read is closed */
 
@@ -306,7 +307,7 @@ int act(struct controller *c, const struct sched_event *ev, struct err *e)
     const struct msg *forwarded = NULL;
 
     c->actions.n = 0;
-    int r = sched_handle(c->sched, loop_now(c->loop), ev, &c->actions, e);
+    int r = schedlog_handle(c, ev, &c->actions, e);
     act_check(c, r);
     for (size_t i = 0; i < c->actions.n; i++)
         do_action(c, &c->actions.v[i], &forwarded);
@@ -352,10 +353,12 @@ bool act_outcome(void *arg, struct sched_id id, uint8_t *ret_status, uint32_t *r
     struct controller *c = arg;
     const struct store_record *r;
 
-    if (c->store->ops->find(c->store, id.session, id.seq, &r, NULL) != STORE_FOUND ||
-        r->state == STORE_PENDING)
-        return false;
-    *ret_status = r->result.status;
-    *ret_engine = r->result.engine;
-    return true;
+    bool known = c->store->ops->find(c->store, id.session, id.seq, &r, NULL) == STORE_FOUND &&
+                 r->state != STORE_PENDING;
+    if (known) {
+        *ret_status = r->result.status;
+        *ret_engine = r->result.engine;
+    }
+    schedlog_outcome(c, id, known, known ? *ret_status : 0, known ? *ret_engine : 0);
+    return known;
 }

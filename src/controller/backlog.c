@@ -8,6 +8,8 @@
 #include "controller/act.h"
 #include "controller/controller.h"
 
+#define RECORDS_DEFAULT (1ull << 30) /* bytes, as in store/memory.c */
+
 struct debt {
     struct list due_node;
     uint64_t session, bytes;
@@ -103,7 +105,8 @@ static void pause_or_not(struct controller *c, struct debt *d, bool pause)
 static void settle(struct controller *c, struct debt *d)
 {
     bool here = registry_client(&c->registry, d->session) != NULL;
-    uint64_t bound = here ? c->opt->client_buffer : c->opt->size_limit / 2;
+    uint64_t records = c->opt->size_limit ? c->opt->size_limit : RECORDS_DEFAULT;
+    uint64_t bound = here ? c->opt->client_buffer : records / 2;
 
     if (!d->paused && bound && d->bytes > bound)
         pause_or_not(c, d, true);

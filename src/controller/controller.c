@@ -15,6 +15,7 @@
 #include "controller/conn.h"
 #include "controller/death.h"
 #include "controller/say.h"
+#include "controller/schedlog.h"
 
 #define STOP_NS (700 * NS_PER_MS)
 
@@ -66,6 +67,7 @@ static void on_turn_end(void *arg)
     struct controller *c = arg;
 
     backlog_settle(c);
+    schedlog_turn(c);
     ack_turn(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
@@ -115,13 +117,8 @@ static int make_parts(struct controller *c, struct err *e)
         r = store_new(&c->store, o->store, &limits, &tp, e);
     if (r == CV_OK)
         r = sched_new(&c->sched, &so, &sp, e);
-    if (r == CV_EINVAL && strcmp(o->scheme, "leastload")) {
-        struct sched_options least = so;
-        least.policy = "leastload";
-        log_warn(c->log, "the scheme '%s' is not there yet: tasks go to the least loaded engine",
-                 o->scheme);
-        r = sched_new(&c->sched, &least, &sp, e);
-    }
+    if (r == CV_OK && *o->sched_log)
+        r = schedlog_open(&c->schedlog, o->sched_log, o->sched_log_limit, &so, e);
     return r;
 }
 
@@ -254,6 +251,7 @@ void controller_release(struct controller *c)
                     json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
     events_free(c->events);
     cancel_deaths(c);
+    schedlog_close(c->schedlog);
     if (c->sched)
         sched_free(c->sched);
     sched_actions_release(&c->actions);

@@ -54,7 +54,8 @@ struct controller {
     struct registry registry;
     struct sched *sched;
     struct sched_actions actions;
-    struct timer *tick; /* SCHED_TICK */
+    struct schedlog *schedlog; /* NULL: none is written */
+    struct timer *tick;        /* SCHED_TICK */
     uint64_t tick_at;
     struct store *store;
     struct backlog backlog;

@@ -15,6 +15,7 @@
 #include "controller/orphan.h"
 #include "controller/query.h"
 #include "controller/say.h"
+#include "controller/schedlog.h"
 #include "controller/task.h"
 
 struct visit {
@@ -389,7 +390,7 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
     ev.client.nwaiting = (uint32_t)merged.n;
     ranges_release(&merged);
     if (r == CV_OK)
-        r = sched_handle(v->c->sched, loop_now(v->c->loop), &ev, &answer, NULL);
+        r = schedlog_handle(v->c, &ev, &answer, NULL);
     act_check(v->c, r);
     *ret = calloc(answer.n + 1, sizeof(**ret));
     *ret_n = 0;

@@ -58,6 +58,8 @@ static const struct arg rows[] = {
      "60)"},
     {"hwm", 0, ARG_VALUE, "TaskScheduler", "hwm", NULL, "N",
      "tasks that an engine holds at most; 0: no limit (default: by how long tasks take)"},
+    {"sched-log", 0, ARG_VALUE, "IPController", "sched_log", NULL, "FILE",
+     "write what the scheduler is told, so that it can be replayed (default: none)"},
     {"dictdb", 0, ARG_FLAG, "IPController", "db_class", "DictDB", NULL,
      "keep task records in memory (default)"},
     {"nodb", 0, ARG_FLAG, "IPController", "db_class", "NoDB", NULL,
@@ -281,6 +283,9 @@ static void get_scheduler(struct reader *r)
             err_set(r->e, CV_EINVAL,
                     "there is no scheme '%s' (leastload, lru, weighted, twobin, plainrandom, pure)",
                     r->o->scheme);
+    r->o->sched_log = get_str(r, "sched_log", "");
+    r->o->sched_log_limit =
+        (uint64_t)get_int(r, "IPController", "sched_log_limit", 1l << 30, 0, LONG_MAX);
     r->o->hwm = (uint32_t)get_int(r, "TaskScheduler", "hwm", 0, 0, 1 << 30);
     if (config_get(r->o->config, "TaskScheduler", "hwm") && !r->o->hwm)
         r->o->hwm = 1u << 30;

@@ -22,12 +22,14 @@ struct options {
     const char *work_dir;
     const char *python;
     const char *scheme;
-    const char *store; /* "memory", "none" */
+    const char *sched_log; /* "": none */
+    const char *store;     /* "memory", "none" */
     bool no_unix, reuse, log_to_file, show_config, init;
     uint16_t port; /* 0: the kernel's choice */
     uint32_t hwm;  /* 0: adaptive */
     int log_level;
     uint64_t record_limit, size_limit;
+    uint64_t sched_log_limit;
     double away_grace, client_grace; /* seconds */
     double settle;             /* seconds that engines of before have to come back (--reuse) */
     uint64_t ping_ns, dead_ns; /* silence on TCP until PING, and until a link counts as lost */

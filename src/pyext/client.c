@@ -44,6 +44,8 @@ static void core_free(struct core *c)
         close(c->ev_fd);
     if (c->connect_fd >= 0)
         close(c->connect_fd);
+    if (c->room.fd >= 0)
+        close(c->room.fd);
     free(c->note);
     pthread_mutex_destroy(&c->mu);
     free(c);
@@ -65,14 +67,16 @@ static int core_new(struct core **ret, uint64_t session, uint64_t keep_max, stru
     pthread_mutex_init(&c->mu, NULL);
     c->ev_fd = event_new();
     c->connect_fd = event_new();
+    c->room.fd = event_new();
     int r = CV_ESYS;
-    if (c->ev_fd < 0 || c->connect_fd < 0)
+    if (c->ev_fd < 0 || c->connect_fd < 0 || c->room.fd < 0)
         r = err_sys(e, "cannot make an eventfd");
     else
         r = io_init(&c->io, client_io_end, c, e);
     if (!r) {
         fork_guard_hold(&c->io.guard, c->ev_fd);
         fork_guard_hold(&c->io.guard, c->connect_fd);
+        fork_guard_hold(&c->io.guard, c->room.fd);
         r = client_io_init(c, e);
     }
     if (r)
@@ -355,6 +359,8 @@ static PyMethodDef client_methods[] = {
      "Connects within so many seconds; returns the controller's welcome."},
     {"submit", FAST(client_submit), METH_FASTCALL | METH_KEYWORDS,
      "Queues a TASK; returns the seq of its first item."},
+    {"wait_room", FAST(client_wait_room), METH_FASTCALL,
+     "Waits while so many tasks or bytes of arguments have no result."},
     {"query", client_query, METH_O, "Queues a QUERY; its REPLY is taken under the returned seq."},
     {"expect", client_expect, METH_VARARGS, "Announces interest in ids of another session."},
     {"send", FAST(client_send), METH_FASTCALL | METH_KEYWORDS, "Queues any other message."},

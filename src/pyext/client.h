@@ -49,6 +49,8 @@ struct submit {
     bool queued;           /* in the outbox: the I/O thread reads msg */
     bool foreign;          /* msg's payload is Python's memory */
     bool query;
+    bool counted; /* in core.room, with so many bytes */
+    uint64_t bytes;
     uint64_t session, lo, submitted;
     uint32_t count, live; /* slots; those not taken or forgotten yet */
     uint32_t pending;     /* those without a result */
@@ -90,6 +92,14 @@ struct core {
     unsigned nout;
     struct msg *ev_head, **ev_tail; /* for poll() */
     int ev_fd;                      /* readable while ev_head, or woken */
+    uint64_t ev_bytes;
+    bool ev_cut; /* output was left out: nobody polls */
+    struct room {
+        atomic_uint_fast64_t tasks, bytes; /* of own submits without a result; written under mu */
+        uint64_t max_tasks, max_bytes;     /* what a waiting submitter goes by */
+        bool wanted;
+        int fd; /* eventfd: there is room again */
+    } room;
     bool woken;
     struct waiter *idle_waiters;
     unsigned nblocked; /* waiters that sleep on their eventfd */
@@ -112,7 +122,8 @@ struct slot *core_slot(struct core *c, uint64_t session, uint64_t seq);
 int submit_new(struct submit **ret, uint32_t count) CV_CHECK; /* no mutex */
 /* Enters the submit's slots; on failure nothing is entered and the caller frees it. */
 int core_enter(struct core *c, struct submit *s) CV_CHECK;
-void core_queue(struct core *c, struct out *o); /* appends; io_wake() if needed */
+void core_room_take(struct core *c, struct submit *s); /* s counts from now on */
+void core_queue(struct core *c, struct out *o);        /* appends; io_wake() if needed */
 /* Stores r for the ids [lo, lo + n) that are pending; waiters that became due are chained to *due.
  */
 void core_finish(struct core *c, uint64_t session, uint64_t lo, uint32_t n, struct result *r,

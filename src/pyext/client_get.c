@@ -306,6 +306,8 @@ PyObject *client_poll(PyObject *self, PyObject *unused)
     struct msg *head = core->ev_head;
     core->ev_head = NULL;
     core->ev_tail = &core->ev_head;
+    core->ev_bytes = 0;
+    core->ev_cut = false;
     if (head && !core->woken)
         event_clear(core->ev_fd);
     pthread_mutex_unlock(&core->mu);

@@ -19,6 +19,7 @@
 #define ACK_DELAY_NS (5 * NS_PER_MS)
 #define ACK_COUNT 256
 #define ACK_BYTES (1u << 20)
+#define EVENTS_MAX (256ull << 20) /* bytes that wait for poll() before output is left out */
 #define HOPELESS_NS (12 * NS_PER_S)
 #define HELLO_RANGES 8192 /* of up to 28 bytes each, so that they fit WIRE_HELLO_MAX */
 
@@ -227,6 +228,16 @@ static unsigned count_of(const struct waiter *due)
     return n;
 }
 
+/* Nobody polls: output is left out, and whoever polls is told once. */
+static void leave_out(struct core *c)
+{
+    if (!c->ev_cut)
+        add_event(
+            c, MSG_EVENT,
+            "{\"event\":\"notice\",\"text\":\"output was left out: this client did not take it\"}");
+    c->ev_cut = true;
+}
+
 static void file_turn(struct core *c)
 {
     struct msg *m = c->in_head, *garbage = NULL;
@@ -241,6 +252,10 @@ static void file_turn(struct core *c)
         struct msg *next = m->next;
         if (m->h.type == MSG_RESULT || m->h.type == MSG_REPLY) {
             file_result(c, m, now, &due, &garbage);
+        } else if (m->h.type == MSG_OUTPUT && c->ev_bytes > EVENTS_MAX) {
+            leave_out(c);
+            m->next = garbage;
+            garbage = m;
         } else if (m->h.type == MSG_OUTPUT || m->h.type == MSG_COMM || m->h.type == MSG_EVENT) {
             core_event(c, m);
         } else {

@@ -88,6 +88,36 @@ int core_enter(struct core *c, struct submit *s)
     return CV_OK;
 }
 
+/* Submitters that wait go on when an eighth is free, so that they don't wake for each result. */
+static bool has_room(const struct room *r)
+{
+    return r->tasks <= r->max_tasks - r->max_tasks / 8 &&
+           r->bytes <= r->max_bytes - r->max_bytes / 8;
+}
+
+void core_room_take(struct core *c, struct submit *s)
+{
+    s->counted = true;
+    s->bytes = s->msg->h.body_len;
+    c->room.tasks += s->count;
+    c->room.bytes += s->bytes;
+}
+
+/* One more of s has ended, or is not wanted any more. */
+static void room_give(struct core *c, struct submit *s)
+{
+    struct room *r = &c->room;
+    if (!s->counted)
+        return;
+    r->tasks--;
+    if (s->pending == 0)
+        r->bytes -= s->bytes;
+    if (r->wanted && has_room(r)) {
+        r->wanted = false;
+        event_set(r->fd);
+    }
+}
+
 void core_queue(struct core *c, struct out *o)
 {
     bool was_empty = !c->out_head;
@@ -102,6 +132,7 @@ void core_queue(struct core *c, struct out *o)
 void core_event(struct core *c, struct msg *m)
 {
     bool was_empty = !c->ev_head;
+    c->ev_bytes += m->h.body_len;
     m->next = NULL;
     *c->ev_tail = m;
     c->ev_tail = &m->next;
@@ -146,7 +177,9 @@ static void finish_slot(struct core *c, struct slot *sl, struct result *r, struc
     struct submit *s = sl->sub;
     r->refs++;
     sl->res = r;
-    if (--s->pending == 0)
+    s->pending--;
+    room_give(c, s);
+    if (s->pending == 0)
         drop_kept(c, s, garbage);
     if (sl->watch) {
         sl->watch->h.status = r->msg->h.status;
@@ -243,8 +276,12 @@ void core_remove(struct core *c, struct slot *sl, struct result **ret, struct wa
     notify(sl, due);
     throw_away(sl->watch, garbage);
     *ret = sl->res;
-    if (!sl->res && --s->pending == 0)
-        drop_kept(c, s, garbage);
+    if (!sl->res) {
+        s->pending--;
+        room_give(c, s);
+        if (s->pending == 0)
+            drop_kept(c, s, garbage);
+    }
     *sl = (struct slot){0}; /* sub == NULL: removed */
     if (--s->live)
         return;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "pyext/pydict.h"
 #include "pyext/pyin.h"
+#include "pyext/waiter.h"
 
 /* Queues s, which becomes the table's. *ret_seq: its first id. */
 static int queue_submit(struct client *c, struct submit *s, uint64_t *ret_seq)
@@ -27,6 +28,8 @@ static int queue_submit(struct client *c, struct submit *s, uint64_t *ret_seq)
         core->next_seq += s->count;
         *ret_seq = s->msg->h.seq = s->lo;
         s->msg->h.session = s->session;
+        if (!s->query)
+            core_room_take(core, s);
         s->queued = true;
         core_queue(core, &s->out);
     }
@@ -202,6 +205,36 @@ PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         return module_raise(c->st, CV_ECLOSED, "this client's connection is closed");
     }
     return PyLong_FromUnsignedLongLong(h.seq);
+}
+
+/* Waits while so many tasks, or bytes of their arguments, have no result: beyond that they would
+ * only fill the controller. */
+PyObject *client_wait_room(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct client *c = client_of(self);
+    uint64_t tasks, bytes;
+    if (!c || nargs != 2 || arg_u64(args[0], &tasks) || arg_u64(args[1], &bytes)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "wait_room(tasks, bytes)");
+        return NULL;
+    }
+    struct room *r = &c->core->room;
+    while (r->tasks >= tasks || r->bytes >= bytes) {
+        pthread_mutex_lock(&c->core->mu);
+        bool wait = (r->tasks >= tasks || r->bytes >= bytes) && r->tasks > 0;
+        if (wait) {
+            r->max_tasks = tasks;
+            r->max_bytes = bytes;
+            r->wanted = true;
+            event_clear(r->fd);
+        }
+        pthread_mutex_unlock(&c->core->mu);
+        if (!wait)
+            break;
+        if (wait_readable(r->fd, WAIT_FOREVER, false) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 /* One pending id that was submitted elsewhere. */

@@ -23,6 +23,7 @@ struct client *client_of(PyObject *self);
 
 /* client_send.c */
 PyObject *client_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *client_wait_room(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *client_query(PyObject *self, PyObject *body);
 PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *client_expect(PyObject *self, PyObject *args);

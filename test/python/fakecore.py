@@ -35,6 +35,9 @@ class FakeCore:
 
     # What covey.client calls.
 
+    def wait_room(self, tasks, bytes):
+        pass
+
     def submit(self, kind, flags, engine, count, route, buffers, shared=0):
         if self.closed:
             raise OSError("closed")

@@ -880,3 +880,29 @@ def test_fork_in_a_task(engine):
     link.end()
     link.result(0, [b"v"])
     assert peer.recv(fc.RESULT).buffers == [b"v"]
+
+
+def test_submitters_wait_for_room(controller, pair):
+    client, peer = pair
+    first, second = submit(client, bytes(10)), submit(client, bytes(10))
+    client.wait_room(3, 1000)  # there is
+    done = []
+    for limits in ((2, 1000), (100, 20)):
+        t = threading.Thread(target=lambda: (client.wait_room(*limits), done.append(limits)))
+        t.start()
+        t.join(0.1)
+        assert t.is_alive() and not done
+        task = peer.recv(fc.TASK)
+        peer.result(task, [b"x"])
+        t.join(5)
+        assert done.pop() == limits
+        submit(client, bytes(10))
+    client.forget(first, 1)
+    client.forget(second, 1)
+    with pytest.raises(TypeError):
+        client.wait_room(1)
+    t = threading.Thread(target=lambda: (client.wait_room(1, 1), done.append(0)))
+    t.start()
+    client.close(0)  # what is pending is lost, and nobody waits for it any more
+    t.join(5)
+    assert done == [0]

@@ -1,7 +1,9 @@
 """Where, when and how often tasks run, on real engines: schemes, hwm, dependencies, priorities, retries."""
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +174,91 @@ def test_a_task_that_killed_three_engines_ends(stack):
     with pytest.raises(ipp.EngineError, match=r"engines that died running it: \d \d \d"):
         killer.get(20)
     assert len(wait_until(lambda: len(s.rc.ids) == 1 and s.rc.ids, what="one engine")) == 1
+
+
+def _rss(pid):
+    """MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def _controller_pid(rc):
+    return rc._query("status")["pid"]
+
+
+def test_a_flood_of_arguments_waits_at_the_client(stack):
+    rc = stack(2, "--hwm=1").rc
+    rc.max_queued_bytes = 64 << 20
+    busy = rc[:].apply_async(time.sleep, 0.5)
+    lv, pid, peak = rc.load_balanced_view(), _controller_pid(rc), 0
+    ars = []
+    for i in range(48):
+        ars.append(lv.apply_async(len, bytes(8 << 20)))
+        peak = max(peak, _rss(pid))
+    assert [a.get(30) for a in ars] == [8 << 20] * 48 and busy.ready()
+    assert peak < 200
+
+
+def test_ctrl_c_ends_the_wait_for_room(stack):
+    rc = stack().rc
+    rc.max_queued_tasks = 2
+    busy = rc[:].apply_async(time.sleep, 2)
+    timer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -INT {os.getpid()}"])
+    with pytest.raises(KeyboardInterrupt):
+        rc[0].apply_async(os.getpid)
+    timer.wait()
+    rc.max_queued_tasks = 10
+    assert rc[0].apply_async(os.getpid).get(10) and busy.get(10)
+
+
+def test_results_that_nobody_reads_stay_at_the_engines(stack, tmp_path):
+    """A suspended client: the controller keeps about client_buffer, the rest of its tasks wait; all come when it goes on."""
+    s = stack(2, "--hwm=1", "--IPController.client_buffer=33554432")
+    script = tmp_path / "client.py"
+    script.write_text("import sys, covey as ipp\n"
+                      f"rc = ipp.Client({s.client_file!r})\n"
+                      "ars = [rc.load_balanced_view().apply_async(bytes, 8 << 20) for _ in range(40)]\n"
+                      "print('submitted', flush=True)\n"
+                      "sys.stdin.readline()\n"
+                      "print(sum(len(a.get(60)) for a in ars), flush=True)\n")
+    p = subprocess.Popen([os.sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=s.env)
+    try:
+        assert p.stdout.readline() == "submitted\n"
+        p.send_signal(signal.SIGSTOP)
+        pid = _controller_pid(s.rc)
+        log = Path(s.folder, "stack.log")
+        wait_until(lambda: "of results to take: its queued tasks wait" in log.read_text(), what="the pause")
+        assert s.rc.load_balanced_view().apply_async(os.getpid).get(10)  # others go on
+        assert _rss(pid) < 160
+        p.send_signal(signal.SIGCONT)
+        out, _ = p.communicate("\n", 60)
+        assert out == f"{40 * (8 << 20)}\n"
+    finally:
+        p.kill()
+        p.wait()
+
+
+def test_the_scheduler_is_replayed(stack, tmp_path):
+    replay = Path(__file__).parents[2] / "build" / "test" / "sim" / "replay"
+    if not replay.exists():
+        pytest.skip("the C tests are not built")
+    log = tmp_path / "sched.log"
+    s = stack(4, f"--sched-log={log}")
+    lv = s.rc.load_balanced_view()
+    with lv.temp_flags(retries=2):
+        ars = [lv.apply_async(time.sleep, 0.01) for _ in range(60)]
+        killed = lv.apply_async(os._exit, 1)
+    with lv.temp_flags(after=ars[:3]):
+        ars.append(lv.apply_async(os.getpid))
+    ars += lv.map_async(abs, range(500)), s.rc[:].apply_async(flaky, 0)
+    for ar in ars:
+        ar.wait(20)
+    killed.wait(20)
+    s.stop()
+    r = subprocess.run([replay, log, killed.msg_ids[0]], capture_output=True, text=True)
+    assert r.returncode == 0 and "the same actions; 0 tasks are left" in r.stdout, r.stdout + r.stderr
+    assert r.stdout.count("-> SEND engine") == 3 and "-> DELIVER" in r.stdout
+    data = log.read_bytes()
+    log.write_bytes(data[:-3])  # as if the controller had been killed
+    assert subprocess.run([replay, log], capture_output=True).returncode == 0
+    log.write_bytes(data.replace(b"leastload\0\0", b"plainrandom", 1))  # another scheduler decides otherwise
+    assert subprocess.run([replay, log], capture_output=True).returncode == 1
