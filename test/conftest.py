@@ -22,7 +22,7 @@ def fake(monkeypatch):
 
     def make(**options):
         core = FakeCore(**options)
-        monkeypatch.setattr(_connect, "connect", lambda config, timeout, session=None: core)
+        monkeypatch.setattr(_connect, "connect", lambda config, timeout, session=None, path=None: core)
         rc = covey.Client({"boot_id": "b", "endpoints": ["unix:@x"], "key": "0"})
         made.append(rc)
         return rc, core

@@ -13,6 +13,7 @@ from typing import Any
 
 _PROBE_UNIX = 2.0  # seconds for the local socket alone, before TLS is loaded
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between attempts to connect
+_SUCCESSOR = 1.0  # seconds that the file of a controller that has ended is given to be replaced by a starting one
 
 
 class SessionInfo:
@@ -169,11 +170,81 @@ def _versions() -> str:
     return json.dumps(found)
 
 
-def connect(config: dict[str, Any], timeout: float, session: int | None = None) -> Any:
+def _is_running(pid: int, start: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            fields = f.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in "ZX" and int(fields[19]) == start
+
+
+def _machine() -> str:
+    """This machine's boot, as `machine_id()` of src/wire has it."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as f:
+        data = f.read()
+    h = 0xCBF29CE484222325
+    for byte in data:
+        h = ((h ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"{h:016x}"
+
+
+def _ended(config: dict[str, Any]) -> int:
+    """The pid of the controller whose file this is, if it ran here and is known to have ended; else 0."""
+    who = config.get("process")
+    try:
+        if not isinstance(who, Mapping) or who["machine"] != _machine() or who["pid_namespace"] != os.stat("/proc/self/ns/pid").st_ino:
+            return 0
+        return 0 if not who["start"] or _is_running(int(who["pid"]), int(who["start"])) else int(who["pid"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return 0
+
+
+def _is_starting(path: str) -> bool:
+    """Is there a supervisor for this connection file, which may be about to replace it?"""
+    infix = os.path.basename(path)[len("ipcontroller"):-len("-client.json")]
+    try:
+        with open(os.path.join(os.path.dirname(path), f"cluster{infix or '-'}.json"), encoding="utf-8") as f:
+            cluster = json.load(f)
+        return _is_running(int(cluster["pid"]), int(cluster["pid_start"]))
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def connect(config: dict[str, Any], timeout: float, session: int | None = None, path: str | None = None) -> Any:
     """A connected `_core.Client`. TimeoutError or `_core.LinkError` (an OSError) says per endpoint why not.
 
-    Tries again until `timeout` (seconds) unless that is no use: a wrong key, a refusal.
+    Tries again until `timeout` (seconds) unless that is no use: a wrong key, a refusal, or a controller of this machine
+    that has ended without removing its file (`path`, from which `config` is), and nobody replaces it.
     """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _connect(config, timeout, deadline, session, path)
+        except _Replaced:
+            config = read_file(str(path))
+
+
+class _Replaced(Exception):
+    """The connection file has another controller's content by now."""
+
+
+def _look_again(config: dict[str, Any], path: str | None, began: float) -> None:
+    """After a failed attempt. ConnectionRefusedError: the controller has ended; _Replaced: there is another."""
+    pid = _ended(config)
+    if not pid:
+        return
+    try:
+        if path and read_file(path) != config:
+            raise _Replaced
+    except OSError:
+        pass  # it is being replaced, or was removed
+    if time.monotonic() - began >= _SUCCESSOR and not (path and _is_starting(path)):
+        raise ConnectionRefusedError(f"the controller (pid {pid}) has ended without a word"
+                                     + (f" and left {path} behind" if path else "") + ": start a cluster again")
+
+
+def _connect(config: dict[str, Any], timeout: float, deadline: float, session: int | None, path: str | None) -> Any:
     from . import _core
 
     unix, tcp = _endpoints(config)
@@ -182,7 +253,7 @@ def connect(config: dict[str, Any], timeout: float, session: int | None = None) 
     hello = {"cluster_id": config.get("cluster_id") or "", "boot_id": config["boot_id"],
              "python": f"{sys.version_info.major}.{sys.version_info.minor}", "versions": _versions(),
              "host": socket.gethostname()}
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     pause = _PAUSE_MIN
     while True:
         failures = []
@@ -199,6 +270,7 @@ def connect(config: dict[str, Any], timeout: float, session: int | None = None) 
         text = "; ".join(map(str, failures))
         if any(e.lasting for e in failures):
             raise failures[0] if len(failures) == 1 else _core.LinkError(text)
+        _look_again(config, path, began)
         if time.monotonic() + pause >= deadline:
             raise TimeoutError(f"no connection to the controller within {timeout:g} s: {text}")
         time.sleep(pause)

@@ -109,7 +109,7 @@ class Client(Jobs):
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
         self.results = Cache(self, result_of, Task.done)
         self.metadata = Cache(self, lambda t: (t.fetch(), t.metadata)[1], lambda t: True)
-        self._core = _connect.connect(config, timeout)
+        self._core = _connect.connect(config, timeout, path=self._source if isinstance(self._source, str) else None)
         self._closed = False
         self._session: int = self._core.session
         self._boot_id = config["boot_id"]

@@ -16,10 +16,14 @@
 #define BYE_FLUSH_NS NS_PER_S
 #define CHECK_MAX 8 /* strangers whose time is over, in a turn */
 
-static void log_stranger(const struct conn *k, const char *why)
+/* It ends without having said who it is. */
+static void stranger_failed(const struct conn *k, const char *why)
 {
     struct controller *c = k->c;
     uint32_t skipped;
+
+    if (admission_failed(&k->door->admission, loop_now(c->loop)))
+        lane_distrust(c->lane);
 
     if (quiet_ask(&c->garbage, loop_now(c->loop), &skipped))
         log_debug(c->log,
@@ -77,8 +81,7 @@ void conn_free(struct conn *k)
 
 static void turn_away(struct conn *k, const char *why)
 {
-    if (!k->closing)
-        log_stranger(k, why);
+    stranger_failed(k, k->closing ? "it was not let in" : why);
     conn_free(k);
 }
 
@@ -203,9 +206,9 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 
     if (code == CV_ENFILE)
         no_more_memfds(k->c, why);
-    if (!k->role && !k->closing)
-        log_stranger(k, why && *why ? why : err_name(code));
-    else if (k->role)
+    if (!k->role)
+        stranger_failed(k, k->closing ? "it was not let in" : why && *why ? why : err_name(code));
+    else
         peer_lost(k, code == CV_EOF || !why || !*why ? "the connection was closed" : why);
     conn_free(k);
 }

@@ -3,12 +3,16 @@
  * See admission.h. */
 #include "controller/admission.h"
 
+#define SECOND 1000000000ull
+
 void admission_init(struct admission *a)
 {
     list_init(&a->places);
     list_init(&a->proven);
     a->n = 0;
     a->patience = ADMISSION_PATIENCE_NS;
+    a->failed = 0;
+    a->failed_since = 0;
 }
 
 static struct place *oldest(const struct list *places)
@@ -64,6 +68,16 @@ void admission_welcome(struct admission *a)
     a->patience += a->patience / 16;
     if (a->patience > ADMISSION_PATIENCE_NS)
         a->patience = ADMISSION_PATIENCE_NS;
+    a->failed -= a->failed < 4 ? a->failed : 4;
+}
+
+bool admission_failed(struct admission *a, uint64_t now)
+{
+    if (now - a->failed_since > SECOND) {
+        a->failed /= 2;
+        a->failed_since = now;
+    }
+    return ++a->failed > ADMISSION_FLOOD;
 }
 
 void admission_leave(struct admission *a, struct place *p)

@@ -8,7 +8,8 @@
  * its place and has the rest of the 5 s. Patience is 200 ms, enough for a busy peer; each time that
  * somebody is made to leave it shrinks, down to 10 ms, and who does come in restores it: so a flood
  * of idle strangers drains faster than they can come, and a start of many honest peers at the same
- * time, who all speak in the end, makes nobody leave. All is O(1). No I/O, no clock; owns nothing.
+ * time, who all speak in the end, makes nobody leave. Many who end without a HELLO, compared with
+ * those who come in, are a flood (admission_failed()). All is O(1). No I/O, no clock; owns nothing.
  */
 #ifndef COVEY_CONTROLLER_ADMISSION_H
 #define COVEY_CONTROLLER_ADMISSION_H
@@ -21,6 +22,7 @@
 #define ADMISSION_TIMEOUT_NS (5000ull * 1000000)
 #define ADMISSION_PATIENCE_NS (200ull * 1000000)
 #define ADMISSION_PATIENCE_MIN_NS (10ull * 1000000)
+#define ADMISSION_FLOOD 32 /* ends without HELLO lately; each who comes in makes up for four */
 
 struct place {
     struct list node; /* admission.places or .proven */
@@ -32,6 +34,8 @@ struct admission {
     struct list places, proven; /* the oldest first */
     uint32_t n;                 /* places taken */
     uint64_t patience;
+    uint32_t failed;       /* lately: halved each second */
+    uint64_t failed_since; /* when it was halved last */
 };
 
 void admission_init(struct admission *a);
@@ -46,6 +50,8 @@ void admission_prove(struct admission *a, struct place *p);
 void admission_lose(struct admission *a);
 /* It has said HELLO and comes in: patience grows. admission_leave() follows. */
 void admission_welcome(struct admission *a);
+/* One has ended without HELLO. True: it is a flood. */
+bool admission_failed(struct admission *a, uint64_t now);
 void admission_leave(struct admission *a, struct place *p);
 /* One whose time is over, or NULL; else ret_next is when to ask again (UINT64_MAX: no need). */
 struct place *admission_expired(const struct admission *a, uint64_t now, uint64_t *ret_next);

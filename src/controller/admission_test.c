@@ -69,6 +69,22 @@ static void patience(void **state)
     assert_int_equal(must_wait(&a, 10 * MS), 200 * MS);
 }
 
+static void flood(void **state)
+{
+    struct admission a;
+
+    admission_init(&a);
+    for (int i = 0; i < ADMISSION_FLOOD; i++)
+        assert_false(admission_failed(&a, 0));
+    assert_true(admission_failed(&a, 0));
+    assert_false(admission_failed(&a, 1001 * MS)); /* half of them are forgotten */
+    for (int i = 0; i < 1000; i++) {               /* where one in five comes in it is none */
+        assert_false(admission_failed(&a, 1001 * MS));
+        if (i % 4 == 0)
+            admission_welcome(&a);
+    }
+}
+
 static void time_is_over(void **state)
 {
     struct admission a;
@@ -92,7 +108,7 @@ static void time_is_over(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(full_house), cmocka_unit_test(patience),
-                                       cmocka_unit_test(time_is_over)};
+                                       cmocka_unit_test(flood), cmocka_unit_test(time_is_over)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

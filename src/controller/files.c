@@ -10,8 +10,10 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "controller/death.h"
 
 static int replace(char **p, char *text_take)
 {
@@ -197,11 +199,22 @@ static int endpoints_fill(struct connfile *c, const struct files *f, const struc
     return strcmp(o->ip, "*") ? endpoint_add_tcp(c, o->ip, port) : endpoint_add_all(c, port);
 }
 
+static void process_fill(struct connfile *c)
+{
+    struct stat st;
+
+    c->process.pid = (uint32_t)getpid();
+    c->process.start = death_pid_start(c->process.pid);
+    c->process.pid_namespace = stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
+    c->process.machine = machine_id();
+}
+
 int files_write(struct files *f, const struct options *o, uint16_t port, struct err *e)
 {
     for (int i = 0; i < FILES_ROLES; i++) {
         struct connfile *c = &f->content[i];
         c->port = port;
+        process_fill(c);
         if (endpoints_fill(c, f, o, port) != CV_OK)
             return err_set(e, CV_ENOMEM, "out of memory");
         int r = connfile_write(f->path[i], c, e);

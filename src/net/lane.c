@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * See lane.h. The share of a busy loop's time is kept as an allowance: it grows by a quarter of the
- * time that passes, up to ALLOWANCE_MAX, and what jobs take is subtracted. In the red the lane
- * rests for a millisecond, the shortest that a timer can. */
+ * See lane.h. The share of the time is kept as an allowance: it grows by that share of the time
+ * that passes, up to the share of a millisecond, and what jobs take is subtracted. In the red the
+ * lane rests. */
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "net/lane.h"
 
 #define BUSY_FOR (10 * NS_PER_MS) /* the loop counts as busy this long after other work */
-#define SHARE 4                   /* of a busy loop's time: one part in so many */
-#define ALLOWANCE_MAX ((int64_t)NS_PER_MS / SHARE)
-#define REST NS_PER_MS
+#define DISTRUST_FOR NS_PER_S
+#define BUSY_SHARE 4 /* one part in so many */
+#define DISTRUST_SHARE 2
+#define DISTRUST_BUSY_SHARE 16
 
 struct lane {
     struct loop *loop;
@@ -19,21 +20,29 @@ struct lane {
     struct loop_job turn;
     struct timer *rest;
     bool resting;
-    uint64_t busy_at, counted_at;
+    uint64_t busy_at, distrusted_at, counted_at;
     int64_t allowance; /* ns */
 };
+
+static int64_t share(const struct lane *a, uint64_t now)
+{
+    bool busy = a->busy_at && now - a->busy_at < BUSY_FOR;
+    if (a->distrusted_at && now - a->distrusted_at < DISTRUST_FOR)
+        return busy ? DISTRUST_BUSY_SHARE : DISTRUST_SHARE;
+    return busy ? BUSY_SHARE : 1;
+}
 
 static void lane_run(struct lane *a)
 {
     uint64_t start = clock_mono(), now = start;
-    bool busy = a->busy_at && start - a->busy_at < BUSY_FOR;
-    a->allowance += (int64_t)((start - a->counted_at) / SHARE);
-    if (a->allowance > ALLOWANCE_MAX || !busy)
-        a->allowance = ALLOWANCE_MAX;
+    int64_t part = share(a, start), most = (int64_t)NS_PER_MS / part;
+    a->allowance += (int64_t)(start - a->counted_at) / part;
+    if (a->allowance > most || part == 1)
+        a->allowance = most;
     a->counted_at = start;
     if (a->allowance < 0) {
         a->resting = true;
-        timer_start(a->rest, REST, 0);
+        timer_start(a->rest, (uint64_t)(-a->allowance * part), 0);
         return;
     }
     for (struct list *n; now - start < LANE_SLICE && (n = list_first(&a->jobs));) {
@@ -99,4 +108,9 @@ void lane_add(struct lane *a, struct loop_job *j)
 void lane_busy(struct lane *a)
 {
     a->busy_at = loop_now(a->loop);
+}
+
+void lane_distrust(struct lane *a)
+{
+    a->distrusted_at = loop_now(a->loop);
 }

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -72,6 +73,13 @@ int connfile_encode(const struct connfile *c, struct buf *out)
     rc = rc ? rc : buf_addstr(out, "],\n");
     rc = rc ? rc : add_text(out, "ssh", c->ssh, ",\n");
     rc = rc ? rc : add_text(out, "interface", c->interface, ",\n");
+    if (c->process.pid)
+        rc = rc ? rc
+                : buf_addf(out,
+                           "  \"process\": {\"pid\": %u, \"start\": %" PRIu64
+                           ", \"pid_namespace\": %" PRIu64 ", \"machine\": \"%016" PRIx64 "\"},\n",
+                           c->process.pid, c->process.start, c->process.pid_namespace,
+                           c->process.machine);
     for (size_t i = 0; i < NLABELS && !rc; i++)
         rc = buf_addf(out, "  \"%s\": %u,\n", LABELS[i], c->port);
     rc = rc ? rc : add_text(out, "location", c->location, ",\n");

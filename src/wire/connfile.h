@@ -2,8 +2,9 @@
  *
  * Connection files: security/ipcontroller[-ID]-{client,engine}.json, mode 0600, one `"key": value`
  * a line with one space behind the colon, in this order: cluster_id, boot_id, endpoints, ssh,
- * interface, registration, control, mux, task, iopub, notification, location, key. (`location` is
- * not last: scripts rewrite its line with a trailing comma.) The six labels all hold the one port.
+ * interface, process, registration, control, mux, task, iopub, notification, location, key.
+ * (`location` is not last: scripts rewrite its line with a trailing comma.) The six labels all hold
+ * the one port.
  */
 #ifndef COVEY_WIRE_CONNFILE_H
 #define COVEY_WIRE_CONNFILE_H
@@ -20,6 +21,14 @@ struct connfile {
     char *key; /* 64 hex digits; a secret of the role's file */
     char *location, *ssh, *interface;
     uint16_t port;
+    /* Whose file it is, so that a client on the same machine sees that it has ended without
+     * removing it. Only written; pid 0: left out. */
+    struct {
+        uint32_t pid;
+        uint64_t start; /* field 22 of /proc/PID/stat */
+        uint64_t pid_namespace;
+        uint64_t machine; /* machine_id() */
+    } process;
 };
 
 void connfile_release(struct connfile *c);

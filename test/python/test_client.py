@@ -70,7 +70,7 @@ def test_missing_path_and_urls(tmp_path):
 def test_the_file_that_is_meant(home, monkeypatch):
     seen = []
 
-    def connect(config, timeout, session=None):
+    def connect(config, timeout, session=None, path=None):
         seen.append(config["cluster_id"])
         raise OSError("stop here")
     monkeypatch.setattr(_connect, "connect", connect)
@@ -92,7 +92,7 @@ def test_an_edited_location_is_tried_first():
 
 
 def test_options_that_mean_nothing_are_named_once(monkeypatch, capsys):
-    def connect(config, timeout, session=None):
+    def connect(config, timeout, session=None, path=None):
         raise OSError("stop here")
     monkeypatch.setattr(_connect, "connect", connect)
     with pytest.raises(OSError):

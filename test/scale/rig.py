@@ -145,3 +145,27 @@ def wait_until(condition, timeout, what):
         if time.monotonic() > deadline:
             raise TimeoutError(what)
         time.sleep(0.02)
+
+
+class Strangers:
+    """A `scale-strangers` process: `Strangers(controller, "unix-idle=100", "tcp-garbage=20")`."""
+
+    def __init__(self, controller, *crowd, nice=0):
+        self.process = subprocess.Popen([peers_program().replace("scale-peers", "scale-strangers"), controller.security, *crowd],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=(lambda: os.nice(nice)) if nice else None)
+
+    def stop(self):
+        """Ends it; how often they came, and were closed."""
+        self.process.stdin.close()
+        line = self.process.stdout.readline()
+        self.process.stdout.close()
+        self.process.wait(10)
+        return json.loads(line) if line else {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.stop()
