@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c chaos asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c scale chaos asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,10 @@ bench-record: $(VENV)/.installed build/build.ninja ## the same, on a quiet machi
 bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, store; a minute
 	@$(NINJA) src/wire/wire-bench src/store/store-bench src/sched/sched-bench src/tls/net-bench
 	@build/src/wire/wire-bench && build/src/store/store-bench && build/src/sched/sched-bench 300000 && build/src/tls/net-bench 0.5
+
+scale: $(VENV)/.installed build/build.ninja ## ten thousand engines, strangers, clients that come and go, flat memory (ARGS='--quick')
+	@$(IN_VENV) ninja -C build test/scale/scale-peers test/scale/scale-strangers >/dev/null
+	@$(PY) -m test.scale.scale $(ARGS)
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)
