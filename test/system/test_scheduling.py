@@ -256,7 +256,7 @@ def test_the_scheduler_is_replayed(stack, tmp_path):
     s.stop()
     r = subprocess.run([replay, log, killed.msg_ids[0]], capture_output=True, text=True)
     assert r.returncode == 0 and "the same actions; 0 tasks are left" in r.stdout, r.stdout + r.stderr
-    assert r.stdout.count("-> SEND engine") == 3 and "-> DELIVER" in r.stdout
+    assert r.stdout.count("-> SEND engine") >= 3 and "-> DELIVER" in r.stdout
     data = log.read_bytes()
     log.write_bytes(data[:-3])  # as if the controller had been killed
     assert subprocess.run([replay, log], capture_output=True).returncode == 0
