@@ -75,6 +75,7 @@ int world_try(struct world *w, uint32_t hwm, bool reuse, const char *store)
                                 .ip = "127.0.0.1",
                                 .location = "",
                                 .scheme = "leastload",
+                                .sched_log = "",
                                 .store = store,
                                 .reuse = reuse,
                                 .hwm = hwm,
