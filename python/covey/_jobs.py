@@ -2,18 +2,20 @@
 """A client's tasks after the fact: history, results again, records of the controller, purging, resubmitting."""
 from __future__ import annotations
 
+import base64
 import operator
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
-from . import error
+from . import error, serialize
 from ._tasktable import TaskTable
 from .asyncresult import AsyncHubResult, AsyncResult, _limit
-from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, Task, msg_id, parse_msg_id
-from .util import as_list, extract_dates, int_keys, plural
+from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, Task, msg_id, parse_msg_id
+from .util import as_list, int_keys, plural
 
 
 class Cache(MutableMapping):
@@ -222,11 +224,14 @@ class Jobs(TaskTable):
     def db_query(self, query: Mapping[str, Any], keys: Any = None) -> list[dict[str, Any]]:
         """The controller's records of tasks that match: ``rc.db_query({'label': {'$glob': 'a*'}}, keys='msg_id')``.
 
-        keys : which fields (a str or a list; msg_id always comes). Dates are datetimes.
+        keys : which fields (a str or a list; msg_id always comes). Default: all but ``buffers`` and ``result_buffers``.
+        Dates are datetimes, buffers lists of bytes. docs/records.md lists fields and operators.
         """
         if isinstance(keys, str):
             keys = [keys]
-        return [extract_dates(r) for r in self._query("db_query", where=dict(query), keys=keys)]
+        elif keys is not None:
+            keys = list(keys)
+        return [_read_record(r) for r in self._query("db_query", where=dict(query), keys=keys)]
 
     def _chosen(self, jobs: Any, targets: Any) -> tuple[Any, list[int]]:
         if not _some(jobs) and not _some(targets):
@@ -272,31 +277,50 @@ class Jobs(TaskTable):
     def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> Any:
         """Submits tasks again, as they were, under new ids; the AsyncResult of the new ones.
 
-        Takes what `get_result` takes. A RemoteError (KeyError) if a task's arguments are not kept any more.
+        Takes what `get_result` takes, tasks of other clients, too. A RemoteError (KeyError) if a task's arguments are
+        not kept any more.
         """
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
-        tasks: list[Task] = []
-        for i in self._ids_of(jobs):
-            first, (kind, flags, engine, route, packed, source) = self._payload_of(i)
-            route = dict(route or {})
-            if flags & BROADCAST:  # one of a broadcast goes to its engine alone
-                engine = route.pop("targets")[first]
-                flags = flags & ~BROADCAST | DIRECT
-            tasks += self._submit(kind, flags, engine, 1, route or None, packed, route.get("label"), source)
+        ids = self._ids_of(jobs)
+        calls = [self._call_of(i) for i in ids]  # all, before one runs
+        tasks = [self._submit(kind, flags, engine, 1, route, packed, (route or {}).get("label"), source)[0]
+                 for kind, flags, engine, route, packed, source in calls]
+        self._query("resubmitted", ids={i: t.msg_id for i, t in zip(ids, tasks)})
         ar = AsyncResult(self, tasks, "resubmit", single)
         return ar.get() if (self.block if block is None else block) else ar
 
-    def _payload_of(self, id: str) -> tuple[int, tuple]:
-        """(its place in the submit, that submit's arguments). KeyError if they are not kept any more."""
+    def _call_of(self, id: str) -> tuple:
+        """(kind, flags, engine, route, packed, source) of the one task; KeyError if its arguments are not kept any more."""
         try:
             session, seq = parse_msg_id(id)
         except ValueError:
             session, seq = 0, 0
         kept = (self._kept_payloads.get(seq) or self._kept_before.get(seq)) if session == self._session else None
         if kept is None:
-            raise error._remake("KeyError", f"the arguments of task {id} are not kept any more", "", {})
-        return kept
+            return self._call_at_controller(id)
+        first, (kind, flags, engine, route, packed, source) = kept
+        route = dict(route or {})
+        if flags & BROADCAST:  # one of a broadcast goes to its engine alone
+            engine = route.pop("targets")[first]
+            flags = flags & ~BROADCAST | DIRECT
+        return kind, flags, engine, route or None, packed, source
+
+    def _call_at_controller(self, id: str) -> tuple:
+        call, buffers = self._query_buffers("call", id=id)
+        route = dict(call["route"])
+        kind, flags, engine = call["kind"], call["flags"], ENGINE_NONE
+        if call["mode"]:
+            if call["engine"] is None:
+                raise error._remake("KeyError", f"task {id} is one of a broadcast and has not ended", "", {})
+            flags, engine = flags | DIRECT, call["engine"]
+        if kind == MAP:
+            packed = serialize.pack_item(buffers, call["item"])
+        else:
+            packed = serialize.Packed([bytes(b) for b in buffers])
+        packed.by_value = "python" in route
+        source = str(packed[0], "utf-8", "replace") if kind == EXECUTE else ""
+        return kind, flags, engine, route or None, packed, source
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
         """Takes jobs (default: all outstanding) that have not started off the queue: they end as TaskAborted.
@@ -312,6 +336,24 @@ class Jobs(TaskTable):
         self._send_cancel(tasks, ABORT, 0)
         if block if block is not None else self.block:
             self._wait(tasks, None, None)
+
+
+_TIMES = ("submitted", "started", "completed", "received")
+_NESTED = (("header", "date"), ("result_header", "date"), ("result_metadata", "started"))
+
+
+def _read_record(record: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can't say: times and bytes."""
+    for key in _TIMES:
+        if record.get(key):
+            record[key] = datetime.fromisoformat(record[key])
+    for key, date in _NESTED:
+        if record.get(key) and record[key].get(date):
+            record[key][date] = datetime.fromisoformat(record[key][date])
+    for key in ("buffers", "result_buffers"):
+        if record.get(key):
+            record[key] = [base64.b64decode(b) for b in record[key]]
+    return record
 
 
 def _some(what: Any) -> bool:

@@ -25,7 +25,7 @@ TimeoutError = builtins.TimeoutError
 
 __all__ = [
     "IPythonError", "KernelError", "EngineError", "NoEnginesRegistered", "TaskAborted", "TaskTimeout", "LostTask",
-    "TaskRefused", "UnmetDependency", "ImpossibleDependency", "DependencyTimeout", "InvalidDependency", "RemoteError",
+    "TaskRefused", "ResultExpired", "NoData", "UnmetDependency", "ImpossibleDependency", "DependencyTimeout", "InvalidDependency", "RemoteError",
     "CompositeError", "AlreadyDisplayedError", "TaskRejectError", "TimeoutError", "CancelledError",
     "collect_exceptions", "wrap_exception", "unwrap_exception", "unpack_error",
 ]
@@ -61,6 +61,14 @@ class LostTask(KernelError):
 
 class TaskRefused(KernelError):
     """The controller did not take the task: no such engine, another Python version, a limit."""
+
+
+class ResultExpired(KernelError, KeyError):
+    """The controller kept the result for a while and does not have it any more; docs/records.md says how long."""
+
+
+class NoData(KernelError):
+    """The controller keeps no records (``--nodb``), or can't read them now."""
 
 
 class TaskRejectError(KernelError):

@@ -750,6 +750,12 @@ def unpack_map(buffers: Sequence[Any], ns: dict) -> Iterator[tuple[Any, tuple]]:
         yield _loads(function, ns), _loads(item, ns)
 
 
+def pack_item(buffers: Sequence[Any], i: int) -> Packed:
+    """The call of one item of `pack_map`'s, as a range of one."""
+    item = list(_item_buffers(buffers[1:]))[i]
+    return _pack_items([[bytes(b) for b in item]], [bytes(buffers[0])])
+
+
 def pack_values(values: Iterable[Sequence[Any]]) -> Packed:
     """The RESULT of a range: joins what `pack_value` gave for each of its items, in order."""
     return _pack_items(values, [])

@@ -91,6 +91,7 @@ static void record_end(struct controller *c, const struct sched_action *a, const
                              .attempt = h->attempt,
                              .engine = h->engine,
                              .incarnation = h->incarnation,
+                             .engine_uuid = registry_uuid(&c->registry, h->engine, h->incarnation),
                              .started = h->time,
                              .completed = h->aux,
                              .received = clock_wall(),

@@ -62,6 +62,39 @@ static void end_loop(struct controller *c)
     c->stopped = true;
 }
 
+static void on_store_timer(void *arg)
+{
+    ((struct controller *)arg)->store_at = UINT64_MAX; /* the end of this turn does it */
+}
+
+static void on_store_wake(void *arg)
+{
+    loop_wake(((struct controller *)arg)->loop);
+}
+
+static void on_store_tell(void *arg, bool bad, const char *text)
+{
+    struct controller *c = arg;
+
+    log_at(c->log, bad ? LOG_ERROR_ : LOG_WARN_, "%s", text);
+    if (!c->stopped)
+        event_notice(c, "%s", text);
+}
+
+/* A part of what the records have to do, and when it goes on. */
+static void turn_store(struct controller *c)
+{
+    uint64_t now = loop_now(c->loop), at = c->store->ops->turn(c->store, now);
+
+    if (at == 0)
+        loop_wake(c->loop);
+    else if (at != UINT64_MAX && at < c->store_at)
+        timer_start(c->store_timer, at > now ? at - now : 1, 0);
+    else
+        return;
+    c->store_at = at ? at : c->store_at;
+}
+
 static void on_turn_end(void *arg)
 {
     struct controller *c = arg;
@@ -69,6 +102,7 @@ static void on_turn_end(void *arg)
     backlog_settle(c);
     schedlog_turn(c);
     ack_turn(c);
+    turn_store(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
         end_loop(c);
@@ -77,6 +111,56 @@ static void on_turn_end(void *arg)
 static void on_stop_timer(void *arg)
 {
     end_loop(arg);
+}
+
+static uint32_t count_buffers(const void *p)
+{
+    return ((const struct payload *)p)->nbufs;
+}
+
+static struct store_slice get_buffer(const void *p, uint32_t i)
+{
+    const struct slice *s = &((const struct payload *)p)->bufs[i];
+
+    return (struct store_slice){s->data, s->len};
+}
+
+static void *make_payload(const struct store_slice *v, uint32_t n)
+{
+    uint64_t *lens = calloc(n + 1, sizeof(*lens));
+    struct payload *p = NULL;
+    int r = CV_ENOMEM;
+
+    for (uint32_t i = 0; lens && i < n; i++)
+        lens[i] = v[i].len;
+    if (lens)
+        r = payload_new_large(&p, n, lens);
+    for (uint32_t i = 0; r == CV_OK && i < n; i++)
+        if (v[i].len)
+            memcpy(p->bufs[i].data, v[i].data, v[i].len);
+    free(lens);
+    return r == CV_OK ? p : NULL;
+}
+
+static int make_store(struct controller *c, struct err *e)
+{
+    const struct options *o = c->opt;
+    const struct store_config sc = {
+        .backend = o->store,
+        .limits = {o->size_limit, o->record_limit},
+        .payload = {ref_payload, unref_payload, count_buffers, get_buffer, make_payload, lent_payload},
+        .file = o->db_file,
+        .table = o->db_table,
+        .retry_ns = (uint64_t)(o->db_retry * 1e9),
+        .wake = on_store_wake,
+        .tell = on_store_tell,
+        .arg = c};
+    int r = store_new(&c->store, &sc, e);
+
+    c->store_at = UINT64_MAX;
+    if (r == CV_OK && c->store->ops->persistent)
+        log_info(c->log, "task records: %s", o->db_file);
+    return r;
 }
 
 static int make_parts(struct controller *c, struct err *e)
@@ -90,8 +174,6 @@ static int make_parts(struct controller *c, struct err *e)
                                      .outcome = act_outcome,
                                      .outcome_arg = c};
     const struct sched_payload_ops sp = {ref_payload, unref_payload};
-    const struct store_payload_ops tp = {ref_payload, unref_payload, lent_payload};
-    const struct store_limits limits = {o->size_limit, o->record_limit};
 
     int r = loop_new(&c->loop);
     if (r == CV_OK)
@@ -109,12 +191,14 @@ static int make_parts(struct controller *c, struct err *e)
     if (r == CV_OK)
         r = timer_new(&c->settle_timer, c->loop, hello_settled, c);
     if (r == CV_OK)
+        r = timer_new(&c->store_timer, c->loop, on_store_timer, c);
+    if (r == CV_OK)
         r = loop_on_turn_end(c->loop, on_turn_end, c);
     if (r != CV_OK)
         return err_set(e, r, "the event loop can't be made");
     r = events_new(&c->events, c->loop, e);
     if (r == CV_OK)
-        r = store_new(&c->store, o->store, &limits, &tp, e);
+        r = make_store(c, e);
     if (r == CV_OK)
         r = sched_new(&c->sched, &so, &sp, e);
     if (r == CV_OK && *o->sched_log)
@@ -263,6 +347,7 @@ void controller_release(struct controller *c)
     timer_free(c->ack_timer);
     timer_free(c->stop_timer);
     timer_free(c->settle_timer);
+    timer_free(c->store_timer);
     tls_context_free(c->tls);
     if (c->loop)
         loop_free(c->loop);

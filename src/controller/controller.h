@@ -58,6 +58,8 @@ struct controller {
     struct timer *tick;        /* SCHED_TICK */
     uint64_t tick_at;
     struct store *store;
+    struct timer *store_timer; /* its next turn */
+    uint64_t store_at;
     struct backlog backlog;
     uint32_t memfds;     /* descriptors of buffers that are kept for peers */
     bool no_memfds;      /* one could not be taken in: they are not agreed on any more */

@@ -1,325 +1,630 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Records as JSON, and the query language about them: {"key": value} or {"key": {"$op": value}},
- * all of which must hold. Operators: $eq $ne $lt $lte $gt $gte $in $nin $glob $exists. Times are
- * texts in ISO 8601 and compare as times; a comparison with a value that is null or of another kind
- * does not hold. */
-#include <fnmatch.h>
-#include <inttypes.h>
+ * Questions about records. Each is a walk of the store, which may take many turns of the loop or
+ * go on on the store's thread; so the answer is put together in `struct ask`, which touches nothing
+ * of the controller until the walk is done, and goes to the client that then is connected. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include "base/clock.h"
+#include "controller/filter.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "wire/header.h"
 #include "wire/payload.h"
+#include "wire/route.h"
 
-static const char *const modes[] = {"balanced", "direct", "broadcast"};
-static const char *const kinds[] = {"apply", "execute", "map", "apply"};
-static const char *const statuses[RESULT_STATUS_END] = {[RESULT_OK] = "ok",
-                                                        [RESULT_ERROR] = "error",
-                                                        [RESULT_ABORTED] = "aborted",
-                                                        [RESULT_CANCELLED] = "cancelled",
-                                                        [RESULT_ENGINE_DIED] = "engine_died",
-                                                        [RESULT_TIMEOUT] = "timeout",
-                                                        [RESULT_IMPOSSIBLE] = "impossible",
-                                                        [RESULT_INVALID] = "invalid",
-                                                        [RESULT_UNMET] = "unmet",
-                                                        [RESULT_LOST] = "lost",
-                                                        [RESULT_REFUSED] = "refused"};
-
-static json_t *text_or_empty(const struct buf *b)
-{
-    json_t *j = b->len ? json_stringn((const char *)b->data, b->len) : json_string("");
-
-    return j ? j : json_string("(not text)");
-}
-
-static json_t *time_or_null(uint64_t ns)
-{
-    time_t t = (time_t)(ns / NS_PER_S);
-    struct tm tm;
-    char day[40], text[64];
-
-    if (!ns || !gmtime_r(&t, &tm) || !strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm))
-        return json_null();
-    snprintf(text, sizeof(text), "%s.%06u+00:00", day, (unsigned)(ns % NS_PER_S / 1000));
-    return json_string(text);
-}
-
-/* The source of an execute, where the call was kept. */
-static json_t *source_or_null(const struct store_record *r)
-{
-    const struct payload *p = r->kind == TASK_EXECUTE ? r->task : NULL;
-    json_t *j = p && p->nbufs ? json_stringn((const char *)p->bufs[0].data, p->bufs[0].len) : NULL;
-
-    return j ? j : json_null();
-}
-
-static json_t *uuid_json(struct controller *c, const struct store_result *r)
-{
-    const char *uuid = registry_uuid(&c->registry, r->engine, r->incarnation);
-
-    return uuid ? json_string(uuid) : json_null();
-}
-
-json_t *dbquery_record(struct controller *c, const struct store_record *r, uint64_t seq)
-{
-    const struct store_result *s = &r->result;
-    bool ended = r->state != STORE_PENDING;
-    char id[MSG_ID_SIZE], client[20];
-
-    msg_id_format(id, r->session, seq);
-    snprintf(client, sizeof(client), "%016" PRIx64, r->session);
-    json_t *j =
-        json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:o,s:o,s:b}", "msg_id", id, "client_uuid", client,
-                  "label", r->label ? json_string(r->label) : json_null(), "queue",
-                  r->mode ? "mux" : "task", "mode", r->mode < 3 ? modes[r->mode] : "?", "kind",
-                  r->kind < 4 ? kinds[r->kind] : "?", "submitted", time_or_null(r->submitted),
-                  "stdout", text_or_empty(&r->output[STORE_STDOUT]), "output_cut", r->output_cut);
-    json_object_set_new(j, "stderr", text_or_empty(&r->output[STORE_STDERR]));
-    json_object_set_new(
-        j, "state", json_string(ended ? s->status == RESULT_OK ? "done" : "failed" : "pending"));
-    json_object_set_new(j, "status",
-                        ended && s->status < RESULT_STATUS_END ? json_string(statuses[s->status])
-                                                               : json_null());
-    json_object_set_new(j, "source", source_or_null(r));
-    json_object_set_new(j, "engine",
-                        ended && s->engine != WIRE_ENGINE_NONE ? json_integer(s->engine)
-                                                               : json_null());
-    json_object_set_new(j, "engine_uuid", ended ? uuid_json(c, s) : json_null());
-    json_object_set_new(j, "started", time_or_null(ended ? s->started : 0));
-    json_object_set_new(j, "completed", time_or_null(ended ? s->completed : 0));
-    json_object_set_new(j, "received", time_or_null(ended ? s->received : 0));
-    json_object_set_new(j, "attempt", ended ? json_integer(s->attempt) : json_null());
-    json_object_set_new(j, "first", json_integer((json_int_t)(ended ? s->seq : r->lo)));
-    json_object_set_new(j, "count", json_integer((json_int_t)(ended ? s->count : r->hi - r->lo)));
-    return j;
-}
-
-/* --- matching --- */
-
-/* Microseconds of an ISO 8601 text with date and time; without a zone it is UTC. */
-static bool parse_time(const char *text, int64_t *ret)
-{
-    struct tm tm = {0};
-    const char *p = strptime(text, "%Y-%m-%d", &tm);
-
-    if (!p || (*p != 'T' && *p != ' ') || !(p = strptime(p + 1, "%H:%M:%S", &tm)))
-        return false;
-    int64_t us = (int64_t)timegm(&tm) * 1000000;
-    if (*p == '.') {
-        int64_t unit = 100000;
-        for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
-            us += unit * (*p - '0');
-    }
-    int hours, minutes;
-    if ((*p == '+' || *p == '-') && sscanf(p + 1, "%2d:%2d", &hours, &minutes) == 2)
-        us -= (*p == '-' ? -1 : 1) * (hours * 60 + minutes) * INT64_C(60000000);
-    else if (*p && strcmp(p, "Z"))
-        return false;
-    *ret = us;
-    return true;
-}
-
-/* -1, 0, 1; false: they can't be compared. */
-static bool compare(const json_t *a, const json_t *b, int *ret)
-{
-    if (json_is_number(a) && json_is_number(b)) {
-        double x = json_number_value(a), y = json_number_value(b);
-        *ret = x < y ? -1 : x > y;
-        return true;
-    }
-    if (json_is_string(a) && json_is_string(b)) {
-        int64_t x, y;
-        int r = strcmp(json_string_value(a), json_string_value(b));
-        if (parse_time(json_string_value(a), &x) && parse_time(json_string_value(b), &y))
-            r = x < y ? -1 : x > y;
-        *ret = r < 0 ? -1 : r > 0;
-        return true;
-    }
-    *ret = 1;
-    return false;
-}
-
-static bool equal(const json_t *a, const json_t *b)
-{
-    int r;
-
-    return compare(a, b, &r) ? r == 0 : json_equal(a, b);
-}
-
-static bool is_in(const json_t *v, const json_t *list)
-{
-    json_t *x;
-    size_t i;
-
-    json_array_foreach((json_t *)list, i, x) if (equal(v, x)) return true;
-    return false;
-}
-
-enum op { OP_EQ, OP_NE, OP_LT, OP_LTE, OP_GT, OP_GTE, OP_IN, OP_NIN, OP_GLOB, OP_EXISTS, OP_END };
-static const char *const ops[OP_END] = {"$eq",  "$ne", "$lt",  "$lte",  "$gt",
-                                        "$gte", "$in", "$nin", "$glob", "$exists"};
-
-static enum op op_of(const char *name)
-{
-    for (int i = 0; i < OP_END; i++)
-        if (!strcmp(name, ops[i]))
-            return (enum op)i;
-    return OP_END;
-}
-
-static bool holds(const json_t *value, enum op op, const json_t *arg)
-{
-    int r = 0;
-    bool comparable = op >= OP_LT && op <= OP_GTE && compare(value, arg, &r);
-
-    switch (op) {
-    case OP_EQ:
-        return equal(value, arg);
-    case OP_NE:
-        return !equal(value, arg);
-    case OP_LT:
-        return comparable && r < 0;
-    case OP_LTE:
-        return comparable && r <= 0;
-    case OP_GT:
-        return comparable && r > 0;
-    case OP_GTE:
-        return comparable && r >= 0;
-    case OP_IN:
-        return is_in(value, arg);
-    case OP_NIN:
-        return !is_in(value, arg);
-    case OP_GLOB:
-        return json_is_string(value) && json_is_string(arg) &&
-               fnmatch(json_string_value(arg), json_string_value(value), 0) == 0;
-    case OP_EXISTS:
-        return json_is_null(value) == json_is_false(arg);
-    case OP_END:
-        break;
-    }
-    return false;
-}
-
-static bool is_test(const json_t *v)
-{
-    const char *key = json_object_iter_key(json_object_iter((json_t *)v));
-
-    return json_is_object(v) && key && key[0] == '$';
-}
-
-static bool matches(const json_t *rec, const json_t *query)
-{
-    const char *key, *op;
-    json_t *want, *arg;
-
-    json_object_foreach((json_t *)query, key, want)
-    {
-        const json_t *value = json_object_get(rec, key);
-        if (!is_test(want)) {
-            if (!equal(value, want))
-                return false;
-            continue;
-        }
-        json_object_foreach(want, op, arg) if (!holds(value, op_of(op), arg)) return false;
-    }
-    return true;
-}
-
-/* What is wrong with the query, in ret; NULL if nothing. */
-static const char *check(struct controller *c, const json_t *query, const json_t *keys,
-                         char ret[200])
-{
-    struct store_record empty = {0};
-    json_t *rec = dbquery_record(c, &empty, 0), *want, *arg, *k;
-    const char *key, *op, *bad = NULL;
-    size_t i;
-
-    ret[0] = 0;
-    json_object_foreach((json_t *)query, key, want)
-    {
-        if (!json_object_get(rec, key))
-            bad = key;
-        if (is_test(want))
-            json_object_foreach(want, op, arg) if (op_of(op) == OP_END)
-                snprintf(ret, 200, "there is no operator '%.40s' in queries", op);
-    }
-    json_array_foreach((json_t *)keys, i,
-                       k) if (!json_is_string(k) || !json_object_get(rec, json_string_value(k)))
-        bad = json_is_string(k) ? json_string_value(k) : "?";
-    if (bad)
-        snprintf(ret, 200, "records have no key '%.60s'", bad);
-    json_decref(rec);
-    return ret[0] ? ret : NULL;
-}
-
-/* --- */
-
-struct walk {
+struct ask {
+    struct store_walk walk;
     struct controller *c;
-    const json_t *query, *keys;
-    json_t *list;
+    uint64_t session; /* who asked */
+    struct header h;  /* the QUERY's */
+    struct filter *filter;
+    enum record_field fields[FIELD_END];
+    size_t nfields;
+    struct buf out; /* JSON of what was found */
+    uint64_t found;
+    int code;
+    struct store_id *only; /* own */
+    struct payload *payload;
+    json_t *args; /* own; queue_status: the list of each engine by its uuid */
+    json_t *ok;   /* the answer as it grows, where it is no list */
+    enum store_find in_memory;
+    bool lost; /* the file does not have the result */
+    bool gone; /* memory does not have it any more */
 };
 
-static json_t *project(json_t *rec, const json_t *keys)
+static void ask_free(struct ask *a)
 {
-    json_t *k, *ret = json_object();
-    size_t i;
-
-    json_object_set(ret, "msg_id", json_object_get(rec, "msg_id"));
-    json_array_foreach((json_t *)keys, i, k)
-        json_object_set(ret, json_string_value(k), json_object_get(rec, json_string_value(k)));
-    return ret;
+    filter_free(a->filter);
+    buf_release(&a->out);
+    free(a->only);
+    payload_unref(a->payload);
+    json_decref(a->args);
+    json_decref(a->ok);
+    free(a);
 }
 
-static bool collect(void *arg, const struct store_record *r)
+/* Where the answer goes; NULL: its client is not connected any more. */
+static struct link *link_of(const struct ask *a)
 {
-    struct walk *w = arg;
+    struct client *x = registry_client(&a->c->registry, a->session);
 
-    for (uint64_t seq = r->lo; seq < r->hi; seq++) {
-        json_t *rec = dbquery_record(w->c, r, seq);
-        if (matches(rec, w->query))
-            json_array_append_new(w->list, json_is_array(w->keys) ? project(rec, w->keys)
-                                                                  : json_incref(rec));
-        json_decref(rec);
+    return x && x->conn && !x->conn->closing ? x->conn->link : NULL;
+}
+
+static void fail(const struct ask *a, const char *ename, const char *fmt, ...)
+{
+    struct link *l = link_of(a);
+    char text[600];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (l)
+        say_error(l, &a->h, ename, "%s", text);
+}
+
+/* True: told that there is no answer. */
+static bool failed(const struct ask *a, bool walk_failed)
+{
+    if (walk_failed)
+        fail(a, "NoData",
+             "the file of the task records can't be read now; ask again for what is "
+             "in memory");
+    else if (a->code != CV_OK)
+        fail(a, "KernelError", "the controller is out of memory for this answer");
+    return walk_failed || a->code != CV_OK;
+}
+
+static struct ask *
+ask_new(struct controller *c, const struct origin *o, const struct header *h, const json_t *args,
+        bool (*visit)(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi),
+        void (*done)(struct store_walk *w, bool failed))
+{
+    struct ask *a = calloc(1, sizeof(*a));
+
+    if (!a) {
+        say_error(o->conn->link, h, "KernelError", "the controller is out of memory");
+        return NULL;
     }
-    return true;
+    a->c = c;
+    a->h = *h;
+    a->session = o->client->session;
+    a->args = json_incref((json_t *)args);
+    a->walk.visit = visit;
+    a->walk.done = done;
+    return a;
+}
+
+static void start(struct ask *a)
+{
+    a->c->store->ops->walk(a->c->store, &a->walk);
+}
+
+static struct ask *ask_of(struct store_walk *w)
+{
+    return container_of(w, struct ask, walk);
+}
+
+/* --- db_query and history --- */
+
+static void comma(struct ask *a)
+{
+    if (a->code == CV_OK && a->found++)
+        a->code = buf_addstr(&a->out, ",");
+}
+
+static bool visit_query(struct store_walk *w, const struct store_record *r, uint64_t lo,
+                        uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+    bool by_item = filter_by_item(a->filter);
+
+    if (!by_item && !filter_matches(a->filter, r, lo))
+        return true;
+    for (uint64_t seq = lo; seq < hi && a->code == CV_OK; seq++) {
+        if (by_item && !filter_matches(a->filter, r, seq))
+            continue;
+        comma(a);
+        if (a->code == CV_OK)
+            a->code = record_json(&a->out, r, seq, a->fields, a->nfields);
+    }
+    return a->code == CV_OK;
+}
+
+static bool visit_history(struct store_walk *w, const struct store_record *r, uint64_t lo,
+                          uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+    char id[MSG_ID_SIZE];
+
+    for (uint64_t seq = lo; seq < hi && a->code == CV_OK; seq++) {
+        msg_id_format(id, r->session, seq);
+        comma(a);
+        if (a->code == CV_OK)
+            a->code = buf_addf(&a->out, "\"%s\"", id);
+    }
+    return a->code == CV_OK;
+}
+
+static void list_done(struct store_walk *w, bool walk_failed)
+{
+    struct ask *a = ask_of(w);
+    struct link *l = link_of(a);
+
+    if (!failed(a, walk_failed) && l)
+        say_reply_list(l, &a->h, &a->out);
+    ask_free(a);
+}
+
+/* The fields that are asked for, the id first. */
+static int read_keys(struct ask *a, const json_t *keys, struct err *e)
+{
+    json_t *k;
+    size_t i;
+
+    a->fields[a->nfields++] = FIELD_MSG_ID;
+    for (int f = 1; !json_is_array(keys) && f < FIELD_BUFFERS; f++)
+        a->fields[a->nfields++] = (enum record_field)f;
+    json_array_foreach((json_t *)keys, i, k)
+    {
+        const char *name = json_string_value(k);
+        enum record_field f = name ? record_field_of(name) : FIELD_END;
+        bool there = false;
+        for (size_t n = 0; n < a->nfields; n++)
+            there |= a->fields[n] == f;
+        if (f == FIELD_END)
+            return err_set(e, CV_EINVAL, "records have no key '%.60s'", name ? name : "?");
+        if (!there)
+            a->fields[a->nfields++] = f;
+    }
+    for (size_t n = 0; n < a->nfields; n++)
+        record_needs(a->fields[n], &a->walk);
+    return CV_OK;
 }
 
 void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h,
                     const json_t *args)
 {
-    struct walk w = {c, json_object_get(args, "where"), json_object_get(args, "keys"), NULL};
-    char text[200];
+    struct ask *a = ask_new(c, o, h, args, visit_query, list_done);
+    struct err e = {{0}};
 
-    if (check(c, w.query, w.keys, text)) {
-        say_error(o->conn->link, h, "KeyError", "%s", text);
+    if (!a)
+        return;
+    int r = filter_new(&a->filter, json_object_get(args, "where"), &e);
+    if (r == CV_OK)
+        r = read_keys(a, json_object_get(args, "keys"), &e);
+    if (r != CV_OK) {
+        fail(a, r == CV_EINVAL ? "KeyError" : "KernelError", "%s", e.text);
+        ask_free(a);
         return;
     }
-    w.list = json_array();
-    c->store->ops->each(c->store, collect, &w);
-    say_reply(o->conn->link, h, w.list, NULL);
-}
-
-static bool collect_id(void *arg, const struct store_record *r)
-{
-    char id[MSG_ID_SIZE];
-
-    for (uint64_t seq = r->lo; seq < r->hi; seq++) {
-        msg_id_format(id, r->session, seq);
-        json_array_append_new(arg, json_string(id));
-    }
-    return true;
+    filter_needs(a->filter, &a->walk);
+    a->walk.only = a->only = filter_ids(a->filter, &a->walk.nonly);
+    start(a);
 }
 
 void dbquery_history(struct controller *c, const struct origin *o, const struct header *h)
 {
-    json_t *list = json_array();
+    struct ask *a = ask_new(c, o, h, NULL, visit_history, list_done);
 
-    c->store->ops->each(c->store, collect_id, list);
-    say_reply(o->conn->link, h, list, NULL);
+    if (a)
+        start(a);
+}
+
+/* --- result: one record with the RESULT's buffers --- */
+
+static const char *id_text(const struct ask *a)
+{
+    const char *text = json_string_value(json_object_get(a->args, "id"));
+
+    return text ? text : "";
+}
+
+static struct store_id *id_of(const char *text)
+{
+    struct store_id *v = malloc(sizeof(*v));
+
+    if (v && msg_id_parse(text, &v->session, &v->seq) != CV_OK) {
+        free(v);
+        return NULL;
+    }
+    return v;
+}
+
+static bool visit_result(struct store_walk *w, const struct store_record *r, uint64_t lo,
+                         uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+
+    a->found++;
+    if (r->state == STORE_PENDING) {
+        a->code = buf_addstr(&a->out, "null");
+        return false;
+    }
+    a->lost = !r->in_memory && !r->result.payload;
+    a->gone = r->result.gone;
+    a->payload = payload_ref(r->result.payload);
+    a->code = record_json(&a->out, r, lo, a->fields, a->nfields);
+    if (a->code == CV_OK) {
+        a->out.len--; /* the brace */
+        a->code = buf_addf(&a->out, ",\"status\":%u}", r->result.status);
+    }
+    return false;
+}
+
+static void result_done(struct store_walk *w, bool walk_failed)
+{
+    struct ask *a = ask_of(w);
+    struct link *l = link_of(a);
+    const char *text = id_text(a);
+
+    if (failed(a, walk_failed) || !l)
+        goto out;
+    if (!a->found && a->in_memory == STORE_EXPIRED)
+        fail(a, "ResultExpired",
+             "the result of %s was kept for a while and is gone by now: the controller keeps what "
+             "DictDB.record_limit and DictDB.size_limit allow, or all of it with --db=sqlite",
+             text);
+    else if (!a->found)
+        fail(a, "KeyError", "no task %s is known here", text);
+    else if (a->gone)
+        fail(a, "ResultExpired",
+             "the result of %s went to its client and, being large, is not kept after that", text);
+    else if (a->lost)
+        fail(a, "ResultExpired",
+             "the result of %s is not in the records: it was too large for a row, or the "
+             "controller of then ended before the task did",
+             text);
+    else
+        say_reply_text(l, &a->h, &a->out, a->payload);
+out:
+    ask_free(a);
+}
+
+static struct ask *
+ask_one(struct controller *c, const struct origin *o, const struct header *h, const json_t *args,
+        bool (*visit)(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi),
+        void (*done)(struct store_walk *w, bool failed))
+{
+    struct ask *a = ask_new(c, o, h, args, visit, done);
+    const struct store_record *r;
+
+    if (!a)
+        return NULL;
+    a->walk.only = a->only = id_of(id_text(a));
+    if (!a->only) {
+        fail(a, "KeyError", "'%.60s' is not a message id", id_text(a));
+        ask_free(a);
+        return NULL;
+    }
+    a->walk.nonly = 1;
+    a->in_memory = c->store->ops->find(c->store, a->only->session, a->only->seq, &r, NULL);
+    return a;
+}
+
+void dbquery_result(struct controller *c, const struct origin *o, const struct header *h,
+                    const json_t *args)
+{
+    static const enum record_field wanted[] = {
+        FIELD_MSG_ID,  FIELD_LABEL,     FIELD_KIND,    FIELD_ENGINE,    FIELD_ENGINE_UUID,
+        FIELD_ATTEMPT, FIELD_SUBMITTED, FIELD_STARTED, FIELD_COMPLETED, FIELD_RECEIVED,
+        FIELD_FIRST,   FIELD_COUNT,     FIELD_STDOUT,  FIELD_STDERR,    FIELD_SOURCE};
+    struct ask *a = ask_one(c, o, h, args, visit_result, result_done);
+
+    if (!a)
+        return;
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        a->fields[a->nfields++] = wanted[i];
+    a->walk.calls = a->walk.results = a->walk.outputs = true;
+    start(a);
+}
+
+/* --- call: what is needed to submit a task again --- */
+
+static json_t *route_json(const struct store_record *r)
+{
+    json_t *j = json_object();
+    struct route x;
+
+    if (r->label)
+        json_object_set_new(j, "label", json_string(r->label));
+    route_init(&x);
+    if (r->route_len && route_decode(r->route, r->route_len, &x, NULL) == CV_OK) {
+        if (x.retries)
+            json_object_set_new(j, "retries", json_integer(x.retries));
+        if (x.priority)
+            json_object_set_new(j, "priority", json_integer(x.priority));
+        if (x.timeout >= 0)
+            json_object_set_new(j, "timeout", json_real(x.timeout));
+        if (x.python)
+            json_object_set_new(j, "python", json_string(x.python));
+        json_t *targets = x.has_targets ? json_array() : NULL;
+        for (uint32_t i = 0; targets && i < x.ntargets; i++)
+            json_array_append_new(targets, json_integer(x.targets[i]));
+        if (targets)
+            json_object_set_new(j, "targets", targets);
+    }
+    route_release(&x);
+    return j;
+}
+
+static bool visit_call(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+    bool ended = r->state != STORE_PENDING;
+    uint32_t engine = r->mode == 1 ? r->target : ended ? r->result.engine : WIRE_ENGINE_NONE;
+
+    a->found++;
+    a->payload = payload_ref(r->task);
+    json_t *j =
+        json_pack("{s:i,s:i,s:i,s:o,s:I,s:o}", "kind", r->kind, "mode", r->mode, "flags",
+                  r->flags & MSG_F_SILENT, "engine",
+                  engine == WIRE_ENGINE_NONE || !r->mode ? json_null() : json_integer(engine),
+                  "item", (json_int_t)(lo - r->origin), "route", route_json(r));
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    a->code = text ? buf_addstr(&a->out, text) : CV_ENOMEM;
+    free(text);
+    json_decref(j);
+    return false;
+}
+
+static void call_done(struct store_walk *w, bool walk_failed)
+{
+    struct ask *a = ask_of(w);
+    struct link *l = link_of(a);
+    const char *text = id_text(a);
+
+    if (failed(a, walk_failed) || !l)
+        goto out;
+    if (!a->found)
+        fail(a, a->in_memory == STORE_EXPIRED ? "ResultExpired" : "KeyError",
+             "no record of task %s is kept here", text);
+    else if (!a->payload)
+        fail(a, "KeyError",
+             "the arguments of task %s are not kept: those of more than 1 MiB never are", text);
+    else
+        say_reply_text(l, &a->h, &a->out, a->payload);
+out:
+    ask_free(a);
+}
+
+void dbquery_call(struct controller *c, const struct origin *o, const struct header *h,
+                  const json_t *args)
+{
+    struct ask *a = ask_one(c, o, h, args, visit_call, call_done);
+
+    if (!a)
+        return;
+    a->walk.calls = true;
+    start(a);
+}
+
+/* --- result_status --- */
+
+static bool visit_status(struct store_walk *w, const struct store_record *r, uint64_t lo,
+                         uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+    char id[MSG_ID_SIZE];
+
+    msg_id_format(id, r->session, lo);
+    json_t *list = json_object_get(a->ok, r->state == STORE_PENDING ? "pending" : "completed");
+    json_array_append_new(list, json_string(id));
+    json_object_del(json_object_get(a->ok, "unknown"), id);
+    return true;
+}
+
+static void status_done(struct store_walk *w, bool walk_failed)
+{
+    struct ask *a = ask_of(w);
+    struct link *l = link_of(a);
+    json_t *unknown = json_array();
+    const char *id;
+    json_t *v;
+
+    json_object_foreach(json_object_get(a->ok, "unknown"), id, v)
+        json_array_append_new(unknown, json_string(id));
+    json_object_set_new(a->ok, "unknown", unknown);
+    if (!failed(a, walk_failed) && l)
+        say_reply(l, &a->h, json_incref(a->ok), NULL);
+    ask_free(a);
+}
+
+void dbquery_result_status(struct controller *c, const struct origin *o, const struct header *h,
+                           const json_t *args)
+{
+    struct ask *a = ask_new(c, o, h, args, visit_status, status_done);
+    const json_t *ids = json_object_get(args, "ids");
+    json_t *id;
+    size_t i;
+
+    if (!a)
+        return;
+    a->ok = json_pack("{s:[],s:[],s:{}}", "pending", "completed", "unknown");
+    a->only = calloc(json_array_size(ids) + 1, sizeof(*a->only));
+    a->code = a->only && a->ok ? CV_OK : CV_ENOMEM;
+    a->walk.only = a->only;
+    json_array_foreach((json_t *)ids, i, id)
+    {
+        const struct store_record *r;
+        struct store_id x;
+        const char *text = json_string_value(id);
+        bool is_id = text && msg_id_parse(text, &x.session, &x.seq) == CV_OK;
+        if (a->code != CV_OK || !text)
+            break;
+        if (is_id && c->store->ops->find(c->store, x.session, x.seq, &r, NULL) == STORE_EXPIRED) {
+            json_array_append(json_object_get(a->ok, "completed"), id);
+            continue;
+        }
+        json_object_set_new(json_object_get(a->ok, "unknown"), text, json_null());
+        if (is_id)
+            a->only[a->walk.nonly++] = x;
+    }
+    if (a->only)
+        start(a);
+    else
+        status_done(&a->walk, false);
+}
+
+/* --- queue_status, verbose: what each engine has completed --- */
+
+static bool visit_completed(struct store_walk *w, const struct store_record *r, uint64_t lo,
+                            uint64_t hi)
+{
+    struct ask *a = ask_of(w);
+    char id[MSG_ID_SIZE];
+    json_t *list = r->state != STORE_PENDING && r->result.engine_uuid
+                       ? json_object_get(a->args, r->result.engine_uuid)
+                       : NULL;
+
+    for (uint64_t seq = lo; list && seq < hi; seq++) {
+        msg_id_format(id, r->session, seq);
+        json_array_append_new(list, json_string(id));
+    }
+    return true;
+}
+
+static void completed_done(struct store_walk *w, bool walk_failed)
+{
+    struct ask *a = ask_of(w);
+    struct link *l = link_of(a);
+
+    if (!failed(a, walk_failed) && l)
+        say_reply(l, &a->h, json_incref(a->ok), NULL);
+    ask_free(a);
+}
+
+void dbquery_completed(struct controller *c, const struct origin *o, const struct header *h,
+                       json_t *ok)
+{
+    json_t *lists = json_object(), *of;
+    struct ask *a = ask_new(c, o, h, lists, visit_completed, completed_done);
+    const char *number;
+
+    json_object_foreach(ok, number, of)
+    {
+        const struct engine *e = registry_engine(&c->registry, (uint32_t)strtoul(number, NULL, 10));
+        if (json_is_object(of) && e)
+            json_object_set(lists, e->uuid, json_object_get(of, "completed"));
+    }
+    json_decref(lists);
+    if (!a) {
+        json_decref(ok);
+        return;
+    }
+    a->ok = ok;
+    start(a);
+}
+
+/* --- purge --- */
+
+struct purge {
+    struct store_purge p;
+    struct controller *c;
+    uint64_t session;
+    struct header h;
+    uint32_t *engines;
+    struct store_id *ids;
+};
+
+static void purge_free(struct purge *x)
+{
+    free(x->engines);
+    free(x->ids);
+    free(x);
+}
+
+static void purge_done(struct store_purge *p, bool walk_failed)
+{
+    struct purge *x = container_of(p, struct purge, p);
+    struct client *client = registry_client(&x->c->registry, x->session);
+    struct link *l = client && client->conn && !client->conn->closing ? client->conn->link : NULL;
+
+    if (l && walk_failed)
+        say_error(l, &x->h, "NoData",
+                  "the records in the file could not be purged; those in memory are");
+    else if (l)
+        say_reply(l, &x->h, json_pack("{s:I}", "purged", (json_int_t)p->purged), NULL);
+    purge_free(x);
+}
+
+/* The ids of a purge must be known and ended. False: told that one is not. */
+static bool purge_ids(struct purge *x, const struct origin *o, const json_t *ids)
+{
+    struct store *s = x->c->store;
+    json_t *id;
+    size_t i;
+
+    json_array_foreach((json_t *)ids, i, id)
+    {
+        const struct store_record *r;
+        const char *text = json_is_string(id) ? json_string_value(id) : "";
+        struct store_id v = {0};
+        bool is_id = msg_id_parse(text, &v.session, &v.seq) == CV_OK;
+        enum store_find f = is_id ? s->ops->find(s, v.session, v.seq, &r, NULL) : STORE_UNKNOWN;
+        if (f == STORE_FOUND && r->state == STORE_PENDING) {
+            say_error(o->conn->link, &x->h, "IndexError", "task %s has not ended", text);
+            return false;
+        }
+        if (f == STORE_UNKNOWN && (!is_id || !s->ops->persistent)) {
+            say_error(o->conn->link, &x->h, "KeyError", "no task %.60s is known here", text);
+            return false;
+        }
+        x->ids[x->p.nonly++] = v;
+    }
+    return true;
+}
+
+void dbquery_purge(struct controller *c, const struct origin *o, const struct header *h,
+                   const json_t *args)
+{
+    const json_t *ids = json_object_get(args, "ids"), *engines = json_object_get(args, "engines");
+    struct purge *x = calloc(1, sizeof(*x));
+
+    if (x) {
+        x->ids = calloc(json_array_size(ids) + 1, sizeof(*x->ids));
+        x->engines = calloc(json_array_size(engines) + 1, sizeof(*x->engines));
+    }
+    if (!x || !x->ids || !x->engines) {
+        say_error(o->conn->link, h, "KernelError", "the controller is out of memory");
+        goto fail;
+    }
+    x->c = c;
+    x->h = *h;
+    x->session = o->client->session;
+    x->p.all = json_is_string(ids); /* "all" */
+    x->p.done = purge_done;
+    for (size_t i = 0; i < json_array_size(engines); i++)
+        x->engines[x->p.nengines++] = (uint32_t)json_integer_value(json_array_get(engines, i));
+    if (!purge_ids(x, o, ids))
+        goto fail;
+    x->p.engines = x->engines;
+    x->p.only = x->p.nonly && !x->p.all ? x->ids : NULL;
+    c->store->ops->purge(c->store, &x->p);
+    return;
+fail:
+    if (x)
+        purge_free(x);
+}
+
+/* --- resubmitted: {old id: new id} --- */
+
+void dbquery_resubmitted(struct controller *c, const struct origin *o, const struct header *h,
+                         const json_t *args)
+{
+    const char *old;
+    json_t *new;
+
+    json_object_foreach(json_object_get(args, "ids"), old, new)
+    {
+        struct store_id a, b;
+        const char *text = json_string_value(new);
+        if (text && msg_id_parse(old, &a.session, &a.seq) == CV_OK &&
+            msg_id_parse(text, &b.session, &b.seq) == CV_OK)
+            c->store->ops->resubmitted(c->store, a, b);
+    }
+    say_reply(o->conn->link, h, json_null(), NULL);
 }

@@ -133,7 +133,8 @@ static void cause_line(const json_t *cause, char *out, size_t n)
 static void end_unseen(struct controller *c, struct sched_id id, uint32_t count, uint32_t engine,
                        const char *cause)
 {
-    const struct store_task t = {.session = id.session, .seq = id.seq, .count = count};
+    const struct store_task t = {
+        .session = id.session, .seq = id.seq, .count = count, .origin = id.seq};
     const struct store_record *r;
 
     if (sched_task_state(c->sched, id, NULL) == SCHED_T_UNKNOWN &&

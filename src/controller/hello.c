@@ -423,6 +423,16 @@ static int python_note(struct visit *v)
     return CV_OK;
 }
 
+/* Who comes while the task records can't be written hears of it. */
+static void tell_trouble(struct visit *v)
+{
+    const char *text = v->c->store->ops->trouble(v->c->store);
+    struct header h = {.type = MSG_EVENT, .engine = WIRE_ENGINE_NONE};
+
+    if (text && v->k->client)
+        say(v->k->link, &h, json_pack("{s:s,s:s}", "event", "notice", "text", text));
+}
+
 static void hello_client(struct visit *v)
 {
     struct client *old = registry_client(&v->c->registry, v->h.session);
@@ -450,6 +460,7 @@ static void hello_client(struct visit *v)
         goto fail;
     hand_over(v, again, n);
     free(again);
+    tell_trouble(v);
     return;
 fail:
     free(again);

@@ -60,12 +60,16 @@ static const struct arg rows[] = {
      "tasks that an engine holds at most; 0: no limit (default: by how long tasks take)"},
     {"sched-log", 0, ARG_VALUE, "IPController", "sched_log", NULL, "FILE",
      "write what the scheduler is told, so that it can be replayed (default: none)"},
+    {"db", 0, ARG_VALUE, "IPController", "db_class", NULL, "NAME",
+     "where task records are kept: memory, sqlite or none (default: memory)"},
     {"dictdb", 0, ARG_FLAG, "IPController", "db_class", "DictDB", NULL,
      "keep task records in memory (default)"},
     {"nodb", 0, ARG_FLAG, "IPController", "db_class", "NoDB", NULL,
      "keep no record once a result is delivered"},
-    {"sqlitedb", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "task records are kept in memory"},
-    {"mongodb", 0, ARG_IGNORED_FLAG, NULL, NULL, NULL, NULL, "task records are kept in memory"},
+    {"sqlitedb", 0, ARG_FLAG, "IPController", "db_class", "SQLiteDB", NULL,
+     "keep task records in PROFILE/tasks.db, too"},
+    {"mongodb", 0, ARG_FLAG, "IPController", "db_class", "MongoDB", NULL,
+     "not there: task records are kept in memory"},
     {"log-level", 0, ARG_VALUE, "IPController", "log_level", NULL, "LEVEL",
      "DEBUG, INFO, WARN ... (default: INFO)"},
     {"debug", 0, ARG_FLAG, "IPController", "log_level", "10", NULL, "log much (--log-level=DEBUG)"},
@@ -253,16 +257,74 @@ static void get_port(struct reader *r)
         fprintf(r->notices, "covey needs one port: %ld, the first of --ports, is it\n", port);
 }
 
+/* The back end of a name of any era: "sqlite", "SQLiteDB",
+ * "ipyparallel.controller.sqlitedb.SQLiteDB", "ipyparallel.controller.sqlitedb:SQLiteDB"; NULL:
+ * there is none. */
+static const char *store_of(const char *name)
+{
+    static const struct {
+        const char *word, *store;
+    } words[] = {{"memory", "memory"}, {"dict", "memory"},     {"DictDB", "memory"},
+                 {"sqlite", "sqlite"}, {"SQLiteDB", "sqlite"}, {"none", "none"},
+                 {"NoDB", "none"},     {"mongo", "mongo"},     {"MongoDB", "mongo"}};
+
+    for (const char *p = name; *p; p++)
+        if (*p == '.' || *p == ':')
+            name = p + 1;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (!strcasecmp(name, words[i].word))
+            return words[i].store;
+    return NULL;
+}
+
+/* A trait of SQLiteDB that is not empty, or the fallback. */
+static const char *sqlite_str(struct reader *r, const char *trait, const char *fallback)
+{
+    const char *ret = "";
+
+    if (r->code == CV_OK && !json_is_null(config_get(r->o->config, "SQLiteDB", trait)))
+        r->code = config_str(r->o->config, "SQLiteDB", trait, &ret, r->e);
+    return *ret ? ret : fallback;
+}
+
+/* The file: as named, else in SQLiteDB.location, else in the profile's folder. */
+static void get_file(struct reader *r)
+{
+    const char *name = sqlite_str(r, "filename", "tasks.db"), *home = getenv("HOME");
+    const char *folder = sqlite_str(r, "location", r->o->profile_dir);
+
+    r->o->db_table = sqlite_str(r, "table", "ipython-tasks");
+    if (*name == '/')
+        r->o->db_file = strdup(name);
+    else if (folder[0] == '~' && folder[1] == '/' && home)
+        r->o->db_file = str_printf("%s%s/%s", home, folder + 1, name);
+    else
+        r->o->db_file = str_printf("%s/%s", folder, name);
+    if (!r->o->db_file && r->code == CV_OK)
+        r->code = err_set(r->e, CV_ENOMEM, "out of memory");
+    r->o->db_retry = 5;
+    if (r->code == CV_OK)
+        r->code = config_real(r->o->config, "SQLiteDB", "retry", &r->o->db_retry, r->e);
+    if (r->code == CV_OK && !(r->o->db_retry >= 0.01 && r->o->db_retry < 1e6))
+        r->code = err_set(r->e, CV_EINVAL, "SQLiteDB.retry is not a number of seconds");
+}
+
 static void get_store(struct reader *r)
 {
-    const char *name = get_str(r, "db_class", "DictDB"), *dot = strrchr(name, '.');
+    const char *name = get_str(r, "db_class", "memory");
 
-    name = dot ? dot + 1 : name;
-    r->o->store = "memory";
-    if (!strcasecmp(name, "NoDB"))
-        r->o->store = "none";
-    else if (strcasecmp(name, "DictDB"))
-        fprintf(r->notices, "IPController.db_class=%s: task records are kept in memory\n", name);
+    r->o->store = store_of(name);
+    if (!r->o->store && r->code == CV_OK)
+        r->code = err_set(r->e, CV_EINVAL,
+                          "IPController.db_class is '%s', but task records are kept in memory, "
+                          "sqlite or none (DictDB, SQLiteDB, NoDB)",
+                          name);
+    if (r->o->store && !strcmp(r->o->store, "mongo")) {
+        r->o->store = "memory";
+        fprintf(r->notices, "covey keeps no records in MongoDB: they are kept in memory and end "
+                            "with the controller; --db=sqlite keeps them in a file\n");
+    }
+    get_file(r);
     r->o->record_limit = (uint64_t)get_int(r, "DictDB", "record_limit", 0, 0, LONG_MAX);
     r->o->size_limit = (uint64_t)get_int(r, "DictDB", "size_limit", 0, 0, LONG_MAX);
 }
@@ -399,6 +461,7 @@ void options_release(struct options *o)
     if (o->config)
         config_free(o->config);
     free(o->profile_dir);
+    free(o->db_file);
     memset(o, 0, sizeof(*o));
 }
 

@@ -23,7 +23,10 @@ struct options {
     const char *python;
     const char *scheme;
     const char *sched_log; /* "": none */
-    const char *store;     /* "memory", "none" */
+    const char *store; /* "memory", "sqlite", "none" */
+    char *db_file;     /* own; of "sqlite" */
+    const char *db_table;
+    double db_retry; /* seconds */
     bool no_unix, reuse, log_to_file, show_config, init;
     uint16_t port; /* 0: the kernel's choice */
     uint32_t hwm;  /* 0: adaptive */

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "controller/act.h"
 #include "controller/events.h"
+#include "controller/record.h"
 #include "controller/say.h"
 
 struct question {
@@ -82,11 +83,11 @@ static json_t *status_json(struct controller *c)
 
     c->store->ops->stats(c->store, &s);
     return json_pack(
-        "{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
+        "{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:o,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
         (json_int_t)r->nengines, "clients", (json_int_t)r->nclients, "hosts", (json_int_t)r->nhosts,
         "tasks", (json_int_t)sched_task_count(c->sched), "queued",
         (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
-        "record_bytes", (json_int_t)s.bytes, "traffic", traffic_json(c), "started",
+        "record_bytes", (json_int_t)s.bytes, "records", c->store->ops->name, "traffic", traffic_json(c), "started",
         say_time(c->started), "cluster_id", c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
@@ -168,22 +169,6 @@ static void add_queued(void *arg, struct sched_id id, uint32_t count, enum sched
     }
 }
 
-static bool add_completed(void *arg, const struct store_record *r)
-{
-    struct {
-        uint32_t engine;
-        json_t *list;
-    } *x = arg;
-    char text[MSG_ID_SIZE];
-
-    for (uint64_t s = r->lo;
-         r->state != STORE_PENDING && r->result.engine == x->engine && s < r->hi; s++) {
-        msg_id_format(text, r->session, s);
-        json_array_append_new(x->list, json_string(text));
-    }
-    return true;
-}
-
 static json_t *queue_of(struct controller *c, const struct engine *e, bool verbose)
 {
     struct queue_lists q = {.queue = verbose ? json_array() : NULL,
@@ -195,13 +180,8 @@ static json_t *queue_of(struct controller *c, const struct engine *e, bool verbo
     if (!verbose)
         return json_pack("{s:I,s:I,s:I}", "queue", (json_int_t)info.held_direct, "tasks",
                          (json_int_t)info.held_balanced, "completed", (json_int_t)info.completed);
-    struct {
-        uint32_t engine;
-        json_t *list;
-    } done = {e->number, json_array()};
     sched_each_task(c->sched, e->number, add_queued, &q);
-    c->store->ops->each(c->store, add_completed, &done);
-    return json_pack("{s:o,s:o,s:o}", "queue", q.queue, "tasks", q.tasks, "completed", done.list);
+    return json_pack("{s:o,s:o,s:[]}", "queue", q.queue, "tasks", q.tasks, "completed");
 }
 
 static void ask_queue_status(const struct question *q)
@@ -223,7 +203,9 @@ static void ask_queue_status(const struct question *q)
     json_object_set_new(ret, "unassigned",
                         verbose ? un.queue
                                 : json_integer((json_int_t)sched_unassigned(q->c->sched)));
-    if (v)
+    if (v && verbose)
+        dbquery_completed(q->c, q->o, q->h, ret);
+    else if (v)
         answer(q, ret);
     else
         json_decref(ret);
@@ -244,60 +226,26 @@ static bool id_arg(const struct question *q, struct sched_id *ret, const char **
 
 static void ask_result_status(const struct question *q)
 {
-    const json_t *ids = json_object_get(q->args, "ids");
-    json_t *pending = json_array(), *completed = json_array(), *unknown = json_array(), *id;
-    size_t i;
-
-    json_array_foreach((json_t *)ids, i, id)
-    {
-        const struct store_record *r;
-        uint64_t session, seq;
-        json_t *list = unknown;
-        const char *text = json_string_value(id);
-        if (text && msg_id_parse(text, &session, &seq) == CV_OK) {
-            enum store_find f = q->c->store->ops->find(q->c->store, session, seq, &r, NULL);
-            if (f == STORE_EXPIRED || (f == STORE_FOUND && r->state != STORE_PENDING))
-                list = completed;
-            else if (f == STORE_FOUND)
-                list = pending;
-        }
-        json_array_append(list, id);
-    }
-    answer(q, json_pack("{s:o,s:o,s:o}", "pending", pending, "completed", completed, "unknown",
-                        unknown));
+    dbquery_result_status(q->c, q->o, q->h, q->args);
 }
 
 static void ask_result(const struct question *q)
 {
-    const struct store_record *r;
-    struct sched_id id;
-    const char *text;
+    dbquery_result(q->c, q->o, q->h, q->args);
+}
 
-    if (!id_arg(q, &id, &text))
-        return;
-    switch (q->c->store->ops->find(q->c->store, id.session, id.seq, &r, NULL)) {
-    case STORE_UNKNOWN:
-        say_error(q->link, q->h, "KeyError", "no task %s is known here", text);
-        break;
-    case STORE_EXPIRED:
-        say_error(q->link, q->h, "ResultExpired",
-                  "the result of %s was kept for a while and is gone by now", text);
-        break;
-    case STORE_FOUND:
-        if (r->state == STORE_PENDING) {
-            answer(q, json_null());
-        } else if (r->result.gone) {
-            say_error(
-                q->link, q->h, "ResultExpired",
-                "the result of %s went to its client and, being large, is not kept after that",
-                text);
-        } else {
-            json_t *j = dbquery_record(q->c, r, id.seq);
-            json_object_set_new(j, "status", json_integer(r->result.status));
-            say_reply(q->link, q->h, j, r->result.payload);
-        }
-        break;
-    }
+static json_t *task_json(const struct store_record *r, uint64_t seq)
+{
+    enum record_field fields[FIELD_HEADER];
+    struct buf b = {0};
+
+    for (int i = 0; i < FIELD_HEADER; i++)
+        fields[i] = (enum record_field)i;
+    json_t *j = record_json(&b, r, seq, fields, FIELD_HEADER) == CV_OK
+                    ? json_loadb((const char *)b.data, b.len, 0, NULL)
+                    : NULL;
+    buf_release(&b);
+    return j ? j : json_object();
 }
 
 static void ask_task(const struct question *q)
@@ -316,7 +264,7 @@ static void ask_task(const struct question *q)
                   "nothing is known of task %s", text);
         return;
     }
-    json_t *j = f == STORE_FOUND ? dbquery_record(q->c, r, id.seq) : json_object();
+    json_t *j = f == STORE_FOUND ? task_json(r, id.seq) : json_object();
     if (st != SCHED_T_UNKNOWN || f != STORE_FOUND || r->state == STORE_PENDING) {
         json_object_set_new(j, "state", json_string(sched_state_name(st)));
         json_object_set_new(j, "engine",
@@ -346,55 +294,20 @@ static void ask_db_query(const struct question *q)
         dbquery_handle(q->c, q->o, q->h, q->args);
 }
 
-/* --- purge --- */
-
-struct purge {
-    const json_t *ids, *engines;
-};
-
-static bool purge_match(void *arg, const struct store_record *r)
+static void ask_call(const struct question *q)
 {
-    const struct purge *p = arg;
-    json_t *x;
-    size_t i;
+    if (have_records(q))
+        dbquery_call(q->c, q->o, q->h, q->args);
+}
 
-    if (json_is_string(p->ids)) /* "all" */
-        return true;
-    json_array_foreach((json_t *)p->engines, i,
-                       x) if (json_integer_value(x) == (json_int_t)r->result.engine) return true;
-    json_array_foreach((json_t *)p->ids, i, x)
-    {
-        uint64_t session, seq;
-        if (json_is_string(x) && msg_id_parse(json_string_value(x), &session, &seq) == CV_OK &&
-            session == r->session && seq >= r->lo && seq < r->hi)
-            return true;
-    }
-    return false;
+static void ask_resubmitted(const struct question *q)
+{
+    dbquery_resubmitted(q->c, q->o, q->h, q->args);
 }
 
 static void ask_purge(const struct question *q)
 {
-    struct purge p = {json_object_get(q->args, "ids"), json_object_get(q->args, "engines")};
-    json_t *x;
-    size_t i;
-
-    json_array_foreach((json_t *)p.ids, i, x)
-    {
-        const struct store_record *r;
-        uint64_t session, seq;
-        const char *text = json_is_string(x) ? json_string_value(x) : "";
-        enum store_find f = msg_id_parse(text, &session, &seq) == CV_OK
-                                ? q->c->store->ops->find(q->c->store, session, seq, &r, NULL)
-                                : STORE_UNKNOWN;
-        if (f == STORE_UNKNOWN || (f == STORE_FOUND && r->state == STORE_PENDING)) {
-            say_error(q->link, q->h, f == STORE_FOUND ? "IndexError" : "KeyError",
-                      f == STORE_FOUND ? "task %s has not ended" : "no task %s is known here",
-                      text);
-            return;
-        }
-    }
-    uint64_t n = q->c->store->ops->purge(q->c->store, purge_match, &p);
-    answer(q, json_pack("{s:I}", "purged", (json_int_t)n));
+    dbquery_purge(q->c, q->o, q->h, q->args);
 }
 
 /* --- signals and shutdown --- */
@@ -479,6 +392,8 @@ static const struct {
     {"result", ask_result},
     {"history", ask_history},
     {"db_query", ask_db_query},
+    {"call", ask_call},
+    {"resubmitted", ask_resubmitted},
     {"purge", ask_purge},
     {"signal", ask_signal},
     {"shutdown", ask_shutdown},

@@ -12,10 +12,23 @@ void query_signal(struct controller *c, const struct origin *o, struct msg *m);
 /* The body of a client's WELCOME. */
 json_t *query_welcome(struct controller *c);
 
-/* dbquery.c: records and what is asked about them */
-json_t *dbquery_record(struct controller *c, const struct store_record *r, uint64_t seq);
+/* dbquery.c: questions about records. The answer may come in a later turn. */
 void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h,
                     const json_t *args);
 void dbquery_history(struct controller *c, const struct origin *o, const struct header *h);
+void dbquery_result(struct controller *c, const struct origin *o, const struct header *h,
+                    const json_t *args);
+void dbquery_result_status(struct controller *c, const struct origin *o, const struct header *h,
+                           const json_t *args);
+void dbquery_call(struct controller *c, const struct origin *o, const struct header *h,
+                  const json_t *args);
+void dbquery_purge(struct controller *c, const struct origin *o, const struct header *h,
+                   const json_t *args);
+void dbquery_resubmitted(struct controller *c, const struct origin *o, const struct header *h,
+                         const json_t *args);
+/* Answers with ok_take, into which goes what each engine has completed: {"N": {"completed": [id]}}.
+ */
+void dbquery_completed(struct controller *c, const struct origin *o, const struct header *h,
+                       json_t *ok_take);
 
 #endif

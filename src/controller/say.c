@@ -100,7 +100,8 @@ fail:
     return NULL;
 }
 
-void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra)
+static void reply(struct link *l, const struct header *h, struct payload *p_take,
+                  struct payload *extra)
 {
     struct header out = {.type = MSG_REPLY,
                          .engine = WIRE_ENGINE_NONE,
@@ -108,13 +109,54 @@ void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct p
                          .seq = h->seq,
                          .count = 1,
                          .time = clock_wall()};
-    struct payload *p = say_json(json_pack("{s:o}", "ok", ok_take));
+    struct payload *p = p_take;
 
     if (p && extra && extra->nbufs)
         p = join(p, extra);
     if (p)
         send_or_drop(l, &out, p);
     payload_unref(p);
+}
+
+void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra)
+{
+    reply(l, h, say_json(json_pack("{s:o}", "ok", ok_take)), extra);
+}
+
+static void free_text(struct payload *p)
+{
+    free(p->owner);
+}
+
+/* The text between before and after, as one buffer that is moved, not copied twice. */
+static struct payload *wrapped(const char *before, struct buf *text_take, const char *after)
+{
+    size_t n = strlen(before);
+    struct buf b = *text_take;
+    struct payload *p = NULL;
+
+    *text_take = (struct buf){0};
+    if (buf_reserve(&b, n + strlen(after)) == CV_OK) {
+        memmove(b.data + n, b.data, b.len);
+        memcpy(b.data, before, n);
+        memcpy(b.data + n + b.len, after, strlen(after));
+        struct slice s = {b.data, b.len + n + strlen(after)};
+        if (payload_new_foreign(&p, 1, &s, free_text, b.data) == CV_OK)
+            return p;
+    }
+    buf_release(&b);
+    return NULL;
+}
+
+void say_reply_list(struct link *l, const struct header *h, struct buf *text_take)
+{
+    reply(l, h, wrapped("{\"ok\":[", text_take, "]}"), NULL);
+}
+
+void say_reply_text(struct link *l, const struct header *h, struct buf *text_take,
+                    struct payload *extra)
+{
+    reply(l, h, wrapped("{\"ok\":", text_take, "}"), extra);
 }
 
 void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...)

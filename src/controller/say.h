@@ -7,6 +7,7 @@
 #define COVEY_CONTROLLER_SAY_H
 
 #include <jansson.h>
+#include "base/buf.h"
 #include "net/link.h"
 #include "wire/msg.h"
 
@@ -18,6 +19,11 @@ void say(struct link *l, const struct header *h, json_t *j_take);
 void say_bye(struct link *l, uint32_t engine, const char *reason);
 /* REPLY to the message with header h: {"ok": ok_take}, then the buffers of extra (may be NULL). */
 void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct payload *extra);
+/* The same with JSON text that is there already; the first for {"ok": [text]}. The text is taken.
+ */
+void say_reply_list(struct link *l, const struct header *h, struct buf *text_take);
+void say_reply_text(struct link *l, const struct header *h, struct buf *text_take,
+                    struct payload *extra);
 void say_error(struct link *l, const struct header *h, const char *ename, const char *fmt, ...)
     CV_PRINTF(4, 5);
 /* u64 times in JSON: seconds since 1970, null for 0. */

@@ -16,6 +16,7 @@
 
 /* Calls up to this size are kept with their record, but for those that share a function. */
 #define KEEP_TASK_MAX (1u << 20)
+#define KEEP_ROUTE_MAX (16u << 10) /* routes likewise */
 
 /* --- TASK --- */
 
@@ -192,6 +193,8 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                            .kind = h->status,
                            .mode = (uint8_t)s->mode,
                            .flags = h->flags,
+                           .target = h->engine,
+                           .origin = h->seq,
                            .submitted = h->time,
                            .label = s->route.label,
                            .payload =
@@ -200,6 +203,12 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                                    : NULL};
 
     t.bytes = t.payload ? p->total : 0;
+    /* a broadcast's names its engines, which its parts would all keep; what is submitted again is
+     * one item */
+    if (s->mode != SCHED_BROADCAST && h->route_len <= KEEP_ROUTE_MAX) {
+        t.route = s->m->route;
+        t.route_len = h->route_len;
+    }
     int r = s->c->store->ops->submit(s->c->store, &t);
     if (r == CV_ENOMEM)
         log_error(s->c->log, "out of memory: a task has no record");
@@ -394,11 +403,17 @@ void task_engine_back(struct controller *c, struct engine *e)
 static void keep_stray(struct controller *c, const struct msg *m)
 {
     const struct store_record *r;
-    struct store_task t = {.session = m->h.session, .seq = m->h.seq, .count = m->h.count};
+    struct store_task t = {.session = m->h.session,
+                           .seq = m->h.seq,
+                           .count = m->h.count,
+                           .target = m->h.engine,
+                           .origin = m->h.seq};
     struct store_result res = {.status = m->h.status,
                                .attempt = m->h.attempt,
                                .engine = m->h.engine,
                                .incarnation = m->h.incarnation,
+                               .engine_uuid =
+                                   registry_uuid(&c->registry, m->h.engine, m->h.incarnation),
                                .started = m->h.time,
                                .completed = m->h.aux,
                                .received = clock_wall(),

@@ -3,41 +3,48 @@
  * Records in memory. Owns the records, their strings and output, and a reference of each payload.
  * One list holds all records by submission; each record that has ended is also in the list of its
  * state, oldest first, from which eviction takes. Out of memory while a record is split leaves it
- * whole and pending. */
+ * whole and pending. On the loop's thread. */
 #include "store/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include "base/hash.h"
-#include "store/index.h"
 
-struct session {
-    uint64_t id;
-    struct index index;
-    struct ranges expired;
-    uint64_t records;
+/* What a record costs beside its payloads and output: itself, its place in the index, malloc. */
+#define RECORD_COST (sizeof(struct store_record) + 64)
+#define IDLE_SESSIONS 10000 /* of so many sessions without records it is known what expired */
+
+struct uuid {
+    struct list node;
+    char text[];
 };
 
-struct memory {
-    struct store store;
-    struct store_limits limits;
-    struct store_payload_ops payload;
-    struct hash sessions;
-    struct list by_time;
-    struct list states[STORE_DELIVERED + 1];
-    uint64_t counts[STORE_DELIVERED + 1];
-    uint64_t bytes; /* of ended and delivered records */
-};
-
-static struct memory *memory_of(const struct store *s)
+static uint64_t output_bytes(const struct store_record *r)
 {
-    return (struct memory *)s;
+    return r->output ? r->output->stream[STORE_STDOUT].len + r->output->stream[STORE_STDERR].len
+                     : 0;
 }
 
 static uint64_t record_bytes(const struct store_record *r)
 {
-    return r->task_bytes + r->result.bytes + r->output[STORE_STDOUT].len +
-           r->output[STORE_STDERR].len;
+    return RECORD_COST + r->task_bytes + r->route_len + r->result.bytes + output_bytes(r);
+}
+
+void memory_mark(struct memory *m, struct store_record *r)
+{
+    if (!m->journal || !list_empty(&r->unwritten))
+        return;
+    list_add_tail(&m->unwritten, &r->unwritten);
+    r->tick = ++m->tick;
+    r->since = m->now;
+    m->nunwritten++;
+}
+
+void memory_unmark(struct memory *m, struct store_record *r)
+{
+    if (list_empty(&r->unwritten))
+        return;
+    list_del(&r->unwritten);
+    m->nunwritten--;
 }
 
 static void record_move(struct memory *m, struct store_record *r, enum store_state to)
@@ -46,7 +53,7 @@ static void record_move(struct memory *m, struct store_record *r, enum store_sta
         m->bytes += record_bytes(r);
     m->counts[r->state]--;
     list_del(&r->by_state);
-    r->state = to;
+    r->state = (uint8_t)to;
     m->counts[to]++;
     list_add_tail(&m->states[to], &r->by_state);
 }
@@ -55,57 +62,44 @@ static void record_free(struct memory *m, struct store_record *r)
 {
     m->payload.unref(r->task);
     m->payload.unref(r->result.payload);
-    for (int i = 0; i < STORE_STREAMS; i++)
-        buf_release(&r->output[i]);
+    for (int i = 0; r->output && i < STORE_STREAMS; i++)
+        buf_release(&r->output->stream[i]);
+    free(r->output);
     free(r->label);
+    free(r->route);
     free(r);
 }
 
-static void session_drop_if_empty(struct memory *m, struct session *x)
+/* --- sessions --- */
+
+static void session_free(struct memory *m, struct session *x)
 {
-    if (x->records)
-        return;
     hash_del(&m->sessions, 0, x->id);
+    if (!list_empty(&x->idle)) {
+        list_del(&x->idle);
+        m->nidle--;
+    }
     index_release(&x->index);
     ranges_release(&x->expired);
     free(x);
 }
 
-/* Out of memory here means that the ids will be called unknown instead of expired. */
-static void expired_add(struct session *x, const struct store_record *r)
+/* One without records is kept for a while if it says what expired. */
+static void session_rest(struct memory *m, struct session *x)
 {
-    int code = ranges_add(&x->expired, r->lo, r->hi);
-
-    (void)code;
-}
-
-/* Takes a record out of everything and frees it. */
-static void record_drop(struct memory *m, struct store_record *r, bool expired)
-{
-    struct session *x = hash_get(&m->sessions, 0, r->session);
-
-    if (r->state != STORE_PENDING)
-        m->bytes -= record_bytes(r);
-    m->counts[r->state]--;
-    list_del(&r->by_state);
-    list_del(&r->by_time);
-    index_remove(&x->index, r);
-    if (expired)
-        expired_add(x, r);
-    record_free(m, r);
-    x->records--;
-    session_drop_if_empty(m, x);
-}
-
-static void evict(struct memory *m)
-{
-    for (int state = STORE_DELIVERED; state >= STORE_ENDED; state--) {
-        struct list *l;
-        while ((m->bytes > m->limits.bytes ||
-                m->counts[STORE_ENDED] + m->counts[STORE_DELIVERED] > m->limits.records) &&
-               (l = list_first(&m->states[state])))
-            record_drop(m, list_entry(l, struct store_record, by_state), true);
+    if (x->records)
+        return;
+    if (!x->expired.n) {
+        session_free(m, x);
+        return;
     }
+    index_release(&x->index);
+    if (list_empty(&x->idle)) {
+        list_add_tail(&m->idle, &x->idle);
+        m->nidle++;
+    }
+    if (m->nidle > IDLE_SESSIONS)
+        session_free(m, list_entry(list_first(&m->idle), struct session, idle));
 }
 
 static struct session *session_get(struct memory *m, uint64_t id)
@@ -118,6 +112,7 @@ static struct session *session_get(struct memory *m, uint64_t id)
     if (!x)
         return NULL;
     x->id = id;
+    list_init(&x->idle);
     if (hash_put(&m->sessions, 0, id, x, NULL) != CV_OK) {
         free(x);
         return NULL;
@@ -125,7 +120,82 @@ static struct session *session_get(struct memory *m, uint64_t id)
     return x;
 }
 
-static int memory_submit(struct store *s, const struct store_task *t)
+static void session_took(struct memory *m, struct session *x)
+{
+    x->records++;
+    if (list_empty(&x->idle))
+        return;
+    list_del(&x->idle);
+    m->nidle--;
+}
+
+/* --- records come and go --- */
+
+/* Takes a record out of everything and frees it. */
+void memory_drop(struct memory *m, struct store_record *r, bool expired)
+{
+    struct session *x = hash_get(&m->sessions, 0, r->session);
+
+    if (r->state != STORE_PENDING)
+        m->bytes -= record_bytes(r);
+    m->counts[r->state]--;
+    if (!list_empty(&m->walks))
+        memory_walk_leave(m, r);
+    list_del(&r->by_state);
+    list_del(&r->by_time);
+    memory_unmark(m, r);
+    index_remove(&x->index, r);
+    /* out of memory here means that the ids will be called unknown instead of expired */
+    if (expired && ranges_add(&x->expired, r->lo, r->hi) != CV_OK)
+        expired = false;
+    record_free(m, r);
+    x->records--;
+    session_rest(m, x);
+}
+
+/* Beyond the limit of bytes the oldest goes; beyond the limit of records it goes when the file has
+ * it. */
+static bool must_go(const struct memory *m, const struct store_record *r)
+{
+    uint64_t n = m->counts[STORE_ENDED] + m->counts[STORE_DELIVERED];
+
+    return m->bytes > m->limits.bytes || (n > m->limits.records && list_empty(&r->unwritten));
+}
+
+static void evict(struct memory *m)
+{
+    struct list *l;
+
+    for (int state = STORE_DELIVERED; state >= STORE_ENDED; state--)
+        while ((l = list_first(&m->states[state]))) {
+            struct store_record *r = list_entry(l, struct store_record, by_state);
+            if (!must_go(m, r))
+                break;
+            m->lost += !list_empty(&r->unwritten);
+            memory_drop(m, r, true);
+        }
+}
+
+static int copy_texts(struct store_record *r, const char *label, const void *route, uint32_t n)
+{
+    if (label && !(r->label = strdup(label)))
+        return CV_ENOMEM;
+    if (n && !(r->route = malloc(n)))
+        return CV_ENOMEM;
+    if (n)
+        memcpy(r->route, route, n);
+    r->route_len = n;
+    return CV_OK;
+}
+
+static void record_lists_init(struct store_record *r)
+{
+    list_init(&r->by_time);
+    list_init(&r->by_state);
+    list_init(&r->unwritten);
+}
+
+int memory_submit(struct store *s, const struct store_task *t)
 {
     struct memory *m = memory_of(s);
     struct session *x = session_get(m, t->session);
@@ -137,11 +207,16 @@ static int memory_submit(struct store *s, const struct store_task *t)
     *r = (struct store_record){.session = t->session,
                                .lo = t->seq,
                                .hi = t->seq + t->count,
+                               .id = m->next_id,
+                               .origin = t->origin,
+                               .target = t->target,
                                .kind = t->kind,
                                .mode = t->mode,
                                .flags = t->flags,
-                               .submitted = t->submitted};
-    if (t->label && !(r->label = strdup(t->label)))
+                               .submitted = t->submitted,
+                               .in_memory = true};
+    record_lists_init(r);
+    if (copy_texts(r, t->label, t->route, t->route_len) != CV_OK)
         goto out;
     ret = index_insert(&x->index, r);
     if (ret != CV_OK)
@@ -151,68 +226,125 @@ static int memory_submit(struct store *s, const struct store_task *t)
         r->task = t->payload;
         r->task_bytes = t->bytes;
     }
+    m->next_id += t->count;
     list_add_tail(&m->by_time, &r->by_time);
     list_add_tail(&m->states[STORE_PENDING], &r->by_state);
     m->counts[STORE_PENDING]++;
-    x->records++;
+    session_took(m, x);
+    memory_mark(m, r);
     return CV_OK;
 out:
-    if (r)
+    if (r) {
         free(r->label);
+        free(r->route);
+    }
     free(r);
     if (x)
-        session_drop_if_empty(m, x);
+        session_rest(m, x);
     return ret;
 }
 
-/* Cuts r at seq: r keeps [lo, seq), the new record behind it gets the rest. */
+/* Cuts r at seq: r keeps [lo, seq), the new record behind it gets the rest. Output stays with r. */
 static int record_split(struct memory *m, struct session *x, struct store_record *r, uint64_t seq,
                         struct store_record **ret)
 {
-    struct store_record *b = calloc(1, sizeof(*b));
+    struct store_record *b = malloc(sizeof(*b));
     uint64_t hi = r->hi;
 
     if (!b)
         return CV_ENOMEM;
-    *b = (struct store_record){.session = r->session,
-                               .lo = seq,
-                               .hi = hi,
-                               .state = r->state,
-                               .kind = r->kind,
-                               .mode = r->mode,
-                               .flags = r->flags,
-                               .submitted = r->submitted,
-                               .task = r->task};
-    if (r->label && !(b->label = strdup(r->label))) {
-        free(b);
-        return CV_ENOMEM;
+    *b = *r;
+    b->lo = seq;
+    b->id = r->id + (seq - r->lo);
+    b->label = NULL;
+    b->route = NULL;
+    b->output = NULL;
+    b->written = false;
+    b->task_bytes = b->result.bytes = 0; /* what is shared is counted once, with r */
+    record_lists_init(b);
+    int code = copy_texts(b, r->label, r->route, r->route_len);
+    if (code == CV_OK) {
+        r->hi = seq;
+        index_update(&x->index, r->lo, r);
+        code = index_insert(&x->index, b);
     }
-    r->hi = seq;
-    index_update(&x->index, r->lo, r);
-    int code = index_insert(&x->index, b);
     if (code != CV_OK) {
         r->hi = hi;
         index_update(&x->index, r->lo, r);
         free(b->label);
+        free(b->route);
         free(b);
         return code;
     }
-    if (b->task)
-        m->payload.ref(b->task); /* its bytes are counted once, with r */
+    m->payload.ref(b->task);
+    m->payload.ref(b->result.payload);
     list_add_head(&r->by_time, &b->by_time);
     list_add_head(&r->by_state, &b->by_state);
     m->counts[b->state]++;
-    x->records++;
+    if (b->state != STORE_PENDING)
+        m->bytes += record_bytes(b);
+    session_took(m, x);
+    memory_mark(m, r);
+    memory_mark(m, b);
     *ret = b;
     return CV_OK;
 }
 
-static int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
-                      const struct store_result *res)
+int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,
+               struct store_record **ret)
+{
+    struct session *x = hash_get(&m->sessions, 0, r->session);
+    struct store_record *rest;
+    int code = CV_OK;
+
+    if (r->lo < lo) {
+        code = record_split(m, x, r, lo, &rest);
+        if (code != CV_OK)
+            return code;
+        r = rest;
+    }
+    if (r->hi > hi)
+        code = record_split(m, x, r, hi, &rest);
+    if (code == CV_OK)
+        *ret = r;
+    return code;
+}
+
+struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq)
+{
+    struct session *x = hash_get(&m->sessions, 0, session);
+
+    return x ? index_find(&x->index, seq) : NULL;
+}
+
+/* The store's own copy of the text; NULL when out of memory. */
+static const char *uuid_keep(struct memory *m, const struct store_result *res)
+{
+    struct uuid *u = hash_get(&m->uuids, res->engine, res->incarnation);
+    size_t n;
+
+    if (!res->engine_uuid || (u && !strcmp(u->text, res->engine_uuid)))
+        return res->engine_uuid ? u->text : NULL;
+    n = strlen(res->engine_uuid) + 1;
+    u = malloc(sizeof(*u) + n);
+    if (!u)
+        return NULL;
+    memcpy(u->text, res->engine_uuid, n);
+    if (hash_put(&m->uuids, res->engine, res->incarnation, u, NULL) != CV_OK) {
+        free(u);
+        return NULL;
+    }
+    list_add_tail(&m->all_uuids, &u->node);
+    return u->text;
+}
+
+int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
+               const struct store_result *res)
 {
     struct memory *m = memory_of(s);
     struct session *x = hash_get(&m->sessions, 0, session);
     const uint64_t start = seq, end = seq + count;
+    const char *uuid = uuid_keep(m, res);
     bool counted = false; /* a payload that several records share counts once */
 
     if (!x)
@@ -222,61 +354,57 @@ static int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t 
         if (i == x->index.n || x->index.v[i].lo >= end)
             break;
         struct index_slot slot = x->index.v[i];
-        struct store_record *r = slot.record, *rest;
+        struct store_record *r = slot.record;
         seq = slot.hi;
         if (!r || r->state != STORE_PENDING)
             continue;
-        if (r->lo < start) {
-            int code = record_split(m, x, r, start, &rest);
-            if (code != CV_OK)
-                return code;
-            r = rest;
-        }
-        if (r->hi > end) {
-            int code = record_split(m, x, r, end, &rest);
-            if (code != CV_OK)
-                return code;
-        }
+        int code = memory_cut(m, r, r->lo < start ? start : r->lo, r->hi > end ? end : r->hi, &r);
+        if (code != CV_OK)
+            return code;
         r->result = *res;
+        r->result.engine_uuid = uuid;
         if (counted)
             r->result.bytes = 0;
         counted = true;
-        if (res->payload)
-            m->payload.ref(res->payload);
+        m->payload.ref(res->payload);
         record_move(m, r, STORE_ENDED);
+        memory_mark(m, r);
     }
     evict(m);
     return CV_OK;
 }
 
-static void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
-                          const void *data, size_t n)
+void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
+                   const void *data, size_t n)
 {
     struct memory *m = memory_of(s);
-    struct session *x = hash_get(&m->sessions, 0, session);
-    struct store_record *r = x ? index_find(&x->index, seq) : NULL;
+    struct store_record *r = memory_record(m, session, seq);
 
-    if (!r)
+    /* what one of many prints is its own */
+    if (!r || (r->hi > r->lo + 1 && memory_cut(m, r, seq, seq + 1, &r) != CV_OK))
         return;
-    struct buf *b = &r->output[which];
+    if (!r->output && !(r->output = calloc(1, sizeof(*r->output))))
+        return;
+    struct buf *b = &r->output->stream[which];
     size_t room = b->len < STORE_OUTPUT_MAX ? STORE_OUTPUT_MAX - b->len : 0;
     if (n > room) {
         n = room;
-        r->output_cut = true;
+        r->output->cut = true;
     }
     if (!n)
         return;
     if (buf_add(b, data, n) != CV_OK) {
-        r->output_cut = true;
+        r->output->cut = true;
         return;
     }
-    if (r->state != STORE_PENDING)
-        m->bytes += n;
+    if (r->state == STORE_PENDING)
+        return;
+    m->bytes += n;
+    memory_mark(m, r);
     evict(m);
 }
 
-/* The client of an ended record has its result. */
-static void give_back(struct memory *m, struct store_record *r)
+void memory_give_back(struct memory *m, struct store_record *r)
 {
     void *p = r->result.payload;
 
@@ -289,7 +417,7 @@ static void give_back(struct memory *m, struct store_record *r)
     m->payload.unref(p);
 }
 
-static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count)
+void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count)
 {
     struct memory *m = memory_of(s);
     struct session *x = hash_get(&m->sessions, 0, session);
@@ -300,10 +428,22 @@ static void memory_delivered(struct store *s, uint64_t session, uint64_t seq, ui
          i++) {
         struct store_record *r = x->index.v[i].record;
         if (r && r->state == STORE_ENDED) {
-            give_back(m, r);
+            if (list_empty(&r->unwritten)) /* else when it is handed over */
+                memory_give_back(m, r);
             record_move(m, r, STORE_DELIVERED);
         }
     }
+}
+
+void memory_resubmitted(struct store *s, struct store_id id, struct store_id again)
+{
+    struct memory *m = memory_of(s);
+    struct store_record *r = memory_record(m, id.session, id.seq);
+
+    if (!r || (r->hi > r->lo + 1 && memory_cut(m, r, id.seq, id.seq + 1, &r) != CV_OK))
+        return;
+    r->again = again;
+    memory_mark(m, r);
 }
 
 /* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: is it
@@ -329,8 +469,8 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
     return end;
 }
 
-static enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
-                                   const struct store_record **ret, uint64_t *ret_end)
+enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
+                            const struct store_record **ret, uint64_t *ret_end)
 {
     struct session *x = hash_get(&memory_of(s)->sessions, 0, session);
     struct store_record *r = x ? index_find(&x->index, seq) : NULL;
@@ -344,44 +484,44 @@ static enum store_find memory_find(struct store *s, uint64_t session, uint64_t s
     return r ? STORE_FOUND : expired ? STORE_EXPIRED : STORE_UNKNOWN;
 }
 
-static void memory_each(struct store *s, store_cb cb, void *arg)
-{
-    struct memory *m = memory_of(s);
-
-    list_each(l, &m->by_time) if (!cb(arg, list_entry(l, struct store_record, by_time))) return;
-}
-
-static uint64_t memory_purge(struct store *s, store_cb match, void *arg)
-{
-    struct memory *m = memory_of(s);
-    uint64_t n = 0;
-
-    for (int state = STORE_ENDED; state <= STORE_DELIVERED; state++)
-        list_each_safe(l, tmp, &m->states[state])
-        {
-            struct store_record *r = list_entry(l, struct store_record, by_state);
-            if (match(arg, r)) {
-                n += r->hi - r->lo;
-                record_drop(m, r, false);
-            }
-        }
-    return n;
-}
-
-static void memory_stats(const struct store *s, struct store_stats *ret)
+void memory_stats(const struct store *s, struct store_stats *ret)
 {
     const struct memory *m = memory_of(s);
 
-    *ret = (struct store_stats){m->bytes, m->counts[STORE_PENDING], m->counts[STORE_ENDED],
-                                m->counts[STORE_DELIVERED]};
+    *ret = (struct store_stats){.bytes = m->bytes,
+                                .pending = m->counts[STORE_PENDING],
+                                .ended = m->counts[STORE_ENDED],
+                                .delivered = m->counts[STORE_DELIVERED],
+                                .unwritten = m->nunwritten,
+                                .lost = m->lost};
 }
 
-static void memory_free(struct store *s)
+static uint64_t memory_turn(struct store *s, uint64_t now)
+{
+    memory_of(s)->now = now;
+    return memory_walk_slices(memory_of(s)) ? 0 : UINT64_MAX;
+}
+
+static const char *no_trouble(const struct store *s)
+{
+    return NULL;
+}
+
+void memory_free(struct store *s)
 {
     struct memory *m = memory_of(s);
+    struct list *l;
 
-    list_each_safe(l, tmp, &m->by_time)
-        record_drop(m, list_entry(l, struct store_record, by_time), false);
+    memory_walks_fail(m);
+    list_each_safe(r, tmp, &m->by_time)
+        memory_drop(m, list_entry(r, struct store_record, by_time), false);
+    while ((l = list_first(&m->idle)))
+        session_free(m, list_entry(l, struct session, idle));
+    while ((l = list_first(&m->all_uuids))) {
+        list_del(l);
+        free(list_entry(l, struct uuid, node));
+    }
+    hash_release(&m->uuids);
     hash_release(&m->sessions);
     free(m);
 }
@@ -394,31 +534,50 @@ static const struct store_ops memory_ops = {
     .output = memory_output,
     .delivered = memory_delivered,
     .find = memory_find,
-    .each = memory_each,
+    .walk = memory_walk,
     .purge = memory_purge,
+    .resubmitted = memory_resubmitted,
+    .turn = memory_turn,
+    .trouble = no_trouble,
     .stats = memory_stats,
     .free = memory_free,
 };
 
-int memory_store_new(struct store **ret, const struct store_limits *l,
-                     const struct store_payload_ops *p)
+int memory_new(struct memory **ret, size_t size, const struct store_ops *ops,
+               const struct store_config *c)
 {
-    struct memory *m = calloc(1, sizeof(*m));
+    struct memory *m = calloc(1, size);
 
     if (!m)
         return CV_ENOMEM;
-    m->store.ops = &memory_ops;
-    m->limits = *l;
+    m->store.ops = ops;
+    m->limits = c->limits;
     if (!m->limits.bytes)
         m->limits.bytes = 1ull << 30;
     if (!m->limits.records)
         m->limits.records = 100000;
-    m->payload = *p;
+    m->payload = c->payload;
+    m->next_id = 1;
     list_init(&m->by_time);
+    list_init(&m->idle);
+    list_init(&m->all_uuids);
+    list_init(&m->walks);
+    list_init(&m->unwritten);
     for (int i = 0; i <= STORE_DELIVERED; i++)
         list_init(&m->states[i]);
-    *ret = &m->store;
+    *ret = m;
     return CV_OK;
+}
+
+int memory_store_new(struct store **ret, const struct store_config *c, struct err *e)
+{
+    struct memory *m;
+    int r = memory_new(&m, sizeof(*m), &memory_ops, c);
+
+    if (r != CV_OK)
+        return err_set(e, r, "out of memory for the task records");
+    *ret = &m->store;
+    return r;
 }
 
 /* "none": the same, without a memory of what was delivered. */
@@ -430,7 +589,7 @@ static void none_delivered(struct store *s, uint64_t session, uint64_t seq, uint
 
     memory_delivered(s, session, seq, count);
     while ((l = list_first(&m->states[STORE_DELIVERED])))
-        record_drop(m, list_entry(l, struct store_record, by_state), true);
+        memory_drop(m, list_entry(l, struct store_record, by_state), true);
 }
 
 static const struct store_ops none_ops = {
@@ -441,16 +600,18 @@ static const struct store_ops none_ops = {
     .output = memory_output,
     .delivered = none_delivered,
     .find = memory_find,
-    .each = memory_each,
+    .walk = memory_walk,
     .purge = memory_purge,
+    .resubmitted = memory_resubmitted,
+    .turn = memory_turn,
+    .trouble = no_trouble,
     .stats = memory_stats,
     .free = memory_free,
 };
 
-int none_store_new(struct store **ret, const struct store_limits *l,
-                   const struct store_payload_ops *p)
+int none_store_new(struct store **ret, const struct store_config *c, struct err *e)
 {
-    int r = memory_store_new(ret, l, p);
+    int r = memory_store_new(ret, c, e);
 
     if (r == CV_OK)
         (*ret)->ops = &none_ops;

@@ -1,14 +1,87 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The back ends that keep records in memory. */
+ * The back ends that keep records in memory, and what the one with a file (sqlite.c) needs of them:
+ * with `journal` set each record that was changed is in the list `unwritten`, in the order in which
+ * they came into it, until the one with the file takes it out. */
 #ifndef COVEY_STORE_MEMORY_H
 #define COVEY_STORE_MEMORY_H
 
+#include "base/hash.h"
+#include "base/ranges.h"
+#include "store/index.h"
 #include "store/store.h"
 
-int memory_store_new(struct store **ret, const struct store_limits *l,
-                     const struct store_payload_ops *p) CV_CHECK;
-int none_store_new(struct store **ret, const struct store_limits *l,
-                   const struct store_payload_ops *p) CV_CHECK;
+struct session {
+    uint64_t id;
+    struct index index;
+    struct ranges expired;
+    uint64_t records;
+    struct list idle; /* in memory.idle while it has no records */
+};
+
+struct memory {
+    struct store store;
+    struct store_limits limits;
+    struct store_payload_ops payload;
+    struct hash sessions;
+    struct list idle; /* sessions of which only what expired is known */
+    uint64_t nidle;
+    struct hash uuids;     /* {engine, incarnation} -> struct uuid, the newest */
+    struct list all_uuids; /* records borrow them */
+    struct list by_time;
+    struct list states[STORE_DELIVERED + 1];
+    uint64_t counts[STORE_DELIVERED + 1];
+    uint64_t bytes; /* of ended and delivered records */
+    uint64_t next_id;
+    struct list walks; /* store_walk.node of those that are under way */
+
+    bool journal;
+    struct list unwritten;
+    uint64_t nunwritten, tick, now, lost;
+};
+
+/* size: of the struct that begins with the struct memory. */
+int memory_new(struct memory **ret, size_t size, const struct store_ops *ops,
+               const struct store_config *c) CV_CHECK;
+int memory_store_new(struct store **ret, const struct store_config *c, struct err *e) CV_CHECK;
+int none_store_new(struct store **ret, const struct store_config *c, struct err *e) CV_CHECK;
+
+static inline struct memory *memory_of(const struct store *s)
+{
+    return (struct memory *)s;
+}
+
+/* The ops. */
+int memory_submit(struct store *s, const struct store_task *t) CV_CHECK;
+int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
+               const struct store_result *r) CV_CHECK;
+void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
+                   const void *data, size_t n);
+void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
+enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
+                            const struct store_record **ret, uint64_t *ret_end);
+void memory_resubmitted(struct store *s, struct store_id id, struct store_id again);
+void memory_stats(const struct store *s, struct store_stats *ret);
+void memory_free(struct store *s);
+
+/* memory_walk.c */
+void memory_walk(struct store *s, struct store_walk *w);
+void memory_purge(struct store *s, struct store_purge *p);
+/* A slice of each walk; true: there is more to do. */
+bool memory_walk_slices(struct memory *m);
+void memory_walks_fail(struct memory *m);
+/* A record leaves: walks that stand at it go on. */
+void memory_walk_leave(struct memory *m, struct store_record *r);
+
+/* The record that covers exactly [lo, hi) of r, which covers more. CV_ENOMEM. */
+int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,
+               struct store_record **ret) CV_CHECK;
+struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq);
+void memory_drop(struct memory *m, struct store_record *r, bool expired);
+/* The client of an ended record has its result, and the file, where there is one. */
+void memory_give_back(struct memory *m, struct store_record *r);
+/* The file must (not) be told of it. */
+void memory_mark(struct memory *m, struct store_record *r);
+void memory_unmark(struct memory *m, struct store_record *r);
 
 #endif

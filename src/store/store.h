@@ -2,13 +2,15 @@
  *
  * The records of tasks: what was submitted, how it ended, what it printed, and the result until
  * its client has it. One interface, a back end per way of keeping them: "memory" keeps ended
- * records within its limits, "none" forgets a record as soon as its client has the result.
+ * records within its limits, "none" forgets a record as soon as its client has the result,
+ * "sqlite" is memory whose records are also written to a file by a thread of its own.
  *
- * All calls come from the loop's thread and never block. A record covers the ids [lo, hi) of a
- * session and is split when a part of it ends. It is pending, ended (result not acknowledged yet)
- * or delivered. Beyond the limits delivered records go first, the oldest before the others, then
- * ended ones; a pending one never. What went is remembered as expired while its session has
- * records. Payloads are opaque: the store holds references. */
+ * All calls come from the loop's thread and never block (but store_new() and store_free()). A
+ * record covers the ids [lo, hi) of a session and is split when a part of it ends. It is pending,
+ * ended (result not acknowledged yet) or delivered. Beyond the limits delivered records go first,
+ * the oldest before the others, then ended ones; a pending one never. What went is remembered as
+ * expired. Payloads are opaque: the store holds references and reads buffers by the functions that
+ * it is given. */
 #ifndef COVEY_STORE_STORE_H
 #define COVEY_STORE_STORE_H
 
@@ -24,13 +26,23 @@
 struct store;
 
 struct store_limits {
-    uint64_t bytes;   /* payloads and output of ended records; 0: 1 GiB */
+    uint64_t bytes;   /* memory of ended records; 0: 1 GiB */
     uint64_t records; /* ended records; 0: 100,000 */
 };
 
+struct store_slice {
+    const void *data;
+    uint64_t len;
+};
+
+/* ref() and unref() are called on the loop's thread for what came with submit() and end(), on any
+ * thread for what make() made. The others are called on the store's thread. NULL is no payload. */
 struct store_payload_ops {
     void (*ref)(void *payload);
     void (*unref)(void *payload);
+    uint32_t (*count)(const void *payload);
+    struct store_slice (*buffer)(const void *payload, uint32_t i);
+    void *(*make)(const struct store_slice *v, uint32_t n); /* copies; NULL: out of memory */
     /* Its memory is lent by another process, which wants it back: a result is kept until its client
      * has it, not longer. NULL: none is. */
     bool (*lent)(const void *payload);
@@ -46,9 +58,13 @@ struct store_task {
     uint8_t kind; /* enum task_kind */
     uint8_t mode; /* 0 balanced, 1 direct, 2 broadcast */
     uint16_t flags;
+    uint32_t target;    /* direct: the engine */
+    uint64_t origin;    /* the first id of the TASK message: the call's buffers begin there */
     uint64_t submitted; /* ns since 1970, as are all times here */
     const char *label;  /* copied; may be NULL */
-    void *payload;      /* of the call, kept so that it can be submitted again; may be NULL */
+    const void *route;  /* copied */
+    uint32_t route_len;
+    void *payload; /* of the call, kept so that it can be submitted again; may be NULL */
     uint64_t bytes;
 };
 
@@ -56,6 +72,7 @@ struct store_result {
     uint8_t status; /* enum result_status */
     uint16_t attempt;
     uint32_t engine, incarnation;
+    const char *engine_uuid; /* copied; NULL: unknown */
     uint64_t started, completed, received;
     uint64_t seq; /* the range that the payload is about: may be wider than the record */
     uint32_t count;
@@ -64,30 +81,81 @@ struct store_result {
     bool gone; /* it was delivered, and the payload was lent: given back since */
 };
 
+struct store_output {
+    struct buf stream[STORE_STREAMS];
+    bool cut; /* more was printed than is kept */
+};
+
+struct store_id {
+    uint64_t session, seq;
+};
+
 struct store_record {
     uint64_t session, lo, hi;
-    enum store_state state;
-    uint8_t kind, mode;
-    uint16_t flags;
-    uint64_t submitted;
+    uint64_t id; /* of item lo; grows by one an item in the order of submission */
+    uint64_t origin, submitted;
     char *label;
+    uint8_t *route;
+    uint32_t route_len, target;
     void *task;
     uint64_t task_bytes;
-    struct store_result result; /* once ended */
-    struct buf output[STORE_STREAMS];
-    bool output_cut; /* more was printed than is kept */
-    struct list by_time, by_state;
+    struct store_result result;  /* once ended */
+    struct store_output *output; /* NULL: nothing was printed */
+    struct store_id again;       /* what it was submitted again as; seq 0: it was not */
+    uint16_t flags;
+    uint8_t kind, mode, state; /* enum store_state */
+    bool written;              /* the file has its call */
+    bool in_memory;            /* not read from the file */
+    struct list by_time, by_state, unwritten;
+    uint64_t tick, since; /* of unwritten */
 };
 
 struct store_stats {
     uint64_t bytes, pending, ended, delivered;
+    uint64_t unwritten; /* records that the file does not have yet */
+    uint64_t lost;      /* records that went before they could be written */
 };
 
-typedef bool (*store_cb)(void *arg, const struct store_record *r); /* false ends the walk */
+/* Looks at records in the order of submission, in slices between the loop's turns, or on the
+ * store's thread. It is the caller's until done() was called, which may be before walk() returns.
+ */
+struct store_walk {
+    const struct store_id *only; /* NULL: all; else at the records of these ids, in this order */
+    size_t nonly;
+    bool calls, results, outputs; /* are read from the file, too: task, result.payload, output */
+    /* For items [lo, hi) of r. False ends the walk. */
+    bool (*visit)(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi);
+    /* On the loop's thread. failed: the store is being freed, or its file failed. */
+    void (*done)(struct store_walk *w, bool failed);
+
+    struct list node; /* from here on the store's own */
+    struct store_record *at;
+    size_t next_only;
+    uint64_t goal, flush;
+};
+
+/* Forgets ended records: all, those of engines, those of ids. */
+struct store_purge {
+    bool all;
+    const uint32_t *engines;
+    size_t nengines;
+    const struct store_id *only;
+    size_t nonly;
+    void (*done)(struct store_purge *p, bool failed);
+    uint64_t purged; /* items */
+
+    struct store_walk walk; /* from here on the store's own */
+    struct memory *memory;
+    struct list node;
+    uint64_t flush;
+    void (*then)(struct store_purge *p, bool failed);
+};
 
 struct store_ops {
     const char *name;
-    bool queryable; /* records of delivered tasks can be asked for */
+    bool queryable;  /* records of delivered tasks can be asked for */
+    bool persistent; /* there is a file: an id that find() does not know may still be found by
+                        walk() */
     int (*submit)(struct store *s, const struct store_task *t) CV_CHECK;
     /* [seq, seq + count) has ended; parts that are unknown or have ended already are left alone. */
     int (*end)(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
@@ -95,13 +163,18 @@ struct store_ops {
     void (*output)(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
                    const void *data, size_t n);
     void (*delivered)(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
-    /* ret is valid until the next call that changes something. ret_end (may be NULL): the answer
-     * holds for [seq, *ret_end). */
+    /* In memory. ret is valid until the next call that changes something. ret_end (may be NULL):
+     * the answer holds for [seq, *ret_end). */
     enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq,
                             const struct store_record **ret, uint64_t *ret_end);
-    void (*each)(struct store *s, store_cb cb, void *arg); /* in the order of submission */
-    /* Forgets the ended and delivered records that match; returns how many ids. */
-    uint64_t (*purge)(struct store *s, store_cb match, void *arg);
+    void (*walk)(struct store *s, struct store_walk *w);
+    void (*purge)(struct store *s, struct store_purge *p);
+    /* The task `id` was submitted again as `again`. */
+    void (*resubmitted)(struct store *s, struct store_id id, struct store_id again);
+    /* At the end of each turn of the loop: a part of what is to be done. now: monotonic ns.
+     * Returns when it must be called next; 0: at once, UINT64_MAX: not by time. */
+    uint64_t (*turn)(struct store *s, uint64_t now);
+    const char *(*trouble)(const struct store *s); /* what is wrong with the file; NULL: nothing */
     void (*stats)(const struct store *s, struct store_stats *ret);
     void (*free)(struct store *s);
 };
@@ -110,9 +183,22 @@ struct store {
     const struct store_ops *ops;
 };
 
-/* backend: "memory" or "none"; CV_EINVAL names those that there are. */
-int store_new(struct store **ret, const char *backend, const struct store_limits *l,
-              const struct store_payload_ops *p, struct err *e) CV_CHECK;
-void store_free(struct store *s); /* NULL is fine */
+struct store_config {
+    const char *backend; /* "memory", "none", "sqlite" */
+    struct store_limits limits;
+    struct store_payload_ops payload;
+    /* sqlite: */
+    const char *file;                                    /* path */
+    const char *table;                                   /* name of the view for others */
+    uint64_t retry_ns;                                   /* after trouble with the file; 0: 5 s */
+    void (*wake)(void *arg);                             /* turn() is due; from any thread */
+    void (*tell)(void *arg, bool bad, const char *text); /* the file's state has changed */
+    void *arg;
+};
+
+/* CV_EINVAL names the back ends that there are. sqlite: opens the file, or says why it can't. */
+int store_new(struct store **ret, const struct store_config *c, struct err *e) CV_CHECK;
+/* sqlite: writes what is not written, for at most 3 s. NULL is fine. */
+void store_free(struct store *s);
 
 #endif

@@ -1,202 +1,288 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Records: splitting, eviction order, expiry, purge, and that every payload reference is given
- * back. */
+ * Records: what holds for every back end (splitting, ends, output, walks, purges), eviction of
+ * those in memory, and that every payload reference is given back. sqlite_test.c has what a file
+ * brings. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 #include <string.h>
-#include "store/store.h"
+#include "store/testkit.h"
 
-struct blob {
-    int refs;
-};
-
-static void blob_ref(void *p)
-{
-    if (p)
-        ((struct blob *)p)->refs++;
-}
-
-static void blob_unref(void *p)
-{
-    if (p)
-        ((struct blob *)p)->refs--;
-}
-
-static struct store *make(const char *backend, uint64_t bytes, uint64_t records)
-{
-    struct store *s;
-    struct store_limits l = {bytes, records};
-    struct store_payload_ops p = {blob_ref, blob_unref};
-
-    assert_int_equal(store_new(&s, backend, &l, &p, NULL), CV_OK);
-    return s;
-}
-
-static void submit(struct store *s, uint64_t seq, uint32_t count, struct blob *b)
-{
-    struct store_task t = {
-        .session = 7, .seq = seq, .count = count, .submitted = seq, .label = "l", .payload = b};
-
-    assert_int_equal(s->ops->submit(s, &t), CV_OK);
-}
-
-static void end(struct store *s, uint64_t seq, uint32_t count, struct blob *b, uint64_t bytes)
-{
-    struct store_result r = {.status = 1, .seq = seq, .count = count, .payload = b, .bytes = bytes};
-
-    assert_int_equal(s->ops->end(s, 7, seq, count, &r), CV_OK);
-}
-
-static enum store_find find(struct store *s, uint64_t seq, const struct store_record **ret)
-{
-    *ret = NULL;
-    return s->ops->find(s, 7, seq, ret, NULL);
-}
+/* --- every back end --- */
 
 static void splits(void **state)
 {
-    struct store *s = make("memory", 0, 0);
-    struct blob task = {0}, res = {0};
+    struct kit *k = kit_new(*state, 0, 0);
+    struct blob *task = kit_blob("call"), *res = kit_blob("result");
     const struct store_record *r;
+    struct store_stats st;
 
-    submit(s, 10, 10, &task);
-    end(s, 13, 2, &res, 5);
-    assert_int_equal(find(s, 12, &r), STORE_FOUND);
+    kit_submit(k, 10, 10, "l", task);
+    kit_end(k, 13, 2, res);
+    assert_int_equal(kit_find(k, 12, &r), STORE_FOUND);
     assert_int_equal(r->state, STORE_PENDING);
     assert_true(r->lo == 10 && r->hi == 13);
-    find(s, 14, &r);
+    kit_find(k, 14, &r);
     assert_int_equal(r->state, STORE_ENDED);
-    assert_true(r->lo == 13 && r->hi == 15 && r->result.payload == &res);
+    assert_true(r->lo == 13 && r->hi == 15 && r->result.payload == res && r->origin == 10);
     assert_string_equal(r->label, "l");
-    find(s, 19, &r);
+    kit_find(k, 19, &r);
     assert_true(r->lo == 15 && r->hi == 20 && r->state == STORE_PENDING);
-    assert_int_equal(find(s, 20, &r), STORE_UNKNOWN);
-    end(s, 10, 10, &res, 5); /* 13 and 14 stay what they are */
-    struct store_stats st;
-    s->ops->stats(s, &st);
+    assert_int_equal(kit_find(k, 20, &r), STORE_UNKNOWN);
+    kit_end(k, 10, 10, res); /* 13 and 14 stay what they are */
+    k->s->ops->stats(k->s, &st);
     assert_int_equal(st.ended, 3);
     assert_int_equal(st.pending, 0);
-    s->ops->delivered(s, 7, 10, 10);
-    s->ops->stats(s, &st);
-    assert_int_equal(st.delivered, 3);
-    store_free(s);
-    assert_int_equal(task.refs, 0);
-    assert_int_equal(res.refs, 0);
+    assert_int_equal(kit_count(k), 10);
+    kit_free(k);
+    assert_int_equal(task->refs, 1);
+    assert_int_equal(res->refs, 1);
+    blob_unref(task);
+    blob_unref(res);
 }
+
+/* Each item of a range has its own output, also while the range is one record. */
+static void output_is_an_items_own(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+    static char big[STORE_OUTPUT_MAX + 10];
+    struct seen *seen;
+
+    kit_submit(k, 1, 3, NULL, NULL);
+    k->s->ops->output(k->s, 7, 1, STORE_STDOUT, "one", 3);
+    k->s->ops->output(k->s, 7, 2, STORE_STDOUT, "two", 3);
+    memset(big, 'x', sizeof(big));
+    k->s->ops->output(k->s, 7, 3, STORE_STDERR, big, sizeof(big));
+    kit_end(k, 1, 3, NULL);
+    k->s->ops->output(k->s, 7, 2, STORE_STDOUT, ", late", 6);
+    seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, 3);
+    assert_string_equal(seen->v[0].out, "one");
+    assert_string_equal(seen->v[1].out, "two, late");
+    assert_int_equal(seen->v[2].err_len, STORE_OUTPUT_MAX);
+    assert_true(seen->v[2].cut && !seen->v[1].cut);
+    kit_free(k);
+}
+
+static void walks_see_what_was_recorded(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+    struct blob *task = kit_blob("call"), *res = kit_blob("result"), *empty = kit_blob("");
+    struct store_id only[] = {{7, 2}, {7, 99}, {7, 1}};
+    struct seen *seen;
+
+    kit_submit(k, 1, 1, "first", task);
+    kit_submit(k, 2, 2, NULL, task);
+    kit_submit(k, 4, 1, NULL, empty);
+    kit_end(k, 1, 1, res);
+    kit_end(k, 3, 1, empty);
+    seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, 4);
+    assert_string_equal(seen->v[0].label, "first");
+    assert_string_equal(seen->v[0].call, "call");
+    assert_string_equal(seen->v[0].result, "result");
+    assert_string_equal(seen->v[0].uuid, "uuid-3");
+    assert_true(seen->v[0].record.result.started == 100 && seen->v[0].record.submitted == 1);
+    assert_int_equal(seen->v[1].record.state, STORE_PENDING);
+    assert_string_equal(seen->v[2].result, "");
+    assert_true(seen->v[2].seq == 3 && seen->v[2].record.origin == 2);
+    assert_string_equal(seen->v[3].call, "");
+    seen = kit_walk(k, only, 3);
+    assert_int_equal(seen->n, 2);
+    assert_true(seen->v[0].seq == 2 && seen->v[1].seq == 1);
+    kit_free(k);
+    assert_true(task->refs == 1 && res->refs == 1 && empty->refs == 1);
+    blob_unref(task);
+    blob_unref(res);
+    blob_unref(empty);
+}
+
+static void purges(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+    struct blob *res = kit_blob("r");
+    struct store_id only[] = {{7, 12}, {7, 1}, {7, 13}, {7, 500}};
+    uint32_t engines[] = {3};
+
+    kit_submit(k, 1, 1, NULL, NULL);
+    kit_submit(k, 10, 10, NULL, NULL);
+    kit_submit(k, 30, 5, NULL, NULL);
+    kit_end(k, 10, 10, res);
+    assert_int_equal(kit_purge(k, (struct store_purge){.only = only, .nonly = 4}), 2);
+    assert_int_equal(kit_count(k), 14); /* what is pending stays, and so do its neighbours */
+    assert_string_equal(kit_walk(k, NULL, 0)->v[3].result, "r");
+    assert_int_equal(kit_purge(k, (struct store_purge){.engines = engines, .nengines = 1}), 8);
+    kit_end(k, 30, 2, res);
+    assert_int_equal(kit_purge(k, (struct store_purge){.all = true}), 2);
+    assert_int_equal(kit_count(k), 4);
+    kit_free(k);
+    assert_int_equal(res->refs, 1);
+    blob_unref(res);
+}
+
+static void resubmitted(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+
+    kit_submit(k, 1, 3, NULL, NULL);
+    kit_end(k, 1, 3, NULL);
+    k->s->ops->resubmitted(k->s, (struct store_id){7, 2}, (struct store_id){9, 5});
+    k->s->ops->resubmitted(k->s, (struct store_id){7, 99}, (struct store_id){9, 6});
+    struct seen *seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, 3);
+    assert_int_equal(seen->v[0].record.again.seq, 0);
+    assert_true(seen->v[1].record.again.session == 9 && seen->v[1].record.again.seq == 5);
+    kit_free(k);
+}
+
+/* Records that come and go while a walk stands between them. */
+static void walks_survive_changes(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+    struct seen *seen;
+
+    for (uint64_t i = 1; i <= 5000; i++) {
+        kit_submit(k, i, 1, NULL, NULL);
+        kit_end(k, i, 1, NULL);
+    }
+    seen = kit_walk_start(k, NULL, 0);
+    kit_submit(k, 6000, 1, NULL, NULL); /* not seen in memory: it came after */
+    assert_int_equal(kit_purge(k, (struct store_purge){.all = true}), 5000);
+    kit_wait(k, &seen->done);
+    assert_in_range(seen->n, 5000, 5001);
+    assert_int_equal(kit_count(k), 1);
+    kit_free(k);
+}
+
+/* --- memory --- */
 
 static void evicts_delivered_first(void **state)
 {
-    struct store *s = make("memory", 100, 0);
-    struct blob res = {0};
+    struct kit *k = kit_new("memory", 0, 3);
+    struct blob *res = kit_blob("r");
     const struct store_record *r;
 
-    for (uint64_t i = 1; i <= 4; i++)
-        submit(s, i, 1, NULL);
-    end(s, 1, 1, &res, 40);
-    end(s, 2, 1, &res, 40);
-    s->ops->delivered(s, 7, 2, 1);
-    end(s, 3, 1, &res, 40);
-    assert_int_equal(find(s, 2, &r), STORE_EXPIRED);
-    assert_int_equal(find(s, 1, &r), STORE_FOUND);
-    end(s, 4, 1, &res, 40);
-    assert_int_equal(find(s, 1, &r), STORE_EXPIRED);
-    assert_int_equal(find(s, 3, &r), STORE_FOUND);
-    submit(s, 2, 1, NULL); /* an expired id comes again */
-    assert_int_equal(find(s, 2, &r), STORE_FOUND);
-    store_free(s);
-    assert_int_equal(res.refs, 0);
+    for (uint64_t i = 1; i <= 5; i++)
+        kit_submit(k, i, 1, NULL, NULL);
+    for (uint64_t i = 1; i <= 3; i++)
+        kit_end(k, i, 1, res);
+    k->s->ops->delivered(k->s, 7, 2, 1);
+    kit_end(k, 4, 1, res);
+    assert_int_equal(kit_find(k, 2, &r), STORE_EXPIRED);
+    assert_int_equal(kit_find(k, 1, &r), STORE_FOUND);
+    kit_end(k, 5, 1, res);
+    assert_int_equal(kit_find(k, 1, &r), STORE_EXPIRED);
+    assert_int_equal(kit_find(k, 3, &r), STORE_FOUND);
+    kit_submit(k, 2, 1, NULL, NULL); /* an expired id comes again */
+    assert_int_equal(kit_find(k, 2, &r), STORE_FOUND);
+    kit_free(k);
+    assert_int_equal(res->refs, 1);
+    blob_unref(res);
+}
+
+/* The limit of bytes counts what records cost beside their payloads, too; a pending one never
+ * goes. */
+static void bytes_bound(void **state)
+{
+    struct kit *k = kit_new("memory", 100000, 0);
+    struct store_stats st;
+
+    kit_submit(k, 1, 1, NULL, NULL);
+    for (uint64_t i = 2; i <= 10000; i++) {
+        kit_submit(k, i, 1, NULL, NULL);
+        kit_end(k, i, 1, NULL);
+    }
+    const struct store_record *r;
+    k->s->ops->stats(k->s, &st);
+    assert_true(st.bytes <= 100000 && st.ended > 50 && st.ended < 1000);
+    assert_int_equal(kit_find(k, 1, &r), STORE_FOUND);
+    kit_free(k);
 }
 
 static void counts_bound(void **state)
 {
-    struct store *s = make("memory", 0, 10);
+    struct kit *k = kit_new("memory", 0, 10);
     const struct store_record *r;
     struct store_stats st;
+    uint64_t e;
 
     for (uint64_t i = 1; i <= 1000; i++) {
-        submit(s, i, 1, NULL);
-        end(s, i, 1, NULL, 0);
+        kit_submit(k, i, 1, NULL, NULL);
+        kit_end(k, i, 1, NULL);
     }
-    s->ops->stats(s, &st);
+    k->s->ops->stats(k->s, &st);
     assert_int_equal(st.ended, 10);
-    assert_int_equal(find(s, 990, &r), STORE_EXPIRED);
-    assert_int_equal(find(s, 991, &r), STORE_FOUND);
-    assert_int_equal(find(s, 1001, &r), STORE_UNKNOWN);
-    uint64_t e;
-    assert_int_equal(s->ops->find(s, 7, 5, &r, &e), STORE_EXPIRED);
+    assert_int_equal(kit_find(k, 990, &r), STORE_EXPIRED);
+    assert_int_equal(kit_find(k, 991, &r), STORE_FOUND);
+    assert_int_equal(kit_find(k, 1001, &r), STORE_UNKNOWN);
+    assert_int_equal(k->s->ops->find(k->s, 7, 5, &r, &e), STORE_EXPIRED);
     assert_int_equal(e, 991);
-    assert_int_equal(s->ops->find(s, 7, 0, &r, &e), STORE_UNKNOWN);
+    assert_int_equal(k->s->ops->find(k->s, 7, 0, &r, &e), STORE_UNKNOWN);
     assert_int_equal(e, 1);
-    assert_int_equal(s->ops->find(s, 7, 2000, &r, &e), STORE_UNKNOWN);
+    assert_int_equal(k->s->ops->find(k->s, 7, 2000, &r, &e), STORE_UNKNOWN);
     assert_true(e == UINT64_MAX);
-    store_free(s);
+    kit_free(k);
 }
 
-static bool match_all(void *arg, const struct store_record *r)
+/* A slice of a walk is short, however many records there are. */
+static void walks_are_sliced(void **state)
 {
-    return true;
-}
+    struct kit *k = kit_new("memory", 0, 300000);
+    struct seen *seen;
+    int turns = 0;
 
-static bool count_one(void *arg, const struct store_record *r)
-{
-    (*(int *)arg)++;
-    return true;
-}
-
-static void purges_and_output(void **state)
-{
-    struct store *s = make("memory", 0, 0);
-    static char big[STORE_OUTPUT_MAX + 10];
-    const struct store_record *r;
-    int n = 0;
-
-    submit(s, 1, 1, NULL);
-    submit(s, 2, 3, NULL);
-    s->ops->output(s, 7, 1, STORE_STDOUT, "hello", 5);
-    s->ops->output(s, 7, 1, STORE_STDERR, big, sizeof(big));
-    find(s, 1, &r);
-    assert_memory_equal(r->output[STORE_STDOUT].data, "hello", 5);
-    assert_int_equal(r->output[STORE_STDERR].len, STORE_OUTPUT_MAX);
-    assert_true(r->output_cut);
-    end(s, 2, 3, NULL, 0);
-    s->ops->each(s, count_one, &n);
-    assert_int_equal(n, 2);
-    assert_int_equal(s->ops->purge(s, match_all, NULL), 3); /* pending ones stay */
-    assert_int_equal(find(s, 3, &r), STORE_UNKNOWN);
-    assert_int_equal(find(s, 1, &r), STORE_FOUND);
-    end(s, 1, 1, NULL, 0);
-    struct store_stats st;
-    s->ops->stats(s, &st);
-    assert_int_equal(st.bytes, 5 + STORE_OUTPUT_MAX);
-    store_free(s);
+    for (uint64_t i = 1; i <= 200000; i++) {
+        kit_submit(k, i, 1, NULL, NULL);
+        kit_end(k, i, 1, NULL);
+    }
+    seen = kit_walk_start(k, NULL, 0);
+    seen->count_only = true;
+    for (; !seen->done; turns++)
+        k->s->ops->turn(k->s, 0);
+    assert_true(turns >= 3);
+    assert_int_equal(seen->n, 200000);
+    kit_free(k);
 }
 
 static void none_forgets(void **state)
 {
-    struct store *s = make("none", 0, 0);
+    struct kit *k = kit_new("none", 0, 0);
     const struct store_record *r;
+    struct store *s;
 
-    submit(s, 1, 1, NULL);
-    submit(s, 2, 1, NULL);
-    end(s, 1, 1, NULL, 0);
-    assert_int_equal(find(s, 1, &r), STORE_FOUND);
-    s->ops->delivered(s, 7, 1, 1);
-    assert_int_equal(find(s, 1, &r), STORE_EXPIRED);
-    assert_int_equal(find(s, 2, &r), STORE_FOUND);
-    store_free(s);
-    assert_int_equal(
-        store_new(&s, "mongo", &(struct store_limits){0}, &(struct store_payload_ops){0}, NULL),
-        CV_EINVAL);
+    kit_submit(k, 1, 1, NULL, NULL);
+    kit_submit(k, 2, 1, NULL, NULL);
+    kit_end(k, 1, 1, NULL);
+    assert_int_equal(kit_find(k, 1, &r), STORE_FOUND);
+    k->s->ops->delivered(k->s, 7, 1, 1);
+    assert_int_equal(kit_find(k, 1, &r), STORE_EXPIRED);
+    assert_int_equal(kit_find(k, 2, &r), STORE_FOUND);
+    kit_end(k, 2, 1, NULL);
+    k->s->ops->delivered(k->s, 7, 2, 1); /* the last one: what expired is still known */
+    assert_int_equal(kit_find(k, 1, &r), STORE_EXPIRED);
+    kit_free(k);
+    assert_int_equal(store_new(&s, &(struct store_config){.backend = "mongo"}, NULL), CV_EINVAL);
 }
+
+#define EACH(f)                                                                                    \
+    {#f " memory", f, NULL, NULL, "memory"}, {#f " none", f, NULL, NULL, "none"},                  \
+        {#f " sqlite", f, NULL, NULL, "sqlite"}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits),       cmocka_unit_test(evicts_delivered_first),
-        cmocka_unit_test(counts_bound), cmocka_unit_test(purges_and_output),
+        EACH(splits),
+        EACH(output_is_an_items_own),
+        EACH(walks_see_what_was_recorded),
+        EACH(purges),
+        EACH(resubmitted),
+        EACH(walks_survive_changes),
+        cmocka_unit_test(evicts_delivered_first),
+        cmocka_unit_test(bytes_bound),
+        cmocka_unit_test(counts_bound),
+        cmocka_unit_test(walks_are_sliced),
         cmocka_unit_test(none_forgets),
     };
 

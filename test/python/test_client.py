@@ -167,8 +167,18 @@ def test_resubmit(two):
     assert two.core.pending[3][4] and two.core.pending[3][1] == 2
     two.core.finish(3, 7), two.core.finish(4, 8)
     assert again.get() == [7, 8]
-    with pytest.raises(ipp.RemoteError):
+
+
+def test_resubmit_of_what_is_not_kept_here(two):
+    asked = []
+
+    def answer(query):
+        asked.append(query)
+        return {"error": {"ename": "KeyError", "evalue": "no record of task"}}
+    two.core.answer = answer
+    with pytest.raises(KeyError):
         two.rc.resubmit("0000000000000001_1")
+    assert asked == [{"query": "call", "id": "0000000000000001_1"}]
 
 
 def test_s14_queue_status(two):

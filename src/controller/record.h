@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The fields of a record as queries see them, and as JSON. The names are ipyparallel's, and some
+ * of our own; docs/records.md lists them. No state, on any thread. */
+#ifndef COVEY_CONTROLLER_RECORD_H
+#define COVEY_CONTROLLER_RECORD_H
+
+#include "base/buf.h"
+#include "store/store.h"
+
+enum record_field {
+    FIELD_MSG_ID,
+    FIELD_CLIENT_UUID,
+    FIELD_LABEL,
+    FIELD_QUEUE,
+    FIELD_MODE,
+    FIELD_KIND,
+    FIELD_STATE,
+    FIELD_STATUS,
+    FIELD_ENGINE,
+    FIELD_ENGINE_UUID,
+    FIELD_ATTEMPT,
+    FIELD_SUBMITTED,
+    FIELD_STARTED,
+    FIELD_COMPLETED,
+    FIELD_RECEIVED,
+    FIELD_RESUBMITTED,
+    FIELD_FIRST,
+    FIELD_COUNT,
+    FIELD_OUTPUT_CUT,
+    FIELD_STDOUT,
+    FIELD_STDERR,
+    FIELD_SOURCE,
+    FIELD_EXECUTE_INPUT,
+    FIELD_EXECUTE_RESULT,
+    FIELD_ERROR,
+    FIELD_HEADER,
+    FIELD_METADATA,
+    FIELD_CONTENT,
+    FIELD_RESULT_HEADER,
+    FIELD_RESULT_METADATA,
+    FIELD_RESULT_CONTENT,
+    FIELD_BUFFERS, /* from here on only when they are named */
+    FIELD_RESULT_BUFFERS,
+    FIELD_END
+};
+
+enum value_kind { VALUE_NULL, VALUE_INT, VALUE_BOOL, VALUE_TIME, VALUE_TEXT, VALUE_OTHER };
+
+struct value {
+    enum value_kind kind;
+    int64_t i; /* VALUE_TIME: microseconds since 1970 */
+    const char *text;
+    size_t len;
+    char own[48];
+};
+
+enum record_field record_field_of(const char *name); /* FIELD_END: there is none */
+void record_value(const struct store_record *r, uint64_t seq, enum record_field f,
+                  struct value *ret);
+/* Which of the record's parts a field needs. */
+void record_needs(enum record_field f, struct store_walk *w);
+/* Appends the record of item seq as a JSON object, with these fields, FIELD_MSG_ID first. */
+int record_json(struct buf *b, const struct store_record *r, uint64_t seq,
+                const enum record_field *fields, size_t n) CV_CHECK;
+/* Appends a JSON string; bytes that are no UTF-8 become U+FFFD. */
+int json_text_add(struct buf *b, const char *text, size_t n) CV_CHECK;
+/* Microseconds of an ISO 8601 text with date and time; without a zone it is UTC. */
+bool record_parse_time(const char *text, int64_t *ret);
+
+#endif

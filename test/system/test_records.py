@@ -1,0 +1,295 @@
+"""Task records: what a file of them brings, and questions about them."""
+import os
+import pickle
+import sqlite3
+import subprocess
+from datetime import datetime, timezone
+
+import pytest
+
+import covey as ipp
+from covey._programs import program_argv
+
+from .conftest import wait_until
+from .stack import Stack
+
+
+@pytest.fixture
+def stack_of(ipython_dir):
+    """Starts stacks with the same profile, one after the other; stops those that still run."""
+    made = []
+
+    def make(*controller_args, n=1):
+        made.append(Stack(ipython_dir, n, controller_args=controller_args))
+        return made[-1]
+    yield make
+    for stack in made:
+        stack.stop()
+
+
+def table(folder, query, *args, file="tasks.db"):
+    db = sqlite3.connect(os.path.join(folder, file))
+    try:
+        return db.execute(query, args).fetchall()
+    finally:
+        db.close()
+
+
+def fill(rc):
+    """Tasks of every kind; their AsyncResults, all done."""
+    lb, dv = rc.load_balanced_view(), rc[:]
+    with lb.temp_flags(label="sum"):
+        call = lb.apply_async(sum, [1, 2])
+    run = dv.execute("print('said'); x = 1")
+    mapped = lb.map_async(abs, range(-40, 0))
+    failed = lb.apply_async(divmod, 1, 0)
+    rc.wait([call, run, mapped, failed], 20)
+    return call, run, mapped, failed
+
+
+def test_the_file_outlives_controller_and_client(stack_of):
+    first = stack_of("--sqlitedb")
+    call, run, mapped, failed = fill(first.rc)
+    ids = first.rc.hub_history()
+    assert len(ids) == len(set(ids)) == 43
+    first.stop()
+
+    second = stack_of("--db", "sqlite")
+    rc = second.rc
+    assert rc.hub_history() == ids
+    assert rc.get_result(call.msg_ids[0]).get(10) == 3
+    assert rc.get_result(mapped.msg_ids).get(10) == mapped.get()
+    again = rc.get_result(run.msg_ids[0])
+    assert again.get(10).status == "ok" and again.stdout.strip() == "said"
+    with pytest.raises(ZeroDivisionError):
+        rc.get_result(failed.msg_ids[0]).get(10)
+    record, = rc.db_query({"label": "sum"})
+    assert record["status"] == "ok" and record["completed"].tzinfo is not None and record["engine_uuid"]
+    assert rc.result_status([*mapped.msg_ids, call.msg_ids[0]])["completed"][:1]
+    # and run them once more
+    new = rc.resubmit([call.msg_ids[0], mapped.msg_ids[3]])
+    assert new.get(10) == [3, mapped.get()[3]]
+    assert rc.db_query({"msg_id": call.msg_ids[0]}, keys="resubmitted")[0]["resubmitted"] == new.msg_ids[0]
+    rc.purge_hub_results(mapped.msg_ids[5:15])
+    assert len(rc.hub_history()) == 43 - 10 + 2
+    rc.purge_hub_results("all")
+    assert rc.hub_history() == []
+
+
+def test_s6_others_read_tasks_db(stack_of):
+    stack = stack_of("--sqlitedb")
+    call, run, mapped, failed = fill(stack.rc)
+    stack.rc.hub_history()  # by now they are in the file
+    rows = table(stack.folder, 'SELECT started, completed, engine_uuid FROM "ipython-tasks"')
+    assert len(rows) == 43
+    for started, completed, uuid in rows:
+        assert datetime.fromisoformat(started) <= datetime.fromisoformat(completed) <= datetime.now(timezone.utc)
+        assert uuid == rows[0][2]
+    columns = [c[1] for c in table(stack.folder, 'PRAGMA table_info("ipython-tasks")')]
+    assert columns == ["msg_id", "header", "metadata", "content", "buffers", "submitted", "client_uuid", "engine_uuid",
+                       "started", "completed", "resubmitted", "received", "result_header", "result_metadata",
+                       "result_content", "result_buffers", "queue", "execute_input", "execute_result", "error", "stdout",
+                       "stderr", "label"]
+    (code, out, queue), = table(stack.folder, 'SELECT execute_input, stdout, queue FROM "ipython-tasks" WHERE msg_id = ?',
+                                run.msg_ids[0])
+    assert code == "print('said'); x = 1" and out == "said\n" and queue == "mux"
+    (buffers, label), = table(stack.folder, 'SELECT result_buffers, label FROM "ipython-tasks" WHERE msg_id = ?', call.msg_ids[0])
+    assert pickle.loads(pickle.loads(buffers)[0]) == 3 and label == "sum"
+    assert len(table(stack.folder, 'SELECT msg_id FROM "ipython-tasks" WHERE stdout = ? AND queue = ?', "", "task")) == 42
+
+
+def test_names_and_places(stack_of, tmp_path):
+    stack = stack_of("--IPController.db_class=ipyparallel.controller.sqlitedb.SQLiteDB", "--SQLiteDB.filename=mine.db",
+                     f"--SQLiteDB.location={tmp_path}/records", "--SQLiteDB.table=t")
+    stack.rc[0].apply_sync(abs, 1)
+    assert len(stack.rc.hub_history()) == 1
+    assert table(tmp_path / "records", "SELECT count(*) FROM t", file="mine.db") == [(1,)]
+    assert not os.path.exists(os.path.join(stack.folder, "tasks.db"))
+
+
+def test_ipcluster_passes_it_on(ipython_dir, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    with ipp.Cluster(n=1, controller_args=["--sqlitedb"], profile="p") as rc:
+        rc[0].apply_sync(abs, 1)
+    folder = os.path.join(ipython_dir["IPYTHONDIR"], "profile_p")
+    assert table(folder, 'SELECT count(*) FROM "ipython-tasks"') == [(1,)]
+
+
+def run_controller(env, *args):
+    return subprocess.run(program_argv("ipcontroller", args), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=30)
+
+
+def test_a_file_that_is_none_of_ours_is_named(ipython_dir, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("what I have to do: " * 100)
+    done = run_controller(ipython_dir, "--sqlitedb", f"--SQLiteDB.filename={notes}")
+    assert done.returncode == 1 and str(notes) in done.stderr and "not an SQLite database" in done.stderr
+    assert notes.read_text().startswith("what I have to do")
+    done = run_controller(ipython_dir, "--sqlitedb", f"--SQLiteDB.filename={notes}/below/tasks.db")
+    assert done.returncode == 1 and "notes.txt" in done.stderr
+    done = run_controller(ipython_dir, "--db=postgres")
+    assert done.returncode == 1 and "postgres" in done.stderr and "sqlite" in done.stderr
+
+
+def test_another_controller_has_the_file(stack_of, ipython_dir, capfd):
+    first = stack_of("--sqlitedb")
+    first.rc[0].apply_sync(abs, 1)
+    second = first.run("ipcontroller", "--sqlitedb", "--cluster-id=b")
+    try:
+        path = os.path.join(first.folder, "security", "ipcontroller-b-client.json")
+        wait_until(lambda: os.path.exists(path), what="the second controller")
+        with ipp.Client(path) as rc:
+            assert rc.hub_history() == []  # its own, in memory
+            wait_until(lambda: rc.queue_status() and "used by another controller (pid " in capfd.readouterr().err,
+                       what="the notice")
+    finally:
+        second.terminate()
+        second.wait(10)
+    assert len(first.rc.hub_history()) == 1
+
+
+def test_a_full_disk_costs_no_task(stack_of, capfd):
+    """A limit of the file size is what a full disk looks like; lifted, all that is in memory is written."""
+    import resource
+
+    stack = stack_of("--sqlitedb", "--SQLiteDB.retry=0.2")
+    controller = stack.processes[0].pid
+    before = resource.prlimit(controller, resource.RLIMIT_FSIZE, (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    lb = stack.rc.load_balanced_view()
+    ar = lb.map_async(bytes, [2000] * 400, chunksize=1)
+    assert len(ar.get(20)) == 400
+    told = []
+
+    def notice(text):
+        told.append(capfd.readouterr().err)
+        lb.apply_sync(abs, -1)  # tasks go on
+        return text in "".join(told)
+    wait_until(lambda: notice("kept in memory only"), what="the notice of the full disk")
+    assert set(ar.msg_ids) <= set(stack.rc.hub_history())
+    resource.prlimit(controller, resource.RLIMIT_FSIZE, before)
+    wait_until(lambda: notice("written to"), what="the notice that it is over")
+    ids = stack.rc.hub_history()
+    assert set(ar.msg_ids) <= set(ids)
+    stack.stop()
+    assert {i for i, in table(stack.folder, 'SELECT msg_id FROM "ipython-tasks"')} >= set(ids)
+    assert table(stack.folder, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.fixture(scope="module")
+def kept(cluster):
+    """A client with tasks of known kinds and ends, for questions."""
+    rc = cluster.connect_client_sync()
+    rc.wait_for_engines(2, timeout=20, interactive=False)
+    rc.marks = fill(rc)
+    yield rc
+    rc.close()
+
+
+def ids_of(rc, query):
+    session = rc.marks[0].msg_ids[0].split("_")[0]
+    return [r["msg_id"] for r in rc.db_query({"client_uuid": session, **query}, keys="msg_id")]
+
+
+def test_operators(kept):
+    call, run, mapped, failed = kept.marks
+    everything = ids_of(kept, {})
+    assert len(everything) == 44
+    assert ids_of(kept, {"label": "sum"}) == ids_of(kept, {"label": {"$glob": "s?m"}}) == call.msg_ids
+    assert ids_of(kept, {"label": None}) == ids_of(kept, {"label": {"$exists": False}}) == everything[1:]
+    assert ids_of(kept, {"kind": {"$in": ["execute", "apply"]}}) == [*call.msg_ids, *run.msg_ids, *failed.msg_ids]
+    assert ids_of(kept, {"kind": {"$nin": ["execute", "apply"]}}) == mapped.msg_ids
+    assert ids_of(kept, {"status": {"$ne": "ok"}}) == failed.msg_ids
+    assert ids_of(kept, {"$or": [{"status": "error"}, {"label": "sum"}]}) == [*call.msg_ids, *failed.msg_ids]
+    assert ids_of(kept, {"$and": [{"kind": "apply"}, {"label": None}]}) == failed.msg_ids
+    assert ids_of(kept, {"engine": {"$mod": [1, 0]}}) == everything
+    assert ids_of(kept, {"msg_id": {"$in": [failed.msg_ids[0], "nonsense", call.msg_ids[0]]}, "queue": "task"}) == \
+        [*call.msg_ids, *failed.msg_ids]
+    when = kept.db_query({"msg_id": failed.msg_ids[0]})[0]["submitted"]
+    assert ids_of(kept, {"submitted": {"$lt": when}}) == everything[:-1]
+    assert ids_of(kept, {"submitted": {"$gte": when}}) == failed.msg_ids
+    assert ids_of(kept, {"submitted": {"$gt": when}}) == ids_of(kept, {"submitted": {"$lt": "never"}}) == []
+    assert ids_of(kept, {"submitted": {"$lte": when}}) == everything
+    for query in ({"nokey": 1}, {"label": {"$regex": "x"}}, {"label": {"$in": "abc"}}, {"$or": {}}, {"engine": {"$mod": [0, 1]}}):
+        with pytest.raises(KeyError):
+            kept.db_query(query)
+
+
+def test_records_as_ipyparallels_programs_read_them(kept):
+    call, run, mapped, failed = kept.marks
+    record, = kept.db_query({"msg_id": call.msg_ids[0]})
+    assert {"msg_id", "header", "metadata", "content", "submitted", "client_uuid", "engine_uuid", "started", "completed",
+            "resubmitted", "received", "result_header", "result_metadata", "result_content", "queue", "execute_input",
+            "execute_result", "error", "stdout", "stderr", "label"} <= set(record)
+    assert "buffers" not in record and record["header"]["msg_type"] == "apply_request" and record["header"]["date"] == record["submitted"]
+    assert record["result_metadata"]["status"] == "ok" and record["result_metadata"]["engine"] == record["engine_uuid"]
+    record, = kept.db_query({"msg_id": run.msg_ids[1]}, keys=["content", "stdout", "execute_input"])
+    assert record == {"msg_id": run.msg_ids[1], "content": {"code": "print('said'); x = 1"}, "stdout": "said\n",
+                      "execute_input": "print('said'); x = 1"}
+    record, = kept.db_query({"msg_id": failed.msg_ids[0]})
+    assert record["error"]["ename"] == record["result_content"]["ename"] == "ZeroDivisionError"
+    record, = kept.db_query({"msg_id": call.msg_ids[0]}, keys=["buffers", "result_buffers"])
+    assert pickle.loads(record["result_buffers"][0]) == 3 and isinstance(record["buffers"][0], bytes)
+    with pytest.raises(KeyError):
+        kept.db_query({}, keys=["nokey"])
+
+
+def test_resubmit_by_another_client(kept, cluster):
+    call, run, mapped, failed = kept.marks
+    with cluster.connect_client_sync() as rc:
+        assert rc.resubmit(call.msg_ids[0]).get(10) == 3
+        assert rc.resubmit(mapped.msg_ids[::13]).get(10) == mapped.get()[::13]
+        again = rc.resubmit(run.msg_ids)
+        assert [r.status for r in again.get(10)] == ["ok", "ok"] and sorted(again.engine_id) == sorted(run.engine_id)
+        with pytest.raises(ZeroDivisionError):
+            rc.resubmit(failed.msg_ids[0]).get(10)
+
+
+def test_an_expired_result_is_a_typed_error(stack_of):
+    stack = stack_of("--DictDB.record_limit=20")
+    ar = stack.rc[0].apply_async(abs, 5)
+    ar.get(10)
+    stack.rc.load_balanced_view().map_sync(abs, range(40), chunksize=1)
+    with ipp.Client(stack.client_file) as other:
+        with pytest.raises(ipp.error.ResultExpired, match="kept for a while") as e:
+            other.get_result(ar.msg_ids[0]).get(10)
+        assert isinstance(e.value, KeyError) and isinstance(e.value, ipp.RemoteError)
+        assert other.result_status(ar.msg_ids) == {"pending": [], "completed": ar.msg_ids}
+    assert len(stack.rc.hub_history()) == 20
+
+
+def test_nodb_says_that_there_is_nothing(stack_of):
+    stack = stack_of("--nodb")
+    ar = stack.rc[0].apply_async(abs, 5)
+    assert ar.get(10) == 5
+    for ask in (stack.rc.hub_history, lambda: stack.rc.db_query({})):
+        with pytest.raises(ipp.error.NoData, match="--nodb"):
+            ask()
+    assert stack.rc.queue_status()[0]["completed"] == 1
+    stack.rc.purge_hub_results("all")
+
+
+def test_mongodb_is_said_once_and_goes_to_memory(stack_of):
+    stack = stack_of("--mongodb")
+    stack.rc[0].apply_sync(abs, 1)
+    assert len(stack.rc.hub_history()) == 1
+    with open(os.path.join(stack.folder, "stack.log")) as log:
+        assert "--db=sqlite" in log.read()
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_a_long_question_holds_up_no_task(stack_of, backend):
+    """The reply to a question about many records comes after that of a task which was submitted behind it."""
+    stack = stack_of(f"--db={backend}", "--DictDB.record_limit=100000")
+    rc = stack.rc
+    rc.load_balanced_view().map_sync(abs, range(60_000), chunksize=500)
+    core, order = rc._core, []
+    asked = core.query(b'{"query": "db_query", "where": {"stdout": {"$glob": "*x*y*z*"}, "label": {"$ne": "no"}}, "keys": null}')
+    asked2 = core.query(b'{"query": "db_query", "where": {}, "keys": null}')
+    ar = rc[0].apply_async(abs, -1)
+    core.wait([ar._tasks[0].key, asked2], 30, 1)
+    order = [ar._tasks[0].done(), core.done(asked2)]
+    assert order == [True, False], "the task must be done first"
+    core.wait([asked, asked2], 60)
+    core.take(asked), core.take(asked2)
+    assert ar.get(10) == 1
