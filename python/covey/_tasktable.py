@@ -349,6 +349,7 @@ class TaskTable:
                 told = True
                 print(self._away_text([]), file=sys.stderr)
         record = self._core.take(seq)
+        self._pump()
         buffers = record[8]
         answer = json.loads(bytes(buffers[0])) if buffers else {}
         if record[0] != 0 or "error" in answer:

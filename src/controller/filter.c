@@ -27,10 +27,9 @@ enum op {
 static const struct {
     const char *name;
     enum op op;
-} ops[] = {{"$eq", OP_EQ},   {"$ne", OP_NE},     {"$lt", OP_LT},   {"$lte", OP_LTE},
-           {"$gt", OP_GT},   {"$gte", OP_GTE},
-           {"$in", OP_IN},   {"$nin", OP_NIN},   {"$glob", OP_GLOB}, {"$mod", OP_MOD},
-           {"$exists", OP_EXISTS}};
+} ops[] = {{"$eq", OP_EQ},     {"$ne", OP_NE},   {"$lt", OP_LT},        {"$lte", OP_LTE},
+           {"$gt", OP_GT},     {"$gte", OP_GTE}, {"$in", OP_IN},        {"$nin", OP_NIN},
+           {"$glob", OP_GLOB}, {"$mod", OP_MOD}, {"$exists", OP_EXISTS}};
 
 struct operand {
     enum value_kind kind;
@@ -185,8 +184,7 @@ static int read_key(struct filter *f, const char *key, const json_t *want, int d
         return err_set(e, CV_EINVAL, "records have no key '%.60s'", key);
     if (!json_is_object(want) || !first || first[0] != '$')
         return add_test(f, field, "$eq", want, e);
-    json_object_foreach((json_t *)want, op, arg) if (r == CV_OK) r =
-        add_test(f, field, op, arg, e);
+    json_object_foreach((json_t *)want, op, arg) if (r == CV_OK) r = add_test(f, field, op, arg, e);
     return r;
 }
 

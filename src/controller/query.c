@@ -82,13 +82,14 @@ static json_t *status_json(struct controller *c)
     struct store_stats s;
 
     c->store->ops->stats(c->store, &s);
-    return json_pack(
-        "{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:o,s:o,s:s,s:s}", "pid", (int)getpid(), "engines",
-        (json_int_t)r->nengines, "clients", (json_int_t)r->nclients, "hosts", (json_int_t)r->nhosts,
-        "tasks", (json_int_t)sched_task_count(c->sched), "queued",
-        (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
-        "record_bytes", (json_int_t)s.bytes, "records", c->store->ops->name, "traffic", traffic_json(c), "started",
-        say_time(c->started), "cluster_id", c->opt->cluster_id, "version", COVEY_VERSION);
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:o,s:o,s:s,s:s}", "pid", (int)getpid(),
+                     "engines", (json_int_t)r->nengines, "clients", (json_int_t)r->nclients,
+                     "hosts", (json_int_t)r->nhosts, "tasks",
+                     (json_int_t)sched_task_count(c->sched), "queued",
+                     (json_int_t)sched_unassigned(c->sched), "memory", (json_int_t)resident_bytes(),
+                     "record_bytes", (json_int_t)s.bytes, "records", c->store->ops->name, "traffic",
+                     traffic_json(c), "started", say_time(c->started), "cluster_id",
+                     c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
 json_t *query_welcome(struct controller *c)

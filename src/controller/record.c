@@ -15,13 +15,13 @@
 #include "wire/payload.h"
 
 static const char *const names[FIELD_END] = {
-    "msg_id",        "client_uuid",     "label",          "queue",          "mode",
-    "kind",          "state",           "status",         "engine",         "engine_uuid",
-    "attempt",       "submitted",       "started",        "completed",      "received",
-    "resubmitted",   "first",           "count",          "output_cut",     "stdout",
-    "stderr",        "source",          "execute_input",  "execute_result", "error",
-    "header",        "metadata",        "content",        "result_header",  "result_metadata",
-    "result_content", "buffers",        "result_buffers"};
+    "msg_id",         "client_uuid", "label",         "queue",          "mode",
+    "kind",           "state",       "status",        "engine",         "engine_uuid",
+    "attempt",        "submitted",   "started",       "completed",      "received",
+    "resubmitted",    "first",       "count",         "output_cut",     "stdout",
+    "stderr",         "source",      "execute_input", "execute_result", "error",
+    "header",         "metadata",    "content",       "result_header",  "result_metadata",
+    "result_content", "buffers",     "result_buffers"};
 static const char *const modes[] = {"balanced", "direct", "broadcast"};
 static const char *const kinds[] = {"apply", "execute", "map", "apply"};
 static const char *const statuses[RESULT_STATUS_END] = {[RESULT_OK] = "ok",
@@ -47,8 +47,8 @@ enum record_field record_field_of(const char *name)
 void record_needs(enum record_field f, struct store_walk *w)
 {
     w->outputs |= f == FIELD_STDOUT || f == FIELD_STDERR || f == FIELD_OUTPUT_CUT;
-    w->calls |= f == FIELD_SOURCE || f == FIELD_EXECUTE_INPUT || f == FIELD_CONTENT ||
-                f == FIELD_BUFFERS;
+    w->calls |=
+        f == FIELD_SOURCE || f == FIELD_EXECUTE_INPUT || f == FIELD_CONTENT || f == FIELD_BUFFERS;
     w->results |= f == FIELD_ERROR || f == FIELD_RESULT_CONTENT || f == FIELD_RESULT_BUFFERS;
 }
 
@@ -104,14 +104,12 @@ static const char *status_of(const struct store_record *r)
 /* What programs that know ipyparallel's words look for. */
 static const char *outcome_of(const struct store_record *r)
 {
-    return r->result.status == RESULT_OK ? "ok"
-           : r->result.status == RESULT_ABORTED || r->result.status == RESULT_CANCELLED
-               ? "aborted"
-               : "error";
+    return r->result.status == RESULT_OK                                                ? "ok"
+           : r->result.status == RESULT_ABORTED || r->result.status == RESULT_CANCELLED ? "aborted"
+                                                                                        : "error";
 }
 
-void record_value(const struct store_record *r, uint64_t seq, enum record_field f,
-                  struct value *v)
+void record_value(const struct store_record *r, uint64_t seq, enum record_field f, struct value *v)
 {
     const struct store_result *s = &r->result;
     bool ended = r->state != STORE_PENDING;
@@ -307,8 +305,7 @@ static int object_add(struct buf *b, const struct store_record *r, uint64_t seq,
     for (int i = 0; m[i].name && code == CV_OK; i++) {
         code = buf_addf(b, "%s\"%s\":", i ? "," : "{", m[i].name);
         if (code == CV_OK)
-            code = m[i].text ? buf_addf(b, "\"%s\"", m[i].text)
-                             : field_add(b, r, seq, m[i].field);
+            code = m[i].text ? buf_addf(b, "\"%s\"", m[i].text) : field_add(b, r, seq, m[i].field);
     }
     return code == CV_OK ? buf_addstr(b, "}") : code;
 }
@@ -324,8 +321,8 @@ static const char *type_of(const struct store_record *r, bool reply)
 static int error_add(struct buf *b, const struct store_record *r, const char *status)
 {
     const struct payload *p = r->result.payload;
-    json_t *j = p && p->nbufs ? json_loadb((const char *)p->bufs[0].data, p->bufs[0].len, 0, NULL)
-                              : NULL;
+    json_t *j =
+        p && p->nbufs ? json_loadb((const char *)p->bufs[0].data, p->bufs[0].len, 0, NULL) : NULL;
 
     if (!json_is_object(j)) {
         json_decref(j);
@@ -374,8 +371,7 @@ static int buffers_add(struct buf *b, const struct payload *p)
     return p && r == CV_OK ? buf_addstr(b, "]") : r;
 }
 
-static int group_add(struct buf *b, const struct store_record *r, uint64_t seq,
-                     enum record_field f)
+static int group_add(struct buf *b, const struct store_record *r, uint64_t seq, enum record_field f)
 {
     const struct member header[] = {{"msg_id", FIELD_MSG_ID, NULL},
                                     {"msg_type", 0, type_of(r, false)},
@@ -404,8 +400,7 @@ static int group_add(struct buf *b, const struct store_record *r, uint64_t seq,
     return object_add(b, r, seq, f == FIELD_RESULT_HEADER ? reply : result);
 }
 
-static int field_add(struct buf *b, const struct store_record *r, uint64_t seq,
-                     enum record_field f)
+static int field_add(struct buf *b, const struct store_record *r, uint64_t seq, enum record_field f)
 {
     bool ended = r->state != STORE_PENDING;
     struct value v;

@@ -13,8 +13,8 @@
 
 #define SESSION_NEW ((void *)1)
 #define SESSION_BACK ((void *)2)
-#define BLOB_SLACK (1u << 20)     /* of SQLite's limit of a row: what is not the result */
-#define KEEP_BUFFER (1u << 20)    /* larger buffers are not kept for the next row */
+#define BLOB_SLACK (1u << 20)  /* of SQLite's limit of a row: what is not the result */
+#define KEEP_BUFFER (1u << 20) /* larger buffers are not kept for the next row */
 
 #define COLUMNS                                                                                    \
     "id, session, lo, hi, origin, kind, mode, flags, target, submitted, label, route, status, "    \
@@ -349,19 +349,18 @@ static void read_row(sqlite3_stmt *s, struct store_record *r)
         r->state = STORE_PENDING;
         return;
     }
-    r->result =
-        (struct store_result){.status = (uint8_t)number(s, C_STATUS),
-                              .attempt = (uint16_t)number(s, C_ATTEMPT),
-                              .engine = sqlite3_column_type(s, C_ENGINE) == SQLITE_NULL
-                                            ? UINT32_MAX
-                                            : (uint32_t)number(s, C_ENGINE),
-                              .incarnation = (uint32_t)number(s, C_INCARNATION),
-                              .engine_uuid = (const char *)sqlite3_column_text(s, C_UUID),
-                              .started = number(s, C_STARTED),
-                              .completed = number(s, C_COMPLETED),
-                              .received = number(s, C_RECEIVED),
-                              .seq = number(s, C_FIRST),
-                              .count = (uint32_t)number(s, C_COUNT)};
+    r->result = (struct store_result){.status = (uint8_t)number(s, C_STATUS),
+                                      .attempt = (uint16_t)number(s, C_ATTEMPT),
+                                      .engine = sqlite3_column_type(s, C_ENGINE) == SQLITE_NULL
+                                                    ? UINT32_MAX
+                                                    : (uint32_t)number(s, C_ENGINE),
+                                      .incarnation = (uint32_t)number(s, C_INCARNATION),
+                                      .engine_uuid = (const char *)sqlite3_column_text(s, C_UUID),
+                                      .started = number(s, C_STARTED),
+                                      .completed = number(s, C_COMPLETED),
+                                      .received = number(s, C_RECEIVED),
+                                      .seq = number(s, C_FIRST),
+                                      .count = (uint32_t)number(s, C_COUNT)};
 }
 
 static bool visit_row(struct dbfile *f, sqlite3_stmt *s, struct store_walk *w, uint64_t lo,

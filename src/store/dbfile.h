@@ -37,8 +37,7 @@ int dbfile_commit(struct dbfile *f, struct err *e) CV_CHECK;
 void dbfile_rollback(struct dbfile *f);
 /* Outside of begin() and commit(). Records that the walk's visit() gets hold payloads made of the
  * file's bytes, which it may ref. */
-int dbfile_walk(struct dbfile *f, struct store_walk *w, const bool *cancel,
-                struct err *e) CV_CHECK;
+int dbfile_walk(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e) CV_CHECK;
 /* Counts into p->purged. */
 int dbfile_purge(struct dbfile *f, struct store_purge *p, struct err *e) CV_CHECK;
 int dbfile_resubmitted(struct dbfile *f, struct store_id id, struct store_id again,

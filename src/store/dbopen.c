@@ -16,8 +16,8 @@
 #include "store/dbpriv.h"
 #include "store/schema.h"
 
-#define BUSY_MS 5000            /* somebody else reads or writes */
-#define ROOM_MIN (16l << 20)    /* bytes on the disk below which going on is not tried */
+#define BUSY_MS 5000         /* somebody else reads or writes */
+#define ROOM_MIN (16l << 20) /* bytes on the disk below which going on is not tried */
 #define ASIDE_MAX 1000
 
 int db_error(struct dbfile *f, struct err *e, int code)
@@ -226,10 +226,9 @@ static int set_up(struct dbfile *f, enum whose whose, const char *table, struct 
     int r = view ? CV_OK : CV_ENOMEM;
 
     if (r == CV_OK)
-        r = db_exec(f,
-                    is_remote(f->path) ? "PRAGMA journal_mode = TRUNCATE"
-                                       : "PRAGMA journal_mode = WAL",
-                    e);
+        r = db_exec(
+            f, is_remote(f->path) ? "PRAGMA journal_mode = TRUNCATE" : "PRAGMA journal_mode = WAL",
+            e);
     if (r == CV_OK)
         r = db_exec(f,
                     "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; "

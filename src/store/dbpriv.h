@@ -12,10 +12,10 @@ struct dbfile {
     sqlite3 *db;
     char *path, *owner_path;
     int owner_fd;
-    bool owner;        /* we hold the lock */
-    bool fresh;        /* this controller has not used it before */
-    uint64_t last;     /* the greatest id at open */
-    uint64_t base;     /* behind it this controller's rows begin */
+    bool owner;    /* we hold the lock */
+    bool fresh;    /* this controller has not used it before */
+    uint64_t last; /* the greatest id at open */
+    uint64_t base; /* behind it this controller's rows begin */
     struct store_payload_ops payload;
     sqlite3_stmt *write, *overlap_del, *overlap_cut, *seen;
     struct hash sessions; /* session -> SESSION_NEW, or SESSION_BACK if the file had some of it */

@@ -281,6 +281,8 @@ static int record_split(struct memory *m, struct session *x, struct store_record
     list_add_head(&r->by_time, &b->by_time);
     list_add_head(&r->by_state, &b->by_state);
     m->counts[b->state]++;
+    if (!list_empty(&m->walks))
+        memory_walk_split(m, r, b);
     if (b->state != STORE_PENDING)
         m->bytes += record_bytes(b);
     session_took(m, x);

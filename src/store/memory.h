@@ -72,6 +72,8 @@ bool memory_walk_slices(struct memory *m);
 void memory_walks_fail(struct memory *m);
 /* A record leaves: walks that stand at it go on. */
 void memory_walk_leave(struct memory *m, struct store_record *r);
+/* `rest` was cut off behind r. */
+void memory_walk_split(struct memory *m, const struct store_record *r, struct store_record *rest);
 
 /* The record that covers exactly [lo, hi) of r, which covers more. CV_ENOMEM. */
 int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,

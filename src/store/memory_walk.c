@@ -7,7 +7,7 @@
 #include "store/memory.h"
 
 #define SLICE_NS (500000) /* of one turn of the loop */
-#define LOOK_EVERY 64     /* records between two looks at the clock */
+#define LOOK_EVERY 64     /* items between two looks at the clock */
 
 static struct store_record *following(struct memory *m, const struct store_record *r)
 {
@@ -21,8 +21,20 @@ void memory_walk_leave(struct memory *m, struct store_record *r)
     list_each(l, &m->walks)
     {
         struct store_walk *w = list_entry(l, struct store_walk, node);
-        if (w->at == r)
-            w->at = following(m, r);
+        if (w->at != r)
+            continue;
+        w->at = following(m, r);
+        w->at_seq = 0;
+    }
+}
+
+void memory_walk_split(struct memory *m, const struct store_record *r, struct store_record *rest)
+{
+    list_each(l, &m->walks)
+    {
+        struct store_walk *w = list_entry(l, struct store_walk, node);
+        if (w->at == r && w->at_seq >= r->hi)
+            w->at = rest;
     }
 }
 
@@ -36,7 +48,7 @@ static bool only_step(struct memory *m, struct store_walk *w)
     return w->next_only < w->nonly;
 }
 
-/* One record; false: that was the last. */
+/* Some items of a record; false: those were the last. */
 static bool step(struct memory *m, struct store_walk *w)
 {
     struct store_record *r = w->at;
@@ -45,8 +57,12 @@ static bool step(struct memory *m, struct store_walk *w)
         return w->next_only < w->nonly && only_step(m, w);
     if (!r || r->id >= w->goal)
         return false;
-    w->at = following(m, r); /* before visit(), which may drop it */
-    return w->visit(w, r, r->lo, r->hi) && w->at;
+    uint64_t lo = w->at_seq > r->lo ? w->at_seq : r->lo;
+    uint64_t hi = r->hi - lo > LOOK_EVERY ? lo + LOOK_EVERY : r->hi;
+    /* before visit(), which may drop it */
+    w->at = hi < r->hi ? r : following(m, r);
+    w->at_seq = hi < r->hi ? hi : 0;
+    return w->visit(w, r, lo, hi) && w->at;
 }
 
 /* False: done. */
@@ -54,8 +70,8 @@ static bool slice(struct memory *m, struct store_walk *w, uint64_t until)
 {
     int n = 0;
 
-    while (step(m, w))
-        if (++n % LOOK_EVERY == 0 && clock_mono() >= until)
+    while (step(m, w)) /* many items at a time, or one */
+        if ((w->at_seq || ++n % LOOK_EVERY == 0) && clock_mono() >= until)
             return true;
     return false;
 }
@@ -97,6 +113,7 @@ void memory_walk(struct store *s, struct store_walk *w)
     struct list *first = list_first(&m->by_time);
 
     w->at = first ? list_entry(first, struct store_record, by_time) : NULL;
+    w->at_seq = 0;
     w->goal = m->next_id;
     w->next_only = 0;
     list_add_tail(&m->walks, &w->node);
@@ -146,9 +163,7 @@ void memory_purge(struct store *s, struct store_purge *p)
 {
     p->purged = 0;
     p->memory = memory_of(s);
-    p->walk = (struct store_walk){.only = p->only,
-                                  .nonly = p->nonly,
-                                  .visit = purge_visit,
-                                  .done = purge_done};
+    p->walk = (struct store_walk){
+        .only = p->only, .nonly = p->nonly, .visit = purge_visit, .done = purge_done};
     memory_walk(s, &p->walk);
 }

@@ -9,8 +9,7 @@
 #include "store/store.h"
 
 /* Appends the payload to out. CV_ENOMEM. */
-int pickled_add(struct buf *out, const struct store_payload_ops *ops,
-                const void *payload) CV_CHECK;
+int pickled_add(struct buf *out, const struct store_payload_ops *ops, const void *payload) CV_CHECK;
 /* How many bytes pickled_add() makes of it. */
 uint64_t pickled_size(const struct store_payload_ops *ops, const void *payload);
 /* A payload of the bytes; NULL when they are not such a pickle or memory is out. */

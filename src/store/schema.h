@@ -34,35 +34,49 @@
     "'aborted' ELSE 'error' END"
 
 /* The columns of the view for the item `seq` of a row. */
-#define SCHEMA_COLUMNS(seq)                                                                        \
-    SCHEMA_MSG_ID("session", seq)                                                                  \
-    " AS msg_id, "                                                                                 \
-    "printf('{\"msg_id\": \"%s\", \"msg_type\": \"%s_request\", \"session\": \"%016x\", "          \
-    "\"date\": \"%s\"}', " SCHEMA_MSG_ID("session", seq) ", " SCHEMA_KIND                          \
-    ", session, " SCHEMA_TIME("submitted") ") AS header, "                                         \
-    "'{}' AS metadata, '{}' AS content, call AS buffers, " SCHEMA_TIME("submitted")                \
-    " AS submitted, printf('%016x', session) AS client_uuid, engine_uuid, "                        \
-    SCHEMA_TIME("started") " AS started, " SCHEMA_TIME("completed") " AS completed, "              \
-    "CASE WHEN again_seq > 0 THEN " SCHEMA_MSG_ID("again_session", "again_seq")                    \
-    " END AS resubmitted, " SCHEMA_TIME("received") " AS received, "                               \
-    "CASE WHEN status IS NOT NULL THEN printf('{\"msg_type\": \"%s_reply\", \"date\": \"%s\"}', "  \
-    SCHEMA_KIND ", " SCHEMA_TIME("completed") ") END AS result_header, "                           \
-    "CASE WHEN status IS NOT NULL THEN printf('{\"engine\": \"%s\", \"status\": \"%s\", "          \
-    "\"started\": \"%s\"}', engine_uuid, " SCHEMA_OUTCOME ", " SCHEMA_TIME("started")              \
-    ") END AS result_metadata, "                                                                   \
-    "CASE WHEN status IS NOT NULL THEN printf('{\"status\": \"%s\"}', " SCHEMA_OUTCOME             \
-    ") END AS result_content, result AS result_buffers, "                                          \
-    "CASE mode WHEN 0 THEN 'task' ELSE 'mux' END AS queue, "                                       \
-    "CASE kind WHEN 1 THEN CAST(substr(call, 10, length(call) - 11) AS TEXT) END AS "              \
-    "execute_input, NULL AS execute_result, NULL AS error, coalesce(stdout, '') AS stdout, "                      \
-    "coalesce(stderr, '') AS stderr, label"
+#define SCHEMA_COLUMNS(seq)                                                                                                                                                                                              \
+    SCHEMA_MSG_ID("session", seq)                                                                                                                                                                                        \
+    " AS msg_id, "                                                                                                                                                                                                       \
+    "printf('{\"msg_id\": \"%s\", \"msg_type\": \"%s_request\", \"session\": \"%016x\", "                                                                                                                                \
+    "\"date\": \"%s\"}', " SCHEMA_MSG_ID(                                                                                                                                                                                \
+        "session",                                                                                                                                                                                                       \
+        seq) ", " SCHEMA_KIND                                                                                                                                                                                            \
+             ", session, " SCHEMA_TIME(                                                                                                                                                                                  \
+                 "submitted") ") AS header, "                                                                                                                                                                            \
+                              "'{}' AS metadata, '{}' AS content, call AS buffers, " SCHEMA_TIME("submitted") " AS submitted, printf('%016x', session) AS client_uuid, engine_uuid, " SCHEMA_TIME(                       \
+                                  "started") " AS started, " SCHEMA_TIME("completed") " AS "                                                                                                                             \
+                                                                                      "completed,"                                                                                                                       \
+                                                                                      " "                                                                                                                                \
+                                                                                      "CASE WHEN "                                                                                                                       \
+                                                                                      "again_seq "                                                                                                                       \
+                                                                                      "> 0 "                                                                                                                             \
+                                                                                      "THEN"                                                                                                                             \
+                                                                                      " " SCHEMA_MSG_ID("again_session", "again_seq") " END AS resubmitted, " SCHEMA_TIME(                                               \
+                                                                                          "receiv"                                                                                                                       \
+                                                                                          "ed") " AS received, "                                                                                                         \
+                                                                                                "CASE WHEN status IS NOT NULL THEN printf('{\"msg_type\": \"%s_reply\", \"date\": \"%s\"}', " SCHEMA_KIND                \
+                                                                                                ", " SCHEMA_TIME(                                                                                                        \
+                                                                                                    "completed") ") END AS result_header, "                                                                              \
+                                                                                                                 "CASE WHEN status IS NOT NULL THEN printf('{\"engine\": \"%s\", \"status\": \"%s\", "                   \
+                                                                                                                 "\"started\": \"%s\"}', engine_uuid, " SCHEMA_OUTCOME                                                   \
+                                                                                                                 ", " SCHEMA_TIME(                                                                                       \
+                                                                                                                     "started") ") END AS result_metadata, "                                                             \
+                                                                                                                                "CASE WHEN status IS NOT NULL THEN printf('{\"status\": \"%s\"}', " SCHEMA_OUTCOME       \
+                                                                                                                                ") END AS result_content, result AS result_buffers, "                                    \
+                                                                                                                                "CASE mode WHEN 0 THEN 'task' ELSE 'mux' END AS queue, "                                 \
+                                                                                                                                "CASE kind WHEN 1 THEN CAST(substr(call, 10, length(call) - 11) AS TEXT) END AS "        \
+                                                                                                                                "execute_input, NULL AS execute_result, NULL AS error, coalesce(stdout, '') AS stdout, " \
+                                                                                                                                "coalesce(stderr, '') AS stderr, label"
 
 /* What follows CREATE VIEW name AS. */
 #define SCHEMA_VIEW                                                                                \
-    "SELECT " SCHEMA_COLUMNS("lo") " FROM records WHERE hi = lo + 1 UNION ALL SELECT "             \
-    SCHEMA_COLUMNS("seq")                                                                          \
-    " FROM (WITH RECURSIVE items(row, seq, last) AS (SELECT id, lo, hi FROM records "              \
-    "WHERE hi > lo + 1 UNION ALL SELECT row, seq + 1, last FROM items WHERE seq + 1 < last) "      \
-    "SELECT * FROM items) JOIN records ON records.id = row;"
+    "SELECT " SCHEMA_COLUMNS("lo") " FROM records WHERE hi = lo + 1 UNION ALL "                    \
+                                   "SELECT " SCHEMA_COLUMNS(                                       \
+                                       "seq") " FROM (WITH RECURSIVE items(row, seq, last) AS "    \
+                                              "(SELECT id, lo, hi FROM records "                   \
+                                              "WHERE hi > lo + 1 UNION ALL SELECT row, seq + 1, "  \
+                                              "last FROM items WHERE seq + 1 < last) "             \
+                                              "SELECT * FROM items) JOIN records ON records.id = " \
+                                              "row;"
 
 #endif

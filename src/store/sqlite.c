@@ -22,7 +22,7 @@
 #define GATHER_N 2000               /* or for so many */
 #define BATCH 512                   /* rows of a job */
 #define BATCHES_A_TURN 4
-#define FLIGHT_ROWS 16384           /* with the thread at a time */
+#define FLIGHT_ROWS 16384 /* with the thread at a time */
 #define FLIGHT_BYTES (64ull << 20)
 #define STOP_NS (3 * NS_PER_S)
 

@@ -137,7 +137,8 @@ static void others_read_it(void **state)
     for (uint64_t i = 1; i <= 20; i++)
         kit_submit(k, i * 10, 5, "it's", NULL);
     kit_end(k, 10, 1, res);
-    k->s->ops->resubmitted(k->s, (struct store_id){7, 10}, (struct store_id){0xfedcba9876543210, 1});
+    k->s->ops->resubmitted(k->s, (struct store_id){7, 10},
+                           (struct store_id){0xfedcba9876543210, 1});
     kit_settle(k); /* while the controller runs */
     assert_string_equal(ask(p, "SELECT count(*) FROM \"ipython-tasks\""), "100");
     assert_string_equal(ask(p, "SELECT started || ' ' || completed || ' ' || engine_uuid || ' ' || "
@@ -347,9 +348,9 @@ static void locked_by_a_reader(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(outlives),          T(others_read_it),          T(one_controller_at_a_time),
-        T(full_disk),         T(foreign_files),           T(stock_file_is_put_aside),
-        T(damaged_file),      T(unwritable_folder),       T(locked_by_a_reader),
+        T(outlives),     T(others_read_it),    T(one_controller_at_a_time),
+        T(full_disk),    T(foreign_files),     T(stock_file_is_put_aside),
+        T(damaged_file), T(unwritable_folder), T(locked_by_a_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

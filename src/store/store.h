@@ -130,6 +130,7 @@ struct store_walk {
 
     struct list node; /* from here on the store's own */
     struct store_record *at;
+    uint64_t at_seq; /* of `at`: the next item; 0: the first */
     size_t next_only;
     uint64_t goal, flush;
 };

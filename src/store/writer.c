@@ -125,8 +125,7 @@ static void try_again(struct writer *w)
     if (r == CV_OK)
         r = probe(w, &e);
     if (r == CV_OK) {
-        say(w, false,
-            note ? note : str_printf("task records are written to %s again", w->path));
+        say(w, false, note ? note : str_printf("task records are written to %s again", w->path));
         return;
     }
     free(note);
