@@ -384,7 +384,9 @@ static void call_done(struct store_walk *w, bool walk_failed)
              "no record of task %s is kept here", text);
     else if (!a->payload)
         fail(a, "KeyError",
-             "the arguments of task %s are not kept: those of more than 1 MiB never are", text);
+             "the arguments of task %s are not kept: those of more than 1 MiB, or with a large "
+             "function that is sent once for many calls, never are",
+             text);
     else
         say_reply_text(l, &a->h, &a->out, a->payload);
 out:
