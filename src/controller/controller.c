@@ -145,16 +145,16 @@ static void *make_payload(const struct store_slice *v, uint32_t n)
 static int make_store(struct controller *c, struct err *e)
 {
     const struct options *o = c->opt;
-    const struct store_config sc = {
-        .backend = o->store,
-        .limits = {o->size_limit, o->record_limit},
-        .payload = {ref_payload, unref_payload, count_buffers, get_buffer, make_payload, lent_payload},
-        .file = o->db_file,
-        .table = o->db_table,
-        .retry_ns = (uint64_t)(o->db_retry * 1e9),
-        .wake = on_store_wake,
-        .tell = on_store_tell,
-        .arg = c};
+    const struct store_config sc = {.backend = o->store,
+                                    .limits = {o->size_limit, o->record_limit},
+                                    .payload = {ref_payload, unref_payload, count_buffers,
+                                                get_buffer, make_payload, lent_payload},
+                                    .file = o->db_file,
+                                    .table = o->db_table,
+                                    .retry_ns = (uint64_t)(o->db_retry * 1e9),
+                                    .wake = on_store_wake,
+                                    .tell = on_store_tell,
+                                    .arg = c};
     int r = store_new(&c->store, &sc, e);
 
     c->store_at = UINT64_MAX;

@@ -62,7 +62,8 @@ static const char sql_write[] =
     "completed = excluded.completed, received = excluded.received, first = excluded.first, "
     "count = excluded.count, again_session = excluded.again_session, "
     "again_seq = excluded.again_seq, output_cut = excluded.output_cut, stdout = excluded.stdout, "
-    "stderr = excluded.stderr, call = coalesce(excluded.call, call), result = coalesce(excluded.result, result)";
+    "stderr = excluded.stderr, call = coalesce(excluded.call, call), result = "
+    "coalesce(excluded.result, result)";
 
 int dbfile_open(struct dbfile **ret, const struct dbfile_config *c, char **ret_note, struct err *e)
 {
