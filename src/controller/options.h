@@ -23,8 +23,8 @@ struct options {
     const char *python;
     const char *scheme;
     const char *sched_log; /* "": none */
-    const char *store; /* "memory", "sqlite", "none" */
-    char *db_file;     /* own; of "sqlite" */
+    const char *store;     /* "memory", "sqlite", "none" */
+    char *db_file;         /* own; of "sqlite" */
     const char *db_table;
     double db_retry; /* seconds */
     bool no_unix, reuse, log_to_file, show_config, init;

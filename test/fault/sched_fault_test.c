@@ -174,21 +174,31 @@ static void memory_is_short_in_the_scheduler(void **state)
         assert_true(fault_each(FAULT_MEMORY, mixed, policies[i]) > 50);
 }
 
-static bool all(void *arg, const struct store_record *r)
+static bool see(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi)
 {
-    ++*(unsigned *)arg;
     return true;
+}
+
+static void seen(struct store_walk *w, bool failed)
+{
+    assert_false(failed);
+}
+
+static void purged(struct store_purge *p, bool failed)
+{
+    assert_false(failed);
 }
 
 static void records(void *arg)
 {
-    static const struct store_payload_ops ops = {ref, unref};
-    const struct store_limits limits = {.bytes = 1000, .records = 10};
+    const struct store_config config = {
+        .backend = arg, .limits = {.bytes = 10000, .records = 10}, .payload = {ref, unref}};
+    struct store_walk walk = {.visit = see, .done = seen};
+    struct store_purge purge = {.all = true, .done = purged};
     struct store *s;
     struct err e = {""};
     int refs = 0, lost = 0;
-    unsigned seen = 0;
-    int rc = store_new(&s, arg, &limits, &ops, &e);
+    int rc = store_new(&s, &config, &e);
     if (rc != CV_OK) {
         assert_true(rc == CV_ENOMEM && fault_hit());
         return;
@@ -214,8 +224,12 @@ static void records(void *arg)
         if (i % 2)
             s->ops->delivered(s, t.session, t.seq, 5);
     }
-    s->ops->each(s, all, &seen);
-    s->ops->purge(s, all, &seen);
+    s->ops->walk(s, &walk);
+    while (s->ops->turn(s, 0) == 0)
+        continue;
+    s->ops->purge(s, &purge);
+    while (s->ops->turn(s, 0) == 0)
+        continue;
     store_free(s);
     assert_int_equal(refs, 0);
 }
