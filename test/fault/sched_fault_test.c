@@ -23,12 +23,14 @@ struct world {
 
 static void ref(void *p)
 {
-    ++*(int *)p;
+    if (p)
+        ++*(int *)p;
 }
 
 static void unref(void *p)
 {
-    --*(int *)p;
+    if (p)
+        --*(int *)p;
 }
 
 static void tell(struct world *w, const struct sched_event *ev)
