@@ -2,11 +2,13 @@
  *
  * Fuzz target: a link that is fed arbitrary bytes, or a conversation built from the input: large
  * messages announced, their CHUNKs in any interleaving, right and wrong, small messages between
- * them, CREDIT, our own messages both small and large, and our own end. As long as the peer has
- * done nothing wrong the link must live, and each message arrive whole and once. */
+ * them, descriptors, CREDIT, our own messages both small and large, and our own end. As long as the
+ * peer has done nothing wrong the link must live, and each message arrive whole and once. */
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "input.h"
@@ -30,6 +32,8 @@ struct talk {
     struct link *link;
     int fd;
     bool closed, wrong, leaving;
+    bool memfds; /* descriptors are agreed on */
+    uint64_t nfds;
     struct sent sent[TRANSFERS];
     unsigned nsent;
     struct payload *kept[KEPT]; /* ours, sent more than once */
@@ -259,6 +263,77 @@ static void blob(struct talk *t, struct input *in)
     put(t, data, n);
 }
 
+/* Closed by the end of the process; 0: not made yet. */
+static int memfd_of(int *fd, off_t size, int seals)
+{
+    if (!*fd) {
+        *fd = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (*fd < 0 || ftruncate(*fd, size) || (seals && fcntl(*fd, F_ADD_SEALS, seals)))
+            abort();
+    }
+    return *fd;
+}
+
+static void put_fd(struct talk *t, const struct header *h, int fd)
+{
+    uint8_t bytes[WIRE_HEADER_SIZE];
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof fd)];
+    } control = {.space = {0}};
+    struct iovec iov = {bytes, sizeof bytes};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    header_encode(bytes, h);
+    if (sendmsg(t->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof bytes)
+        t->wrong = true; /* it did not go */
+}
+
+/* A buffer as a descriptor: right, or with something changed. */
+static void memfd(struct talk *t, struct input *in)
+{
+    static int good, unsealed, small_one;
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    uint8_t lie = in_u8(in);
+    struct header h = {.type = MSG_MEMFD, .count = 1, .seq = t->nsent + 1, .aux = t->nfds + 1};
+    if (t->nsent == TRANSFERS)
+        return;
+    t->sent[t->nsent++] = (struct sent){.nbufs = 1, .done = true};
+    put_header(t, &(struct header){.type = lie == 1 ? MSG_QUERY : MSG_TASK,
+                                   .nbufs = 1,
+                                   .body_len = (lie == 2 ? 200000 : 300000) + in_u8(in),
+                                   .flags = MSG_F_CHUNKED});
+    if (lie == 3)
+        h.aux = in_number(in);
+    if (lie == 4)
+        h.engine = (uint32_t)in_number(in);
+    if (lie == 5)
+        h.count = (uint32_t)in_number(in);
+    if (lie == 6)
+        h.seq = in_number(in);
+    t->wrong |= !t->memfds || (lie >= 1 && lie <= 9);
+    settle(t);
+    if (t->closed)
+        return;
+    if (lie == 7)
+        put_header(t, &h);
+    else
+        put_fd(t, &h,
+               lie == 8   ? memfd_of(&unsealed, 400000, 0)
+               : lie == 9 ? memfd_of(&small_one, 1000, seals)
+                          : memfd_of(&good, 400000, seals));
+    t->nfds++;
+    t->whole++;
+    settle(t);
+}
+
 static void own(struct talk *t, struct input *in)
 {
     uint8_t how = in_u8(in);
@@ -318,6 +393,10 @@ static void step(struct talk *t, struct input *in)
         }
         break;
     default:
+        if (t->memfds) {
+            memfd(t, in);
+            break;
+        }
         raw = in_bytes(in, 300, &n);
         t->wrong |= n > 0;
         put(t, raw, n);
@@ -337,6 +416,10 @@ static void talk(struct talk *t, struct input *in)
     t->manual = how & 4;
     link_set_manual_credit(t->link, t->manual);
     t->wrong = !(how & 2);
+    t->memfds = how & 16;
+    if (t->memfds)
+        link_set_memfds(
+            t->link, &(struct link_memfds){.send = 4, .receive = 2 * TRANSFERS, .map = how & 32});
     if (how & 1) {
         t->wrong = true;
         while (in->left && !t->closed) {

@@ -30,7 +30,7 @@ struct visit {
 #define MEMFDS_EACH 256u /* that one peer may have here */
 
 /* On this machine large buffers travel as descriptors, if the peer takes them. */
-static int agree_on_memfds(struct visit *v)
+static void agree_on_memfds(struct visit *v)
 {
     struct controller *c = v->c;
     struct link_memfds m = {
@@ -38,11 +38,11 @@ static int agree_on_memfds(struct visit *v)
     struct rlimit l;
 
     if (!v->h.memfds || v->k->role == ROLE_HOST || c->no_memfds || !link_is_unix(v->k->link))
-        return CV_OK;
+        return;
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur / 4 < MEMFDS_MAX)
         m.kept_max = (uint32_t)(l.rlim_cur / 4);
     v->w.memfds = m.receive;
-    return link_set_memfds(v->k->link, &m);
+    link_set_memfds(v->k->link, &m);
 }
 
 static int send_welcome(struct visit *v, struct payload *p)
@@ -515,9 +515,8 @@ void hello_handle(struct conn *k, struct msg *m)
     } else {
         if (!k->role)
             conn_admitted(k, v.h.role);
-        if (agree_on_memfds(&v) != CV_OK) {
-            out_of_memory(&v);
-        } else if (must_wait(&v)) {
+        agree_on_memfds(&v);
+        if (must_wait(&v)) {
             k->hello = m;
             m = NULL;
         } else if (v.h.role == ROLE_ENGINE)

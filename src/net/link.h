@@ -109,7 +109,7 @@ struct link_memfds {
     void *arg;
 };
 /* Nothing happens where descriptors can't travel. */
-int link_set_memfds(struct link *l, const struct link_memfds *m) CV_CHECK;
+void link_set_memfds(struct link *l, const struct link_memfds *m);
 void link_release_due(struct link *l);
 
 const char *link_identity(const struct link *l); /* see transport_ops.identity */

@@ -137,7 +137,7 @@ struct link {
 
     /* descriptors */
     struct link_memfds memfds;
-    struct inbox *inbox;    /* NULL: none are taken */
+    struct inbox *inbox;    /* NULL: none has come yet */
     struct hash lent;       /* number -> struct region that the peer holds */
     uint64_t lent_numbers;  /* descriptors sent */
     uint64_t taken_numbers; /* descriptors received */

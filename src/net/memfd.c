@@ -100,9 +100,22 @@ static void received_release(struct region *r)
     inbox_unref(in);
 }
 
+static int need_inbox(struct link *l)
+{
+    struct inbox *in = l->inbox ? NULL : calloc(1, sizeof *in);
+    if (!in)
+        return l->inbox ? CV_OK : CV_ENOMEM;
+    pthread_mutex_init(&in->mu, NULL);
+    in->refs = 1;
+    in->link = l;
+    in->tail = &in->head;
+    l->inbox = in;
+    return CV_OK;
+}
+
 static struct received *received_new(struct link *l, int fd, uint64_t len)
 {
-    struct received *rc = calloc(1, sizeof *rc);
+    struct received *rc = need_inbox(l) ? NULL : calloc(1, sizeof *rc);
     if (!rc)
         return NULL;
     atomic_init(&rc->r.refs, 1);
@@ -248,7 +261,7 @@ static bool may_carry(uint8_t type)
 
 int memfd_take(struct link *l, struct transfer *t, const struct header *h)
 {
-    if (!l->inbox || !may_carry(t->m->h.type))
+    if (!l->memfds.receive || !may_carry(t->m->h.type))
         return bad(l, "a MEMFD where there can be none");
     if (h->aux != l->taken_numbers + 1)
         return bad(l, "a MEMFD with a wrong number");
@@ -329,23 +342,13 @@ void memfd_released(struct link *l, const struct header *h)
 
 /* ---- life ---- */
 
-int link_set_memfds(struct link *l, const struct link_memfds *m)
+void link_set_memfds(struct link *l, const struct link_memfds *m)
 {
     if (!l->is_unix || !l->t || !l->t->ops->accept_fds)
-        return CV_OK;
-    if (m->receive && !l->inbox) {
-        int r = l->t->ops->accept_fds(l->t);
-        struct inbox *in = r == CV_OK ? calloc(1, sizeof *in) : NULL;
-        if (!in)
-            return CV_ENOMEM;
-        pthread_mutex_init(&in->mu, NULL);
-        in->refs = 1;
-        in->link = l;
-        in->tail = &in->head;
-        l->inbox = in;
-    }
+        return;
+    if (m->receive)
+        l->t->ops->accept_fds(l->t);
     l->memfds = *m;
-    return CV_OK;
 }
 
 void memfd_end(struct link *l)

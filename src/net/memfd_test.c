@@ -29,7 +29,7 @@ static int open_files(void)
 
 static void agree(struct link *l, struct link_memfds m)
 {
-    assert_int_equal(link_set_memfds(l, &m), CV_OK);
+    link_set_memfds(l, &m);
 }
 
 static void open_agreed(struct pair *p, uint32_t most, bool map)

@@ -23,14 +23,17 @@ struct fd_queue {
 
 struct stream {
     struct transport t;
-    bool socket;
-    struct fd_queue *fds; /* NULL: descriptors are not taken */
+    bool socket, takes_fds;
+    struct fd_queue *fds; /* NULL: none has come yet */
 };
 
 /* Moves what came with a message to the queue; what does not fit there is closed. */
-static int keep_fds(struct fd_queue *q, struct msghdr *m)
+static int keep_fds(struct stream *s, struct msghdr *m)
 {
     int r = CV_OK;
+    if (m->msg_controllen && !s->fds)
+        s->fds = calloc(1, sizeof *s->fds);
+    struct fd_queue *q = s->fds;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
@@ -38,7 +41,7 @@ static int keep_fds(struct fd_queue *q, struct msghdr *m)
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (q->n < FDS_QUEUE_MAX) {
+            if (q && q->n < FDS_QUEUE_MAX) {
                 q->fds[(q->head + q->n++) % FDS_QUEUE_MAX] = fd;
             } else {
                 close(fd);
@@ -63,7 +66,7 @@ static ssize_t read_fds(struct stream *s, void *buf, size_t n, struct err *e)
     ssize_t r = recvmsg(s->t.fd, &m, MSG_CMSG_CLOEXEC);
     if (r < 0)
         return r;
-    if (keep_fds(s->fds, &m))
+    if (keep_fds(s, &m))
         return err_set(e, CV_EPROTO, "the peer broke the protocol: descriptors of no message");
     if (m.msg_flags & MSG_CTRUNC)
         return err_set(e, CV_ENFILE,
@@ -77,7 +80,7 @@ static ssize_t stream_read(struct transport *t, void *buf, size_t n, struct err 
     struct stream *s = (struct stream *)t;
     ssize_t r;
     do
-        r = s->fds ? read_fds(s, buf, n, e) : read(t->fd, buf, n);
+        r = s->takes_fds ? read_fds(s, buf, n, e) : read(t->fd, buf, n);
     while (r == -1 && errno == EINTR);
     if (r > 0 || r < -1)
         return r;
@@ -134,12 +137,9 @@ static ssize_t stream_writev_fds(struct transport *t, const struct iovec *iov, i
     return errno == ETOOMANYREFS ? CV_ENFILE : write_failed(e);
 }
 
-static int stream_accept_fds(struct transport *t)
+static void stream_accept_fds(struct transport *t)
 {
-    struct stream *s = (struct stream *)t;
-    if (!s->fds)
-        s->fds = calloc(1, sizeof *s->fds);
-    return s->fds ? CV_OK : CV_ENOMEM;
+    ((struct stream *)t)->takes_fds = true;
 }
 
 static int stream_take_fd(struct transport *t)

@@ -35,7 +35,7 @@ struct transport_ops {
     /* From now on read() keeps the descriptors that come with the bytes (before, they are lost);
      * it fails with CV_ENFILE when one could not be taken in, CV_EPROTO when more come than
      * messages that tell of them. */
-    int (*accept_fds)(struct transport *t) CV_CHECK;
+    void (*accept_fds)(struct transport *t);
     int (*take_fd)(struct transport *t); /* the oldest one, now the caller's; -1: none */
     /* Hands on what writev() accepted and still buffers: CV_OK when nothing is left, else as
      * writev(). NULL when it never buffers. */

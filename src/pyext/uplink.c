@@ -79,7 +79,7 @@ static void on_release_due(void *arg)
     io_wake(u->io, false);
 }
 
-static int agree_on_memfds(struct uplink *u, uint32_t send)
+static void agree_on_memfds(struct uplink *u, uint32_t send)
 {
     struct link_memfds m = {.send = send,
                             .receive = MEMFDS_MAX,
@@ -90,7 +90,8 @@ static int agree_on_memfds(struct uplink *u, uint32_t send)
     if (u->no_memfds || !link_is_unix(u->link))
         m.send = m.receive = 0;
     atomic_store(&u->may_lend, m.send > 0);
-    return m.receive ? link_set_memfds(u->link, &m) : CV_OK;
+    if (m.receive)
+        link_set_memfds(u->link, &m);
 }
 
 struct pool *uplink_pool(struct uplink *u)
@@ -126,14 +127,13 @@ static void on_welcome(struct uplink *u, struct msg *m)
     struct welcome w = {0};
     struct err e = {{0}};
     int r = welcome_decode(m->route, m->h.route_len, &w, &e);
-    if (!r)
-        r = agree_on_memfds(u, w.memfds);
     if (r) {
-        failed(u, r, e.text[0] ? e.text : "out of memory");
+        failed(u, r, e.text);
     } else if (w.refused) {
         give_up(u, u->was_up ? CV_ECLOSED : CV_EAUTH, w.refused);
     } else {
         timer_stop(u->timer);
+        agree_on_memfds(u, w.memfds);
         u->state = UPLINK_UP;
         u->was_up = true;
         u->was_unix = link_is_unix(u->link);
@@ -206,11 +206,10 @@ static int say_hello(struct uplink *u)
     h.connects = u->nlinks;
     struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
     struct buf route = {0};
-    int r = agree_on_memfds(u, 0);
-    if (!r && link_is_unix(u->link) && !u->no_memfds)
+    agree_on_memfds(u, 0);
+    if (link_is_unix(u->link) && !u->no_memfds)
         h.memfds = MEMFDS_MAX;
-    if (!r)
-        r = u->ops->fill_hello(u->arg, &h, &head);
+    int r = u->ops->fill_hello(u->arg, &h, &head);
     if (!r)
         r = hello_encode(&h, &route);
     if (!r)
