@@ -90,6 +90,8 @@ static int make_payload(struct link *l, const struct header *h, const uint8_t *t
     }
     int r = h->flags & MSG_F_CHUNKED ? payload_new_empty(ret, h->nbufs, lens)
                                      : payload_new_inline(ret, h->nbufs, lens);
+    if (r == CV_OK && (h->flags & MSG_F_CHUNKED))
+        payload_reuse(*ret, loop_spares(l->loop));
     if (lens != &one)
         free(lens);
     return r;

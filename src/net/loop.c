@@ -11,6 +11,7 @@
 #include "net/loop_priv.h"
 
 #define HOOKS_MAX 4
+#define SPARES_MS 1000 /* what nobody wanted for so long is let go */
 
 struct hook {
     void (*cb)(void *arg);
@@ -31,6 +32,8 @@ struct loop {
     uint64_t turn, now;
     bool now_valid;
     uint8_t *read_buf;
+    struct spares *spares;
+    uv_timer_t spares_timer;
 };
 
 void loop_job_init(struct loop_job *j, void (*run)(struct loop_job *j))
@@ -67,6 +70,14 @@ static void run_jobs(struct list *jobs)
     }
 }
 
+static void spares_cb(uv_timer_t *h)
+{
+    struct loop *l = h->data;
+    spares_age(l->spares, clock_mono() - SPARES_MS * NS_PER_MS);
+    if (!spares_bytes(l->spares))
+        uv_timer_stop(&l->spares_timer);
+}
+
 static void end_turn(struct loop *l)
 {
     for (int i = 0; i < l->nends; i++)
@@ -79,6 +90,8 @@ static void end_turn(struct loop *l)
     }
     l->turn++;
     l->now_valid = false;
+    if (spares_bytes(l->spares) && !uv_is_active((uv_handle_t *)&l->spares_timer))
+        uv_timer_start(&l->spares_timer, spares_cb, SPARES_MS, SPARES_MS);
 }
 
 static void idle_cb(uv_idle_t *h)
@@ -119,7 +132,8 @@ int loop_new(struct loop **ret)
     if (!l)
         return CV_ENOMEM;
     l->read_buf = malloc(LOOP_READ_SIZE);
-    if (!l->read_buf || uv_loop_init(&l->uv) < 0) {
+    if (!l->read_buf || spares_new(&l->spares) < 0 || uv_loop_init(&l->uv) < 0) {
+        spares_unref(l->spares);
         free(l->read_buf);
         free(l);
         return CV_ENOMEM;
@@ -129,6 +143,7 @@ int loop_new(struct loop **ret)
     list_init(&l->ready_jobs);
     if (uv_async_init(&l->uv, &l->wake, wake_cb) < 0) {
         uv_loop_close(&l->uv);
+        spares_unref(l->spares);
         free(l->read_buf);
         free(l);
         return CV_ESYS;
@@ -136,7 +151,9 @@ int loop_new(struct loop **ret)
     uv_prepare_init(&l->uv, &l->prepare);
     uv_check_init(&l->uv, &l->check);
     uv_idle_init(&l->uv, &l->idle);
-    l->wake.data = l->prepare.data = l->check.data = l->idle.data = l;
+    uv_timer_init(&l->uv, &l->spares_timer);
+    uv_unref((uv_handle_t *)&l->spares_timer);
+    l->wake.data = l->prepare.data = l->check.data = l->idle.data = l->spares_timer.data = l;
     uv_prepare_start(&l->prepare, prepare_cb);
     uv_check_start(&l->check, check_cb);
     uv_unref((uv_handle_t *)&l->prepare);
@@ -153,12 +170,15 @@ void loop_free(struct loop *l)
     uv_close((uv_handle_t *)&l->prepare, NULL);
     uv_close((uv_handle_t *)&l->check, NULL);
     uv_close((uv_handle_t *)&l->idle, NULL);
+    uv_close((uv_handle_t *)&l->spares_timer, NULL);
     do /* again, if the loop was stopped once too often */
         uv_run(&l->uv, UV_RUN_DEFAULT);
     while (uv_loop_alive(&l->uv));
     int r = uv_loop_close(&l->uv);
     assert(r == 0 && "a timer or watch outlived its loop");
     (void)r;
+    spares_close(l->spares);
+    spares_unref(l->spares);
     free(l->read_buf);
     free(l);
 }
@@ -168,6 +188,11 @@ int loop_run(struct loop *l)
     uv_run(&l->uv, UV_RUN_DEFAULT);
     end_turn(l); /* what was queued in the turn that stopped the loop still leaves */
     return CV_OK;
+}
+
+struct spares *loop_spares(struct loop *l)
+{
+    return l->spares;
 }
 
 uint64_t loop_turn_once(struct loop *l)

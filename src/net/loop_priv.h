@@ -8,6 +8,7 @@
 
 #include "base/list.h"
 #include "net/loop.h"
+#include "wire/spares.h"
 
 #define LOOP_READ_SIZE (256u << 10)
 
@@ -26,5 +27,7 @@ void loop_job_cancel(struct loop_job *j);
 /* LOOP_READ_SIZE bytes; what is in it lasts until the caller returns to the loop. */
 uint8_t *loop_read_buffer(struct loop *l);
 uint64_t loop_turn(const struct loop *l);
+/* Memory of large messages that have been let go; kept for a second. */
+struct spares *loop_spares(struct loop *l);
 
 #endif

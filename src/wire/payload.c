@@ -12,6 +12,7 @@
 #define ALIGN 16u
 #define MAP_MIN REGION_MIN
 #define HUGE_MIN (2u << 20)
+#define PAGE 4096u
 
 static uint64_t aligned(uint64_t n)
 {
@@ -67,17 +68,31 @@ int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *len
     return CV_OK;
 }
 
+static uint64_t whole_pages(uint64_t n)
+{
+    return (n + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+}
+
 /* A buffer has its memory in the payload's allocation, in a map of its own, or in a region. */
 static void release_maps(struct payload *p)
 {
-    for (uint32_t i = 0; i < p->nbufs; i++)
-        if (p->bufs[i].len >= MAP_MIN && p->bufs[i].data && !p->bufs[i].region)
-            munmap(p->bufs[i].data, p->bufs[i].len);
+    struct spares *spares = p->owner;
+    for (uint32_t i = 0; i < p->nbufs; i++) {
+        const struct slice *s = &p->bufs[i];
+        if (s->len < MAP_MIN || !s->data || s->region)
+            continue;
+        if (!spares || !spares_put(spares, s->data, whole_pages(s->len)))
+            munmap(s->data, s->len);
+    }
+    spares_unref(spares);
 }
 
-static uint8_t *map_buffer(uint64_t len)
+static uint8_t *map_buffer(uint64_t len, struct spares *spares)
 {
-    void *m = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *m = spares ? spares_take(spares, whole_pages(len)) : NULL;
+    if (m)
+        return m;
+    m = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m == MAP_FAILED)
         return NULL;
     if (len >= HUGE_MIN)
@@ -107,11 +122,17 @@ int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens
     return CV_OK;
 }
 
+void payload_reuse(struct payload *p, struct spares *spares)
+{
+    assert(p->release == release_maps && !p->owner);
+    p->owner = spares_ref(spares);
+}
+
 int payload_map(struct payload *p, uint32_t buf)
 {
     struct slice *s = &p->bufs[buf];
     if (!s->data)
-        s->data = map_buffer(s->len);
+        s->data = map_buffer(s->len, p->owner);
     return s->data ? CV_OK : CV_ENOMEM;
 }
 

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "wire/region.h"
+#include "wire/spares.h"
 
 struct slice {
     uint8_t *data; /* NULL: empty, not filled yet, or in a region that is not mapped here */
@@ -44,6 +45,8 @@ int payload_new_regions(struct payload **ret, uint32_t nbufs, const uint64_t *le
 /* Like payload_new_large(), for what is about to be received: each buffer of 256 KiB and more is to
  * get its memory by one of the two that follow, before the payload is shared. */
 int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
+/* An empty one: its maps come from there, and go back there (references spares). */
+void payload_reuse(struct payload *p, struct spares *spares);
 int payload_map(struct payload *p, uint32_t buf) CV_CHECK; /* memory of its own; twice is fine */
 void payload_put(struct payload *p, uint32_t buf, struct region *r_take);
 /* Slices that someone else owns (references of regions are taken); release(p) is called once, on
