@@ -5,14 +5,16 @@ usage: chaos.py [--tasks N] [--seconds S] [--engines N] [--every S] [--once-seco
 
 Two parts. In the first every task has three retries, so all must succeed; how often each ran is counted where it ran.
 In the second there are no retries and tasks take 20 ms: exactly those fail that ran when their engine was killed.
-Exit status 1, and the story of each task that is wrong, if something does not hold.
+Exit status 1 if something does not hold, and the stories of the tasks that are wrong, told from the scheduler's log (which is kept then).
 """
 import argparse
 import collections
 import itertools
 import os
+import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import covey as ipp
 
+REPLAY = Path(__file__).resolve().parents[1] / "build" / "test" / "sim" / "replay"
 WAVE = 10_000         # items of one map
 OUTSTANDING = 4       # waves that are on the way
 SLOW_EVERY, SLOW = 100, 0.02
@@ -117,7 +120,7 @@ class Part:
             if value == i:
                 self.ok += 1
             elif isinstance(value, ipp.error.EngineError):
-                self.failed[i] = value
+                self.failed[i] = ar.msg_ids[i - lo], value
             else:
                 self.wrong[ar.msg_ids[i - lo]] = f"task {i} gave {value!r}"
 
@@ -149,8 +152,8 @@ def with_retries(rc, folder, options):
     print(f"retries=3: {last} tasks in {took:.0f} s ({last / took:.0f} a second), {len(killer.killed)} engines killed: "
           f"{part.ok} succeeded, {len(part.failed)} failed, {last - part.ended} without an end; "
           f"{len(more)} ran more than once ({len(more) / max(1, len(killer.killed)):.1f} a kill, at most {max(count.values())} times)", flush=True)
-    for i, error in part.failed.items():
-        part.wrong[f"task {i}"] = f"task {i} failed in spite of its retries: {error}"
+    for i, (msg_id, failure) in part.failed.items():
+        part.wrong[msg_id] = f"task {i} failed in spite of its retries: {failure}"
     if len(count) != last:
         part.wrong["runs"] = f"{last - len(count)} tasks have a result and no run"
     return part
@@ -169,7 +172,8 @@ def without_retries(rc, folder, options):
     print(f"retries=0: {n} tasks of {SLOW * 1000:.0f} ms, {len(killer.killed)} engines killed, {len(running)} of them while they ran a task: "
           f"{part.ok} succeeded, {len(part.failed)} failed, {n - part.ended} without an end; at most {max(count.values())} runs", flush=True)
     if len(part.failed) != len(running):
-        part.wrong["M4"] = f"{len(running)} tasks ran when their engine was killed, and {len(part.failed)} failed: {sorted(part.failed)}"
+        part.wrong["M4"] = f"{len(running)} tasks ran when their engine was killed, and {len(part.failed)} failed"
+        part.wrong.update((msg_id, f"task {i} failed: {failure}") for i, (msg_id, failure) in part.failed.items())
     if max(count.values()) > 1:
         part.wrong["once"] = f"without retries these ran more than once: {[i for i, k in count.items() if k > 1]}"
     return part
@@ -181,14 +185,29 @@ def idle(rc):
     return {k: v for k, v in status.items() if v != {"queue": 0, "completed": v["completed"], "tasks": 0}} if status.pop("unassigned", 0) == 0 else status
 
 
-def tell(rc, part):
-    """The stories of what is wrong, at most ten."""
-    for msg_id, what in list(part.wrong.items())[:10]:
+def replay(log, *msg_id):
+    """(whether the scheduler does the same again, what the replay says): with a msg_id, that task's story."""
+    if not REPLAY.exists():
+        return True, f"(no story: {REPLAY} is not built)\n"
+    p = subprocess.run([REPLAY, log, *msg_id], capture_output=True, text=True)
+    return p.returncode == 0, p.stdout + p.stderr
+
+
+def judge(wrong, log):
+    """Tells what is wrong with the stories of at most ten tasks, and keeps the log then; the exit status."""
+    same, said = replay(log)
+    if not same or (REPLAY.exists() and " 0 tasks are left" not in said):
+        wrong["replay"] = f"the scheduler's log, told again: {said}"
+    for msg_id, what in list(wrong.items())[:10]:
         print(f"WRONG: {what}", file=sys.stderr)
         if "_" in msg_id:
-            print(f"       {rc._query('task', id=msg_id)}", file=sys.stderr)
-    if len(part.wrong) > 10:
-        print(f"       and {len(part.wrong) - 10} more", file=sys.stderr)
+            print(replay(log, msg_id)[1], file=sys.stderr)
+    if not wrong:
+        print(f"replayed: {said}", end="")
+        return 0
+    kept = shutil.copy(log, f"chaos-{os.getpid()}.schedlog")
+    print(f"{len(wrong)} things are wrong; the scheduler's log is {kept}", file=sys.stderr)
+    return 1
 
 
 def main():
@@ -199,14 +218,15 @@ def main():
     p.add_argument("--every", type=float, default=1.0, help="seconds between two kills (default: 1)")
     p.add_argument("--once-seconds", type=float, default=15, help="about how long the part without retries takes (default: 15)")
     options = p.parse_args()
-    with tempfile.TemporaryDirectory(prefix="covey-chaos-") as folder, ipp.Cluster(n=options.engines, restart=True) as rc:
-        parts = [with_retries(rc, Path(folder) / "many", options), without_retries(rc, Path(folder) / "once", options)]
-        for part in parts:
-            tell(rc, part)
-        left = idle(rc)
+    with tempfile.TemporaryDirectory(prefix="covey-chaos-") as folder:
+        log = Path(folder) / "schedlog"
+        with ipp.Cluster(n=options.engines, restart=True, controller_args=[f"--sched-log={log}"]) as rc:
+            parts = [with_retries(rc, Path(folder) / "many", options), without_retries(rc, Path(folder) / "once", options)]
+            left = idle(rc)
+        wrong = {**parts[0].wrong, **parts[1].wrong}
         if left:
-            print(f"WRONG: the controller has work left: {left}", file=sys.stderr)
-        return 1 if left or any(part.wrong for part in parts) else 0
+            wrong["left"] = f"the controller has work left: {left}"
+        return judge(wrong, log)
 
 
 if __name__ == "__main__":
