@@ -63,7 +63,7 @@ class TaskTable:
     def _ended(self, reason: str | None) -> None:
         raise NotImplementedError
 
-    def _away_text(self, tasks: Sequence[Task]) -> str:
+    def _away_text(self, tasks: Sequence[Task], at_least: float = 0.0) -> str:
         raise NotImplementedError
 
     def _uuid_of(self, number: int) -> str | None:
@@ -222,7 +222,7 @@ class TaskTable:
 
     def _say_who_is_away(self, tasks: Sequence[Task], began: float) -> None:
         """Once on stderr, when somebody has been waited for for 2 s, be it in one call or in many short ones."""
-        away = self._away_text(tasks)
+        away = self._away_text(tasks, _AWAY_AFTER / 4)  # who has died is away for a moment
         if away:
             subject = away.partition(" s")[0].rstrip("0123456789")
             since = self._waiting_for.setdefault(subject, began)

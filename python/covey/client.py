@@ -294,13 +294,15 @@ class Client(Jobs):
                     why = self._dead.get(number, "there is no such engine")
                     raise error.EngineError(f"engine {number} can't be used: {why}")
 
-    def _away_text(self, tasks: Sequence[Task]) -> str:
-        """What keeps these tasks waiting: a link that is cut; '' if nothing is known to."""
+    def _away_text(self, tasks: Sequence[Task], at_least: float = 0.0) -> str:
+        """What keeps these tasks waiting: a link that has been cut for `at_least` seconds; '' if nothing is known to."""
         self._pump()
-        if self._link_down is not None:
+        before = time.time() - at_least
+        if self._link_down is not None and (not at_least or self._link_down[1] <= before):
             why, since = self._link_down
             return f"waiting for the controller, away since {time.time() - since:.0f} s: {why}"
-        away = [e for e in list(self._engines.values()) if e.get("state") == "away"]
+        away = [e for e in list(self._engines.values())
+                if e.get("state") == "away" and (not at_least or (e.get("away_since") or 0) <= before)]
         if not away:
             return ""
         wanted = {t.target for t in tasks}
