@@ -4,7 +4,9 @@
  * owns the waiting. */
 #include "cluster/child.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +17,7 @@
 
 #define TAIL (16u << 10)
 #define EVENT_MAX (1u << 20) /* a longer line is no event of ours */
+#define FILE_POLL_MS 100     /* between looks at a file of events */
 
 struct child {
     const struct launch_ops *ops;
@@ -22,9 +25,12 @@ struct child {
     struct child_callbacks cb;
     struct reaper *reaper;
     struct capture *output, *events;
-    struct buf line; /* an event that has not come whole */
+    struct buf line;        /* an event that has not come whole */
+    uv_timer_t *file_timer; /* looks at events_file */
+    char *events_file;      /* NULL: events come by a descriptor */
+    off_t events_read;
     char *log_path;
-    int log_fd;
+    int log_fd, input;  /* input: an agent's commands; -1: it takes none */
     bool reaped, asked; /* asked: to stop */
     bool well;          /* it ended as it should: its log tells nothing */
 };
@@ -39,10 +45,23 @@ static void on_output(void *arg, const void *data, size_t n)
     }
 }
 
+/* An agent's job has a name where it runs. */
+static void take_job(struct child *c, const json_t *o)
+{
+    const char *id = json_string_value(json_object_get(o, "id"));
+    const char *undo = json_string_value(json_object_get(o, "undo"));
+    snprintf(c->job.id, sizeof c->job.id, "%s", id ? id : "");
+    if (undo && strlen(undo) < sizeof c->job.undo) /* half a command would do harm */
+        snprintf(c->job.undo, sizeof c->job.undo, "%s", undo);
+}
+
 static void tell_event(struct child *c, const uint8_t *line, size_t n)
 {
     json_t *o = json_loadb((const char *)line, n, 0, NULL);
-    if (json_is_object(o) && json_is_string(json_object_get(o, "event")))
+    const char *name = json_string_value(json_object_get(o, "event"));
+    if (name && !strcmp(name, "job"))
+        take_job(c, o);
+    if (name)
         c->cb.event(c->cb.arg, c, o);
     json_decref(o);
 }
@@ -62,10 +81,56 @@ static void on_events(void *arg, const void *data, size_t n)
     buf_consume(&c->line, done);
 }
 
+/* The file may lie on another machine's disk: it is opened anew each time, which makes a network
+ * file system look again. */
+static void read_events_file(struct child *c)
+{
+    char chunk[16384];
+    int fd = open(c->events_file, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+    while (fd >= 0 && (n = pread(fd, chunk, sizeof chunk, c->events_read)) > 0) {
+        c->events_read += n;
+        on_events(c, chunk, (size_t)n);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+static void on_file_timer(uv_timer_t *t)
+{
+    read_events_file(t->data);
+}
+
+static void free_timer(uv_handle_t *h)
+{
+    free(h);
+}
+
+static int follow_file(struct child *c, uv_loop_t *loop, const char *path, struct err *e)
+{
+    c->events_file = strdup(path);
+    c->file_timer = calloc(1, sizeof *c->file_timer);
+    if (!c->events_file || !c->file_timer) {
+        free(c->file_timer);
+        c->file_timer = NULL;
+        return err_set(e, CV_ENOMEM, "out of memory");
+    }
+    uv_timer_init(loop, c->file_timer);
+    c->file_timer->data = c;
+    uv_timer_start(c->file_timer, on_file_timer, FILE_POLL_MS, FILE_POLL_MS);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_sys(e, "can't make the file of events %s", path);
+    close(fd);
+    return CV_OK;
+}
+
 static void on_reaped(void *arg, const struct reaped *r)
 {
     struct child *c = arg;
     c->reaped = true;
+    if (c->events_file)
+        read_events_file(c);
     c->well = r->known && !r->signal && (c->asked || !r->code);
     capture_drain(c->events);
     capture_drain(c->output);
@@ -84,6 +149,42 @@ static int listen_to(struct child *c, uv_loop_t *loop, int output_take, int even
     return rc ? err_set(e, rc, "can't watch a child's output") : CV_OK;
 }
 
+/* Gives an agent its request; from then on a line that it does not take is dropped. */
+static int tell_request(struct child *c, int input_take, const struct launch_plan *plan,
+                        struct err *e)
+{
+    struct buf b = {0};
+    int rc = buf_addf(&b, "%s\n", plan->input) ? CV_ENOMEM : CV_OK;
+    size_t done = 0;
+    for (ssize_t n; !rc && done < b.len; done += (size_t)n)
+        if ((n = write(input_take, b.data + done, b.len - done)) < 0) {
+            rc = errno == EPIPE ? CV_OK : CV_ESYS; /* its end says why it reads nothing */
+            break;
+        }
+    buf_release(&b);
+    fcntl(input_take, F_SETFL, O_NONBLOCK);
+    c->input = input_take;
+    return rc ? err_set(e, rc, "can't tell an agent what to do") : CV_OK;
+}
+
+/* Starts the plan with these write ends, and an agent with a pipe for its request. */
+static int start_plan(struct child *c, const struct launch_plan *plan, struct launch_io *io,
+                      struct err *e)
+{
+    int input[2] = {-1, -1};
+    if (plan->input && pipe2(input, O_CLOEXEC))
+        return err_sys(e, "can't make a pipe");
+    io->input = input[0];
+    int rc = c->ops->start(plan, io, &c->job, e);
+    if (input[0] >= 0)
+        close(input[0]);
+    if (rc && input[1] >= 0)
+        close(input[1]);
+    else if (!rc && plan->input)
+        rc = tell_request(c, input[1], plan, e);
+    return rc;
+}
+
 static int run(struct child *c, uv_loop_t *loop, const struct launch_plan *plan, struct err *e)
 {
     int output[2], events[2];
@@ -96,8 +197,10 @@ static int run(struct child *c, uv_loop_t *loop, const struct launch_plan *plan,
         close(output[1]);
         return rc;
     }
+    bool none = !plan->input && (c->ops->flags & LAUNCH_EVENTS_FILE);
+    struct launch_io io = {.output = output[1], .events = none ? -1 : events[1]};
     rc = listen_to(c, loop, output[0], events[0], e);
-    rc = rc ? rc : c->ops->start(plan, output[1], events[1], &c->job, e);
+    rc = rc ? rc : start_plan(c, plan, &io, e);
     close(output[1]);
     close(events[1]);
     return rc;
@@ -114,10 +217,13 @@ int child_start(struct child **ret, uv_loop_t *loop, struct reaper *reaper,
     c->ops = ops;
     c->cb = *cb;
     c->reaper = reaper;
+    c->input = -1;
     c->log_path = strdup(log_path);
     c->log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int rc = c->log_fd < 0 ? err_sys(e, "can't open the log file %s", log_path) : CV_OK;
-    rc = rc ? rc : ops->prepare(request, &plan, e);
+    rc = rc ? rc : ops->prepare(ops, request, &plan, e);
+    if (!rc && (ops->flags & LAUNCH_EVENTS_FILE) && request->events_file)
+        rc = follow_file(c, loop, request->events_file, e);
     rc = rc ? rc : run(c, loop, &plan, e);
     if (!rc) {
         rc = reaper_add(reaper, c->job.pid, on_reaped, c);
@@ -149,20 +255,53 @@ void child_free(struct child *c)
         unlink(c->log_path);
     if (c->log_fd >= 0)
         close(c->log_fd);
+    if (c->input >= 0)
+        close(c->input);
+    if (c->file_timer)
+        uv_close((uv_handle_t *)c->file_timer, free_timer);
+    if (c->events_file)
+        unlink(c->events_file);
+    free(c->events_file);
     buf_release(&c->line);
     free(c->log_path);
     free(c);
 }
 
+/* What an agent does not take, full pipe or gone, its end by force will make up for. */
+static void command(struct child *c, json_t *o_take)
+{
+    char *text = o_take ? json_dumps(o_take, JSON_COMPACT) : NULL;
+    char *line = text ? str_printf("%s\n", text) : NULL;
+    if (line && c->input >= 0) {
+        ssize_t ignored = write(c->input, line, strlen(line));
+        (void)ignored;
+    }
+    free(line);
+    free(text);
+    json_decref(o_take);
+}
+
 int child_stop(struct child *c, bool force, struct err *e)
 {
     c->asked = true;
-    return c->ops->stop(&c->job, force, e);
+    if (c->input < 0 || force)
+        return c->ops->stop(&c->job, force, e);
+    command(c, json_pack("{s:s}", "do", "stop"));
+    return CV_OK;
 }
 
 int child_signal(struct child *c, int signum, struct err *e)
 {
-    return c->ops->signal(&c->job, signum, e);
+    if (c->input < 0)
+        return c->ops->signal(&c->job, signum, e);
+    command(c, json_pack("{s:s, s:i}", "do", "signal", "signal", signum));
+    return CV_OK;
+}
+
+void child_quiet(struct child *c, bool on)
+{
+    if (c->input >= 0)
+        command(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
 }
 
 const struct launch_job *child_job(const struct child *c)
@@ -172,7 +311,7 @@ const struct launch_job *child_job(const struct child *c)
 
 json_t *child_describe(const struct child *c)
 {
-    return c->ops->describe(&c->job);
+    return c->ops->describe(c->ops, &c->job);
 }
 
 char *child_tail(const struct child *c, unsigned lines)

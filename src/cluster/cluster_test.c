@@ -170,8 +170,7 @@ static void refusals(void **state)
         enum settings_next next;
         const char *says;
     } CASES[] = {
-        {VERB_START, "--engines=mpi", SETTINGS_FAILED,
-         "not available yet in this version; there is: local"},
+        {VERB_START, "--engines=winhpc", SETTINGS_FAILED, "there are local, mpi"},
         {VERB_START, "--bogus=1", SETTINGS_USAGE, "--bogus"},
         {VERB_START, "-n x", SETTINGS_FAILED, "n must be"},
         {VERB_START, "-n -1", SETTINGS_FAILED, "from 0"},

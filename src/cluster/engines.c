@@ -5,6 +5,7 @@
  * is left in a session of its own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,10 +25,34 @@ static void set_environment(char *const *env)
     }
 }
 
+/* An agent reads its request from a pipe that nobody closes: a signal is its end. Both ends are
+ * inherited. */
+static int request_pipe(const struct launch_plan *plan, int ret[2])
+{
+    ret[0] = ret[1] = -1;
+    if (!plan->input)
+        return CV_OK;
+    if (pipe(ret))
+        return CV_ESYS;
+    fcntl(ret[1], F_SETFL, O_NONBLOCK); /* a request that does not fit is refused */
+    ssize_t n = (ssize_t)strlen(plan->input);
+    return write(ret[1], plan->input, (size_t)n) == n && write(ret[1], "\n", 1) == 1 ? CV_OK
+                                                                                     : CV_ESYS;
+}
+
 static int become(const struct settings *s, const struct launch_plan *plan)
 {
+    int input[2], null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     set_environment(plan->env);
-    execv(plan->argv[0], plan->argv);
+    if (request_pipe(plan, input)) {
+        log_critical(s->log, "can't tell the launcher what to do: %s", strerror(errno));
+        return EXIT_FAILED;
+    }
+    if (plan->input) { /* its events are for a supervisor */
+        dup2(input[0], STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+    }
+    execvp(plan->argv[0], plan->argv);
     log_critical(s->log, "can't run %s: %s", plan->argv[0], strerror(errno));
     return EXIT_FAILED;
 }
@@ -45,10 +70,20 @@ static int leave_running(const struct settings *s, const struct launch_plan *pla
         free(path);
         return EXIT_FAILED;
     }
+    int input[2];
+    if (request_pipe(plan, input)) {
+        log_critical(s->log, "can't tell the launcher what to do: %s", strerror(errno));
+        close(fd);
+        free(path);
+        return EXIT_FAILED;
+    }
+    const struct spawn_fd kept = {input[1], 3};
     const struct spawn child = {
         .argv = (const char *const *)plan->argv,
         .env = (const char *const *)plan->env,
-        .stdin_fd = SPAWN_NULL,
+        .fds = &kept,
+        .nfds = plan->input ? 1 : 0,
+        .stdin_fd = plan->input ? input[0] : SPAWN_NULL,
         .stdout_fd = fd,
         .stderr_fd = fd,
         .flags = SPAWN_SESSION,
@@ -67,6 +102,9 @@ int verb_engines(const struct settings *s)
 {
     struct launch_plan plan;
     struct err e;
+    char name[120];
+    snprintf(name, sizeof name, "ipengine%s%.60s-%d-0", *s->cluster_id ? "-" : "", s->cluster_id,
+             (int)getpid());
     const struct launch_request request = {
         .what = LAUNCH_ENGINES,
         .program_dir = s->program_dir,
@@ -76,6 +114,8 @@ int verb_engines(const struct settings *s)
         .python = s->python,
         .args = (const char *const *)s->engine_args,
         .env = (const char *const *)environ,
+        .config = s->config,
+        .name = name,
         .n = s->n,
         .threads = s->threads,
     };
@@ -83,7 +123,7 @@ int verb_engines(const struct settings *s)
         log_critical(s->log, "-n must be at least 1");
         return EXIT_USAGE;
     }
-    if (s->engines->prepare(&request, &plan, &e)) {
+    if (s->engines->prepare(s->engines, &request, &plan, &e)) {
         log_critical(s->log, "%s", e.text);
         return EXIT_FAILED;
     }

@@ -51,6 +51,17 @@ static int add_trait(struct words *w, const struct config *c, const char *cls, c
     return rc;
 }
 
+/* The same of the launcher that is used: its most specific class that says something. */
+static int add_launcher_trait(struct words *w, const struct settings *s, enum launch_what what,
+                              const char *trait, struct err *e)
+{
+    const struct launch_ops *ops = what == LAUNCH_ENGINES ? s->engines : s->controller;
+    for (const char *const *cls = ops ? ops->classes[what] : NULL; cls && *cls; cls++)
+        if (config_get(s->config, *cls, trait))
+            return add_trait(w, s->config, *cls, trait, e);
+    return CV_OK;
+}
+
 static bool is_one_of(const char *cls, const char *const *names)
 {
     for (; *names; names++)
@@ -117,12 +128,8 @@ int passon_args(struct settings *s, const struct config *cli, struct err *e)
     int rc = add_option(&controller, s->config, "controller_ip", "ip", e);
     rc = rc ? rc : add_option(&controller, s->config, "controller_location", "location", e);
     rc = rc ? rc : add_trait(&controller, s->config, "Cluster", "controller_args", e);
-    rc = rc ? rc : add_trait(&controller, s->config, "ControllerLauncher", "controller_args", e);
-    rc = rc ? rc
-            : add_trait(&controller, s->config, "LocalControllerLauncher", "controller_args", e);
-    rc = rc ? rc : add_trait(&engines, s->config, "EngineLauncher", "engine_args", e);
-    rc = rc ? rc : add_trait(&engines, s->config, "LocalEngineLauncher", "engine_args", e);
-    rc = rc ? rc : add_trait(&engines, s->config, "LocalEngineSetLauncher", "engine_args", e);
+    rc = rc ? rc : add_launcher_trait(&controller, s, LAUNCH_CONTROLLER, "controller_args", e);
+    rc = rc ? rc : add_launcher_trait(&engines, s, LAUNCH_ENGINES, "engine_args", e);
     rc = rc ? rc : add_settings(&controller, &engines, cli, e);
     for (char **w = s->words; w && *w && !rc && s->verb == VERB_START; w++)
         rc = add_take(&controller, strdup(*w), e);

@@ -12,6 +12,7 @@
 #include "proc/procinfo.h"
 
 #define STOP_NS (5 * NS_PER_S)
+#define ANCESTORS 8
 
 extern char **environ;
 
@@ -67,7 +68,9 @@ static void on_ended(void *arg, struct child *c, const struct reaped *r)
     char *how = child_end_text(r), *tail = child_tail(c, 20);
     bool expected = s->stopping || v->state == SUPER_STOPPING;
     if (!expected && v->state == SUPER_STARTING) {
-        char *why = str_printf("the engines' host (ipengine) %s before all engines were ready",
+        char *why = str_printf(v->s->engines == &launch_local
+                                   ? "the engines' host (ipengine) %s before all engines were ready"
+                                   : "what starts the engines %s before all engines were ready",
                                how ? how : "ended");
         super_fail(v, why ? why : "out of memory", tail ? tail : "");
         free(why);
@@ -92,7 +95,7 @@ static int launch(struct engine_set *s, struct err *e)
 {
     struct supervisor *v = s->owner;
     const struct child_callbacks cb = {.event = on_event, .ended = on_ended, .arg = s};
-    const struct launch_request request = {
+    struct launch_request request = {
         .what = LAUNCH_ENGINES,
         .program_dir = v->s->program_dir,
         .profile_dir = v->s->profile_dir,
@@ -101,16 +104,11 @@ static int launch(struct engine_set *s, struct err *e)
         .python = v->s->python,
         .args = (const char *const *)v->s->engine_args,
         .env = (const char *const *)environ,
+        .config = v->s->config,
         .n = s->n,
         .threads = v->s->threads,
     };
-    const char *id = v->s->cluster_id;
-    char *log_path = str_printf("%s/log/ipengine%s%s-%d-%s.log", v->s->profile_dir, *id ? "-" : "",
-                                id, (int)getpid(), s->id);
-    if (!log_path)
-        return err_set(e, CV_ENOMEM, "out of memory");
-    int rc = child_start(&s->child, &v->loop, v->reaper, v->s->engines, &request, log_path, &cb, e);
-    free(log_path);
+    int rc = super_launch(v, &s->child, v->s->engines, &request, s->id, &cb, e);
     if (!rc)
         tell_event(v, json_pack("{s:s, s:s, s:I}", "event", "engine_set", "id", s->id, "n",
                                 (json_int_t)s->n));
@@ -160,11 +158,30 @@ void set_stop(struct engine_set *s, uint64_t waiter, bool again)
     super_tick(s->owner);
 }
 
-/* Is the engine that the controller spoke of a child of this set's host? */
+/* Is the engine that the controller spoke of a descendant of this set's process? (A child of its
+ * host; mpiexec has more between.) */
 static bool is_of(const struct engine_set *s, pid_t pid)
 {
     struct procinfo info;
-    return s->child && !procinfo_get(pid, &info, NULL) && info.ppid == child_job(s->child)->pid;
+    for (int depth = 0; s->child && depth < ANCESTORS && !procinfo_get(pid, &info, NULL); depth++) {
+        if (info.ppid == child_job(s->child)->pid)
+            return true;
+        pid = info.ppid;
+    }
+    return false;
+}
+
+/* Engines on other machines get it from what was started for them. */
+static uint32_t signal_elsewhere(struct engine_set *s, int signum)
+{
+    struct err e;
+    if (!s->child || !(s->owner->s->engines->flags & LAUNCH_AGENT))
+        return 0;
+    if (child_signal(s->child, signum, &e)) {
+        log_warn(s->owner->s->log, "%s", e.text);
+        return 0;
+    }
+    return s->n;
 }
 
 uint32_t set_signal(struct engine_set *s, int signum)
@@ -178,5 +195,5 @@ uint32_t set_signal(struct engine_set *s, int signum)
         if (pid > 0 && is_of(s, pid) && !kill(pid, signum))
             n++;
     }
-    return n;
+    return n ? n : signal_elsewhere(s, signum);
 }

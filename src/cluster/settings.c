@@ -81,7 +81,7 @@
          "engine_launcher_class",                                                                  \
          NULL,                                                                                     \
          "KIND",                                                                                   \
-         "launcher (default: local)"},                                                             \
+         "launcher: local, mpi, slurm, pbs ... (default: local)"},                                 \
         {"threads",   0,                                                                           \
          ARG_VALUE,   "IPCluster",                                                                 \
          "threads",   NULL,                                                                        \
@@ -96,7 +96,7 @@
 static const struct arg START_ROWS[] = {
     ENGINE_ROWS,
     {"controller", 0, ARG_VALUE, "Cluster", "controller_launcher_class", NULL, "KIND",
-     "launcher (default: local)"},
+     "launcher: local, mpi, slurm, pbs ... (default: local)"},
     {"ip", 0, ARG_VALUE, "Cluster", "controller_ip", NULL, "ADDR",
      "the controller listens here; '*' for all (default: 127.0.0.1)"},
     {"location", 0, ARG_VALUE, "Cluster", "controller_location", NULL, "HOST",

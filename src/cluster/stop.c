@@ -126,6 +126,8 @@ static int stop_id(const struct settings *s, const char *id)
     if (path && !clusterfile_read(path, &o, NULL) && clusterfile_running(o)) {
         code = stop_one(s, path, id, o);
     } else if (path) {
+        if (o)
+            each_job(o, stop_job, &(bool){true}); /* jobs elsewhere that nobody is left to end */
         log_critical(s->log, "Could not find cluster file %s%s", path,
                      o ? " of a cluster that runs (it was stale)" : "");
         if (o)

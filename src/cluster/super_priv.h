@@ -60,6 +60,10 @@ void super_check_ready(struct supervisor *v);
 void super_check_end(struct supervisor *v);
 void super_event(void *arg, struct child *c, json_t *event); /* of any child */
 void super_tick(struct supervisor *v);                       /* there is a new deadline */
+/* Starts what the request says; its files are named after what it is and `set` (NULL: none). */
+int super_launch(struct supervisor *v, struct child **ret, const struct launch_ops *ops,
+                 struct launch_request *request, const char *set, const struct child_callbacks *cb,
+                 struct err *e) CV_CHECK;
 
 /* sets.c */
 int set_start(struct supervisor *v, const char *id, uint32_t n, struct engine_set **ret,

@@ -93,14 +93,27 @@ void super_fail(struct supervisor *v, const char *why, const char *stderr_text)
 
 /* ---- ready ---- */
 
+/* A batch system has taken the engines' job: when they come is its business. */
+static bool engines_queued(struct supervisor *v)
+{
+    struct engine_set *set = set_find(v, NULL);
+    return (v->s->engines->flags & LAUNCH_QUEUED) && set && set->child &&
+           child_job(set->child)->id[0];
+}
+
 void super_check_ready(struct supervisor *v)
 {
-    if (v->state != SUPER_STARTING || !v->listening || json_object_size(v->engines) < v->s->n)
+    bool all = json_object_size(v->engines) >= v->s->n;
+    if (v->state != SUPER_STARTING || !v->listening || (!all && !engines_queued(v)))
         return;
     v->state = SUPER_RUNNING;
     v->ready_by = 0;
     tell_cluster_file(v);
-    if (v->s->n)
+    if (!all)
+        log_info(v->s->log,
+                 "Engines appear to have started successfully: job %s of %s is in its queue",
+                 child_job(set_find(v, NULL)->child)->id, v->s->engines->cls);
+    else if (v->s->n)
         log_info(v->s->log, "Engines appear to have started successfully");
     else
         log_info(v->s->log, "The controller is ready; no engines were asked for");
@@ -152,6 +165,29 @@ static void on_listening(struct supervisor *v, json_t *event)
     super_check_ready(v);
 }
 
+/* A batch job has its id: the cluster file must have it from now on. */
+static void job_submitted(struct supervisor *v, json_t *event)
+{
+    log_info(v->s->log, "submitted job %s", json_string_value(json_object_get(event, "id")));
+    if (v->state != SUPER_STOPPING)
+        tell_cluster_file(v);
+    super_check_ready(v);
+}
+
+/* Tells the agents when there is no need to ask whether their jobs are still there. */
+static void tell_quiet(struct supervisor *v)
+{
+    bool all = json_object_size(v->engines) >= v->asked;
+    list_each(at, &v->sets)
+    {
+        struct engine_set *s = list_entry(at, struct engine_set, node);
+        if (s->child)
+            child_quiet(s->child, all);
+    }
+    if (v->controller)
+        child_quiet(v->controller, true);
+}
+
 static void engine_number(const json_t *event, char *out, size_t size)
 {
     snprintf(out, size, "%lld", (long long)json_integer_value(json_object_get(event, "id")));
@@ -162,6 +198,7 @@ static void engine_joined(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_set(v->engines, number, event);
+    tell_quiet(v);
     if (v->state != SUPER_STOPPING)
         tell_progress(v);
     super_check_ready(v);
@@ -172,6 +209,7 @@ static void engine_died(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_del(v->engines, number);
+    tell_quiet(v);
     if (v->state == SUPER_STARTING)
         engine_failed(v, event);
     else if (v->state == SUPER_RUNNING)
@@ -186,10 +224,11 @@ void super_event(void *arg, struct child *c, json_t *event)
     } HANDLERS[] = {{"listening", on_listening},
                     {"engine_joined", engine_joined},
                     {"engine_died", engine_died},
-                    {"engine_failed", engine_failed}};
+                    {"engine_failed", engine_failed},
+                    {"job", job_submitted}};
     struct supervisor *v = arg;
     const char *name = json_string_value(json_object_get(event, "event"));
-    if (strcmp(name, "stopped")) /* a child's end is not the cluster's */
+    if (strcmp(name, "stopped") && strcmp(name, "job")) /* a child's end is not the cluster's */
         tell_event(v, json_incref(event));
     for (size_t i = 0; i < sizeof HANDLERS / sizeof HANDLERS[0]; i++)
         if (!strcmp(name, HANDLERS[i].name))
@@ -220,28 +259,43 @@ static void controller_ended(void *arg, struct child *c, const struct reaped *r)
 
 /* ---- starting ---- */
 
+int super_launch(struct supervisor *v, struct child **ret, const struct launch_ops *ops,
+                 struct launch_request *request, const char *set, const struct child_callbacks *cb,
+                 struct err *e)
+{
+    bool engines = request->what == LAUNCH_ENGINES;
+    const char *id = v->s->cluster_id;
+    char *name = str_printf("%s%s%s-%d%s%s", engines ? "ipengine" : "ipcontroller", *id ? "-" : "",
+                            id, (int)getpid(), set ? "-" : "", set ? set : "");
+    char *log_path = name ? str_printf("%s/log/%s.log", v->s->profile_dir, name) : NULL;
+    char *events =
+        name && !engines ? str_printf("%s/log/%s.events", v->s->profile_dir, name) : NULL;
+    request->name = name;
+    request->events_file = events;
+    int rc = !log_path || (!engines && !events)
+                 ? err_set(e, CV_ENOMEM, "out of memory")
+                 : child_start(ret, &v->loop, v->reaper, ops, request, log_path, cb, e);
+    free(name);
+    free(log_path);
+    free(events);
+    return rc;
+}
+
 static int start_controller(struct supervisor *v, struct err *e)
 {
     const struct child_callbacks cb = {.event = super_event, .ended = controller_ended, .arg = v};
-    const char *id = v->s->cluster_id;
-    const struct launch_request request = {
+    struct launch_request request = {
         .what = LAUNCH_CONTROLLER,
         .program_dir = v->s->program_dir,
         .profile_dir = v->s->profile_dir,
-        .cluster_id = id,
+        .cluster_id = v->s->cluster_id,
         .python = v->s->python,
         .cluster_file = v->cluster_file,
         .args = (const char *const *)v->s->controller_args,
         .env = (const char *const *)environ,
+        .config = v->s->config,
     };
-    char *log_path = str_printf("%s/log/ipcontroller%s%s-%d.log", v->s->profile_dir, *id ? "-" : "",
-                                id, (int)getpid());
-    if (!log_path)
-        return err_set(e, CV_ENOMEM, "out of memory");
-    int rc = child_start(&v->controller, &v->loop, v->reaper, v->s->controller, &request, log_path,
-                         &cb, e);
-    free(log_path);
-    return rc;
+    return super_launch(v, &v->controller, v->s->controller, &request, NULL, &cb, e);
 }
 
 /* Is there a connection file that the engines would take for the new controller's? */

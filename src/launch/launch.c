@@ -6,15 +6,13 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-static const struct launch_ops *const OPS[] = {&launch_local};
-#define NOPS (sizeof OPS / sizeof OPS[0])
-
-/* What people may ask for by stock's names and this version doesn't have. */
-static const char *const KNOWN[] = {
-    "ssh", "sshproxy", "mpi",      "mpiexec", "slurm", "pbs",    "torque",
-    "sge", "lsf",      "htcondor", "condor",  "batch", "winhpc", "windowshpc",
+static const struct launch_ops *const OPS[] = {
+    &launch_local, &launch_mpi, &launch_slurm,    &launch_pbs,
+    &launch_sge,   &launch_lsf, &launch_htcondor, &launch_batch,
 };
+#define NOPS (sizeof OPS / sizeof OPS[0])
 
 static bool cut_suffix(char *s, const char *suffix)
 {
@@ -25,15 +23,35 @@ static bool cut_suffix(char *s, const char *suffix)
     return true;
 }
 
-/* "a.b.MPIEngineSetLauncher" → "mpi": the last word, lower case, without what kind of launcher it
- * is. */
-static void short_name(const char *name, char *out, size_t size)
+static const char *last_word(const char *name)
 {
     const char *word = name + strlen(name);
     while (word > name && word[-1] != '.' && word[-1] != ':')
         word--;
+    return word;
+}
+
+/* The modules that launchers of stock have been in. */
+static bool stock_path(const char *name)
+{
+    static const char *const PATHS[] = {"IPython.parallel.apps.launcher",
+                                        "ipyparallel.apps.launcher", "ipyparallel.cluster.launcher",
+                                        "covey.launcher"};
+    size_t n = (size_t)(last_word(name) - name);
+    if (!n)
+        return true;
+    for (size_t i = 0; i < sizeof PATHS / sizeof PATHS[0]; i++)
+        if (strlen(PATHS[i]) == n - 1 && !strncasecmp(name, PATHS[i], n - 1))
+            return true;
+    return false;
+}
+
+/* "a.b.MPIEngineSetLauncher" → "mpi": the last word, lower case, without what kind of launcher it
+ * is. */
+static void short_name(const char *name, char *out, size_t size)
+{
     size_t n = 0;
-    for (; *word && n + 1 < size; word++)
+    for (const char *word = last_word(name); *word && n + 1 < size; word++)
         if (*word != '-' && *word != '_')
             out[n++] = (char)tolower((unsigned char)*word);
     out[n] = 0;
@@ -42,30 +60,53 @@ static void short_name(const char *name, char *out, size_t size)
         cut_suffix(out, "controller");
 }
 
+static bool is_called(const struct launch_ops *ops, const char *name)
+{
+    if (!strcmp(name, ops->name))
+        return true;
+    for (const char *const *a = ops->aliases; a && *a; a++)
+        if (!strcmp(name, *a))
+            return true;
+    return false;
+}
+
+/* What stock has and this version has not. */
+static const char *missing(const char *name)
+{
+    static const char *const MISSING[][2] = {
+        {"ssh", "launching by ssh is not available in this version"},
+        {"sshproxy", "launching by ssh is not available in this version"},
+        {"winhpc", "Windows HPC is not supported: covey runs on Linux"},
+        {"windowshpc", "Windows HPC is not supported: covey runs on Linux"},
+    };
+    for (size_t i = 0; i < sizeof MISSING / sizeof MISSING[0]; i++)
+        if (!strcmp(name, MISSING[i][0]))
+            return MISSING[i][1];
+    return "there is no such launcher";
+}
+
 int launch_find(const char *name, const struct launch_ops **ret, struct err *e)
 {
-    char s[64];
+    char s[64] = "";
     if (!name || !*name) {
         *ret = &launch_local;
         return CV_OK;
     }
-    short_name(name, s, sizeof s);
-    for (size_t i = 0; i < NOPS; i++)
-        if (!strcmp(s, OPS[i]->name)) {
+    if (stock_path(name))
+        short_name(name, s, sizeof s);
+    for (size_t i = 0; i < NOPS && *s; i++)
+        if (is_called(OPS[i], s)) {
             *ret = OPS[i];
             return CV_OK;
         }
-    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++)
-        if (!strcmp(s, KNOWN[i]))
-            return err_set(
-                e, CV_EINVAL,
-                "the launcher \"%.80s\" is not available yet in this version; there is: local",
-                name);
+    if (!stock_path(name))
+        return err_set(e, CV_EINVAL,
+                       "launcher \"%.80s\": classes of your own are not available in this version",
+                       name);
     return err_set(e, CV_EINVAL,
-                   "there is no launcher \"%.80s\" (classes of your own are not available yet in "
-                   "this version); there is: "
-                   "local",
-                   name);
+                   "launcher \"%.80s\": %s; there are local, mpi, slurm, pbs, sge, lsf, htcondor, "
+                   "batch",
+                   name, missing(s));
 }
 
 static void free_strings(char **v)
@@ -80,5 +121,6 @@ void launch_plan_release(struct launch_plan *p)
     free_strings(p->argv);
     free_strings(p->env);
     free(p->cwd);
+    free(p->input);
     *p = (struct launch_plan){0};
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <jansson.h>
+#include "base/config.h"
 #include "base/error.h"
 
 enum launch_what { LAUNCH_CONTROLLER, LAUNCH_ENGINES };
@@ -26,7 +27,10 @@ struct launch_request {
     const char *cluster_file; /* COVEY_CLUSTER_FILE: who dies last removes it */
     const char *const *args;  /* further arguments, NULL-terminated */
     const char *const *env;   /* the environment that the child will inherit, to see what is set */
-    uint32_t n;               /* engines */
+    const struct config *config; /* the launchers' traits; NULL: none is set */
+    const char *events_file; /* a controller's events where no descriptor reaches it; NULL: none */
+    const char *name;        /* names its files: "ipengine-ID-PID-SET" */
+    uint32_t n;              /* engines */
     uint32_t
         threads; /* each engine's share of cpus for OMP_NUM_THREADS and the like; 0: leave them */
 };
@@ -34,41 +38,69 @@ struct launch_request {
 /* What will be run. Owned; launch_plan_release() frees. */
 struct launch_plan {
     char **argv;
-    char **env; /* changes: "NAME=VALUE" sets, "NAME" removes */
-    char *cwd;  /* NULL: unchanged */
+    char **env;  /* changes: "NAME=VALUE" sets, "NAME" removes */
+    char *cwd;   /* NULL: unchanged */
+    char *input; /* an agent's first line of input; NULL: it reads nothing */
+};
+
+/* Descriptors for what is started; they stay open here. -1: none. */
+struct launch_io {
+    int input;  /* an agent reads its request and commands here */
+    int output; /* standard output and error */
+    int events; /* events, as JSON lines; an agent's standard output */
 };
 
 /* Something that was started. */
 struct launch_job {
     pid_t pid;
     uint64_t pid_start; /* tells a reused pid */
+    char id[64];        /* a batch system's name for it; "": none */
+    char undo[256];     /* shell line that ends it when its agent is gone; "": none */
+};
+
+enum launch_flag {
+    /* What runs here is an agent: its standard output is events, and its input the request and then
+     * commands, all JSON lines (docs/internals.md). It acts for something that runs elsewhere. */
+    LAUNCH_AGENT = 1,
+    LAUNCH_EVENTS_FILE = 2, /* no descriptor reaches a controller: its events come by a file */
+    LAUNCH_QUEUED = 4,      /* started means queued: engines come when the queue lets them */
+    LAUNCH_ELSEWHERE = 8,   /* on other machines, which can't reach a loopback address */
 };
 
 struct launch_ops {
-    const char *name; /* "local": what --engines= and --controller= say */
-    const char *cls;  /* "Local": what cluster files say */
-    /* Pure: no I/O, looks at nothing but the request. */
-    int (*prepare)(const struct launch_request *r, struct launch_plan *ret, struct err *e);
-    /* Starts it; returns when it runs or can't. output_fd: for its standard output and error;
-     * events_fd: for its events (-1: none). Both stay open here. */
-    int (*start)(const struct launch_plan *p, int output_fd, int events_fd, struct launch_job *ret,
+    const char *name;           /* "local": what --engines= and --controller= say */
+    const char *cls;            /* "Local": what cluster files say */
+    const char *const *aliases; /* further names; NULL: none */
+    int flags;                  /* enum launch_flag */
+    /* Classes whose traits count, by enum launch_what; the most specific first. */
+    const char *const *classes[2];
+    /* Pure: no I/O, looks at nothing but the request. (batch_template_file is read here.) */
+    int (*prepare)(const struct launch_ops *ops, const struct launch_request *r,
+                   struct launch_plan *ret, struct err *e);
+    /* Starts it; returns when it runs or can't. */
+    int (*start)(const struct launch_plan *p, const struct launch_io *io, struct launch_job *ret,
                  struct err *e);
     /* Is it still there? Doesn't block. */
     bool (*poll)(const struct launch_job *j);
-    /* Sends it a signal; what is gone is fine. */
+    /* Sends it a signal; what is gone is fine. Agents get theirs as commands instead. */
     int (*signal)(const struct launch_job *j, int signum, struct err *e);
     /* Asks it to end (force: makes it end). Doesn't wait. */
     int (*stop)(const struct launch_job *j, bool force, struct err *e);
     /* To JSON for the cluster file (new reference, NULL when out of memory) and back. */
-    json_t *(*describe)(const struct launch_job *j);
+    json_t *(*describe)(const struct launch_ops *ops, const struct launch_job *j);
     int (*restore)(const json_t *o, struct launch_job *ret, struct err *e);
 };
 
-extern const struct launch_ops launch_local;
+extern const struct launch_ops launch_local, launch_mpi;
+extern const struct launch_ops launch_slurm, launch_pbs, launch_sge, launch_lsf, launch_htcondor,
+    launch_batch;
 
-/* The back end of a name: "local", "Local", "LocalEngineSetLauncher", with any module path before
- * it; NULL and "" are local. CV_EINVAL names those that this version has. */
+/* The back end of a name: "local", "Local", "LocalEngineSetLauncher", with any module path of stock
+ * before it, in any case; NULL and "" are local. CV_EINVAL names those that there are. */
 int launch_find(const char *name, const struct launch_ops **ret, struct err *e) CV_CHECK;
+/* A trait of a back end (borrowed): the most specific class that has it wins. NULL: not set. */
+json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const struct config *c,
+                     const char *trait);
 void launch_plan_release(struct launch_plan *p);
 
 #endif

@@ -31,11 +31,27 @@ static void names_of_every_era(void **state)
         "ipyparallel.cluster.launcher:LocalEngineSetLauncher",
         "IPython.parallel.apps.launcher.LocalControllerLauncher",
     };
-    static const char *const LATER[] = {
-        "mpi",      "MPIEngineSetLauncher",
-        "SLURM",    "SSHEngineSetLauncher",
-        "sshproxy", "ipyparallel.apps.launcher.PBSControllerLauncher",
-        "HTCondor"};
+    static const struct {
+        const char *name;
+        const struct launch_ops *ops;
+    } OTHERS[] = {
+        {"mpi", &launch_mpi},
+        {"MPIEngineSetLauncher", &launch_mpi},
+        {"MPIExecEngineSetLauncher", &launch_mpi},
+        {"mpiengineSetLauncher", &launch_mpi},
+        {"SLURM", &launch_slurm},
+        {"SLURMEngineSetLauncher", &launch_slurm},
+        {"SlurmControllerLauncher", &launch_slurm},
+        {"IPython.parallel.apps.launcher.PBSEngineSetLauncher", &launch_pbs},
+        {"ipyparallel.apps.launcher.PBSControllerLauncher", &launch_pbs},
+        {"Torque", &launch_pbs},
+        {"SGE", &launch_sge},
+        {"LSFEngineSetLauncher", &launch_lsf},
+        {"HTCondor", &launch_htcondor},
+        {"condor", &launch_htcondor},
+        {"batch", &launch_batch},
+        {"BatchSystemLauncher", &launch_batch},
+    };
     const struct launch_ops *ops;
     struct err e;
     for (size_t i = 0; i < sizeof LOCAL / sizeof LOCAL[0]; i++) {
@@ -43,13 +59,16 @@ static void names_of_every_era(void **state)
         assert_int_equal(launch_find(LOCAL[i], &ops, &e), CV_OK);
         assert_ptr_equal(ops, &launch_local);
     }
-    for (size_t i = 0; i < sizeof LATER / sizeof LATER[0]; i++) {
-        assert_int_equal(launch_find(LATER[i], &ops, &e), CV_EINVAL);
-        assert_non_null(strstr(e.text, "not available yet in this version; there is: local"));
-        assert_non_null(strstr(e.text, LATER[i]));
+    for (size_t i = 0; i < sizeof OTHERS / sizeof OTHERS[0]; i++) {
+        assert_int_equal(launch_find(OTHERS[i].name, &ops, &e), CV_OK);
+        assert_ptr_equal(ops, OTHERS[i].ops);
     }
-    assert_int_equal(launch_find("my.module.Launcher", &ops, &e), CV_EINVAL);
-    assert_non_null(strstr(e.text, "no launcher"));
+    assert_int_equal(launch_find("WinHPC", &ops, &e), CV_EINVAL);
+    assert_non_null(strstr(e.text, "covey runs on Linux"));
+    assert_int_equal(launch_find("my.module.MPIEngineSetLauncher", &ops, &e), CV_EINVAL);
+    assert_non_null(strstr(e.text, "my.module.MPIEngineSetLauncher"));
+    assert_int_equal(launch_find("Mesos", &ops, &e), CV_EINVAL);
+    assert_non_null(strstr(e.text, "no such launcher; there are local, mpi"));
 }
 
 /* A plan that runs a shell line. */
@@ -82,7 +101,8 @@ static void output_and_events_arrive(void **state)
     struct launch_plan p =
         shell_plan("echo to-out $EXTRA; echo to-err >&2; echo event >&$COVEY_EVENTS_FD");
     assert_int_equal(pipe(output) | pipe(events), 0);
-    assert_int_equal(launch_local.start(&p, output[1], events[1], &job, &e), CV_OK);
+    assert_int_equal(
+        launch_local.start(&p, &(struct launch_io){-1, output[1], events[1]}, &job, &e), CV_OK);
     close(output[1]);
     close(events[1]);
     read_all(output[0], text, sizeof text);
@@ -108,11 +128,12 @@ static void stop_ends_it_and_force_ends_its_group(void **state)
             shell_plan(force ? "trap '' TERM; (trap '' TERM; sleep 60) & echo up; wait"
                              : "echo up; exec sleep 60");
         assert_int_equal(pipe(output), 0);
-        assert_int_equal(launch_local.start(&p, output[1], -1, &job, &e), CV_OK);
+        assert_int_equal(launch_local.start(&p, &(struct launch_io){-1, output[1], -1}, &job, &e),
+                         CV_OK);
         close(output[1]);
         assert_int_equal(read(output[0], text, 3), 3);
         assert_true(launch_local.poll(&job));
-        json_t *o = launch_local.describe(&job);
+        json_t *o = launch_local.describe(&launch_local, &job);
         assert_string_equal(json_string_value(json_object_get(o, "class")), "Local");
         assert_int_equal(launch_local.restore(o, &back, &e), CV_OK);
         assert_true(launch_local.poll(&back));
@@ -137,7 +158,8 @@ static void what_can_t_start_says_so(void **state)
     struct launch_job job;
     struct err e;
     p.argv[0] = strdup("/nonexistent/ipcontroller");
-    assert_int_equal(launch_local.start(&p, STDERR_FILENO, -1, &job, &e), CV_ENOENT);
+    assert_int_equal(launch_local.start(&p, &(struct launch_io){-1, STDERR_FILENO, -1}, &job, &e),
+                     CV_ENOENT);
     assert_non_null(strstr(e.text, "/nonexistent/ipcontroller"));
     launch_plan_release(&p);
 }

@@ -77,7 +77,7 @@ static void local_command_lines(void **state)
 {
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         struct launch_plan p;
-        assert_int_equal(launch_local.prepare(&CASES[i].r, &p, NULL), CV_OK);
+        assert_int_equal(launch_local.prepare(&launch_local, &CASES[i].r, &p, NULL), CV_OK);
         compare(p.argv, CASES[i].argv);
         compare(p.env, CASES[i].env);
         launch_plan_release(&p);

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Launchers other than local: MPI, and batch systems whose commands are ours (fakebatch.py); what they leave behind."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import covey as ipp
+import pytest
+from covey._programs import program_argv
+
+from . import fakebatch
+from .conftest import files_of, processes_of, wait_gone, wait_until
+
+
+@pytest.fixture
+def home(ipython_dir, monkeypatch):
+    """IPYTHONDIR of this process and its children: new and empty; nothing may be left of it."""
+    for name in ("IPYTHONDIR", "IPP_NONINTERACTIVE"):
+        monkeypatch.setenv(name, ipython_dir[name])
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return ipython_dir["IPYTHONDIR"]
+
+
+class Batch:
+    """The fake batch systems: what was called."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def calls(self, name=None):
+        lines = (self.folder / "calls").read_text().splitlines() if (self.folder / "calls").exists() else []
+        return [c["args"] for c in map(json.loads, lines) if name in (None, c["name"])]
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    """The commands of the fake batch systems, first on PATH."""
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    program = folder / "program"
+    program.write_text(f"#!{sys.executable}\n" + Path(fakebatch.__file__).read_text())
+    program.chmod(0o755)
+    for name in fakebatch.COMMANDS:
+        (folder / name).symlink_to(program)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKEBATCH", str(folder))
+    return Batch(folder)
+
+
+def log_files(home):
+    return sorted(p.name for p in Path(home).glob("profile_default/log/*"))
+
+
+SYSTEMS = {"Slurm": ("sbatch", "scancel", "4711"), "PBS": ("qsub", "qdel", "88[]"), "SGE": ("qsub", "qdel", "77"),
+           "LSF": ("bsub", "bkill", "321"), "HTCondor": ("condor_submit", "condor_rm", "55")}
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_engines_of_a_batch_system(home, batch, kind):
+    submit, delete, id = SYSTEMS[kind]
+    with ipp.Cluster(engines=kind.lower(), n=2) as rc:
+        assert sorted(rc[:].apply_sync(os.getpid)) and len(rc) == 2
+        state = json.loads(Path(rc.cluster.cluster_file).read_text())["engines"]["0"]
+        assert (state["class"], state["job_id"], state["undo"]) == (kind, id, f"{delete} '{id}'" if "[" in id else f"{delete} {id}")
+        assert len(batch.calls(submit)) == 1 and batch.calls(delete) == []
+    assert batch.calls(delete) == [[id]]
+    assert wait_gone(home) == {} and files_of(home) == []      # the batch system takes its time
+    assert not [name for name in log_files(home) if name.endswith(".sh")]
+
+
+def test_a_controller_in_a_queue(home, batch):
+    with ipp.Cluster(controller="SlurmControllerLauncher", n=1) as rc:
+        assert rc[0].apply_sync(abs, -1) == 1
+    assert batch.calls("scancel") == [["4711"]] and wait_gone(home) == {}
+    assert not [name for name in log_files(home) if name.endswith((".sh", ".events"))]
+
+
+def test_config_and_signals_of_a_batch_system(home, batch, tmp_path):
+    """Traits of the profile, a template of the user's; signals go by the batch system if the engines aren't here."""
+    profile = Path(home) / "profile_q"
+    profile.mkdir(parents=True)
+    (profile / "ipcluster_config.py").write_text(
+        "c.IPClusterEngines.engine_launcher = 'IPython.parallel.apps.launcher.SlurmEngineSetLauncher'\n"
+        f"c.SlurmEngineSetLauncher.batch_file_name = '{tmp_path}/mine.sbatch'\n"
+        "c.SlurmLauncher.batch_template = '#!/bin/sh\\n#SBATCH --export=ALL\\n#SBATCH --ntasks={n}\\n# {hours}\\nsrun {program_and_args}\\n'\n"
+        "c.SlurmLauncher.namespace = {'hours': 7}\n")
+    env = dict(os.environ)
+    ipcluster = subprocess.Popen([*program_argv("ipcluster"), "start", "--profile=q", "-n", "2"], env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        for line in ipcluster.stderr:
+            if "Engines appear to have started successfully" in line:
+                break
+        assert "# 7\n" in (tmp_path / "mine.sbatch").read_text()
+        with ipp.Cluster.from_file(profile="q").connect_client_sync() as rc:
+            rc.wait_for_engines(2, timeout=20, interactive=False)
+            assert len(rc[:].apply_sync(os.getpid)) == 2
+            (batch.folder / "engines").write_text("")
+        assert subprocess.run([*program_argv("ipcluster"), "stop", "--profile=q"], env=env, timeout=20).returncode == 0
+    finally:
+        ipcluster.terminate()
+        ipcluster.communicate(timeout=20)
+    assert batch.calls("scancel") == [["4711"]] and not (tmp_path / "mine.sbatch").exists()
+
+
+def test_a_killed_supervisor_leaves_no_job(home, batch):
+    """SIGKILL to supervisor and agent: the agent's job is in the file, `ipcluster stop` deletes it."""
+    cluster = ipp.Cluster(engines="slurm", n=1, cluster_id="k")
+    rc = cluster.start_and_connect_sync()
+    rc.close()
+    state = json.loads(Path(cluster.cluster_file).read_text())
+    agent = state["engines"]["0"]["pid"]
+    os.kill(agent, signal.SIGSTOP)      # it can't react to its parent's death
+    os.kill(state["pid"], signal.SIGKILL)
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{agent}").exists(), what="the agent's end")
+    Path(cluster.cluster_file).write_text(json.dumps(state))
+    subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=k"], timeout=20, capture_output=True)
+    assert batch.calls("scancel") == [["4711"]]
+    cluster._supervisor.process.wait()
+
+
+def test_an_agent_without_a_supervisor_deletes_its_job(home, batch):
+    cluster = ipp.Cluster(engines="slurm", n=1)
+    cluster.start_and_connect_sync().close()
+    os.kill(cluster._supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: batch.calls("scancel") == [["4711"]], what="the job's deletion")
+    cluster._supervisor.process.wait()
+
+
+@pytest.mark.parametrize("submit, words", [("echo sorry >&2; exit 3", ["exited with code 3", "sorry"]), ("echo welcome", ["no job id", "welcome"])])
+def test_a_submission_that_fails_says_why(home, batch, submit, words):
+    (batch.folder / "sbatch").unlink()
+    (batch.folder / "sbatch").write_text(f"#!/bin/sh\n{submit}\n")
+    (batch.folder / "sbatch").chmod(0o755)
+    with pytest.raises(ipp.cluster.ClusterError) as e:
+        ipp.Cluster(engines="slurm", n=1).start_cluster_sync()
+    assert all(word in str(e.value) for word in words), str(e.value)
+
+
+def test_what_is_not_there_is_refused(home):
+    for name in ("winhpc", "Mesos"):
+        with pytest.raises(ipp.cluster.ClusterError, match=name):
+            ipp.Cluster(engines=name, n=1).start_cluster_sync()
+
+
+mpi = pytest.mark.skipif(shutil.which("mpiexec") is None, reason="no mpiexec on PATH")
+ROOT = ["--allow-run-as-root", "--oversubscribe"]
+
+
+def mpi_args():
+    said = subprocess.run(["mpiexec", "--version"], capture_output=True, text=True).stdout
+    return ROOT if "Open" in said else []
+
+
+@mpi
+def test_mpi_engines_are_ranks(home):
+    """M14: an engine's number is its rank; TERM to mpiexec ends all."""
+    config = {"MPILauncher": {"mpi_args": mpi_args()}}
+    with ipp.Cluster(engines="MPIEngineSetLauncher", n=3, config=config) as rc:
+        ranks = rc[:].apply_sync(lambda: __import__("os").environ.get("PMIX_RANK") or __import__("os").environ["PMI_RANK"])
+        assert ranks == ["0", "1", "2"] and rc.ids == [0, 1, 2]
+        pids = rc[:].apply_sync(os.getpid)
+        rc[:].execute("import signal; hits = []; signal.signal(signal.SIGUSR1, lambda *a: hits.append(1))", block=True)
+        rc.cluster.signal_engines_sync(signal.SIGUSR1)
+        wait_until(lambda: rc[:].pull("hits", block=True) == [[1]] * 3, what="signals at all ranks")
+    assert wait_gone(home) == {} and not set(pids) & set(processes_of(home))
+
+
+@mpi
+def test_an_mpi_controller(home):
+    config = {"MPILauncher": {"mpi_args": mpi_args()}}
+    with ipp.Cluster(controller="mpi", n=1, config=config) as rc:
+        assert rc[0].apply_sync(abs, -1) == 1
+    assert wait_gone(home) == {} and files_of(home) == []
+
+
+@mpi
+def test_mpiexec_that_fails_is_quoted(home):
+    config = {"MPILauncher": {"mpi_args": ["--no-such-option"]}}
+    with pytest.raises(ipp.cluster.ClusterError) as e:
+        ipp.Cluster(engines="mpi", n=1, config=config).start_cluster_sync()
+    assert "no-such-option" in str(e.value)
