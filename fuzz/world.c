@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -34,7 +35,7 @@ int __wrap_files_prepare(struct files *f, const struct options *o, struct log *l
         f->path[i] = strdup("/nonexistent/ipcontroller.json");
         f->content[i].boot_id = strdup("00112233445566ff");
         if (!f->path[i] || !f->content[i].boot_id)
-            abort();
+            return err_set(e, CV_ENOMEM, "out of memory");
     }
     f->reused = o->reuse;
     return CV_OK;
@@ -116,19 +117,20 @@ static bool drain(struct world *w, unsigned peer)
 
 void world_run(struct world *w)
 {
-    for (int i = 0, left = 1; i < 40 && left; i++) {
+    int idle = 0; /* rounds in which nothing moved: what was read may be answered in the next */
+    for (int i = 0; i < (w->patient ? 400 : 40) && idle < 2; i++) {
+        if (w->patient && i > 3)
+            poll(NULL, 0, 1);
         turns(w, 2);
-        left = 0;
+        idle++;
         for (unsigned p = 0; p < WORLD_PEERS; p++) {
             int waiting = 0;
             if (w->peers[p] < 0)
                 continue;
-            left |= drain(w, p);
-            if (!ioctl(w->peers[p], TIOCOUTQ, &waiting))
-                left |= waiting;
+            if (drain(w, p) || (!ioctl(w->peers[p], TIOCOUTQ, &waiting) && waiting))
+                idle = 0;
         }
     }
-    turns(w, 1);
 }
 
 void world_close(struct world *w, unsigned peer)

@@ -15,6 +15,7 @@ struct world {
     struct options opt;
     struct controller c;
     int peers[WORLD_PEERS]; /* the far ends; -1: none */
+    bool patient; /* strangers wait for a moment while others are served: world_run() does, too */
     /* What a peer is sent, as it is read; may be NULL. */
     void (*sent)(struct world *w, unsigned peer, const void *data, size_t n);
 };

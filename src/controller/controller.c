@@ -294,7 +294,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
         c->settling = true;
         timer_start(c->settle_timer, (uint64_t)(opt->settle * 1e9), 0);
     }
-    return r;
+    return r == CV_ENOMEM ? err_set(e, r, "out of memory") : r;
 }
 
 void controller_stop(struct controller *c, const char *reason)

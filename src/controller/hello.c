@@ -70,8 +70,8 @@ static const char *role_name(uint8_t role)
                                  : "nobody";
 }
 
-/* Why not, or NULL. */
-static char *reason_against(const struct visit *v)
+/* CV_EACCES: e says why not. */
+static int check(const struct visit *v, struct err *e)
 {
     const struct hello *h = &v->h;
     const char *identity = link_identity(v->k->link),
@@ -79,24 +79,27 @@ static char *reason_against(const struct visit *v)
     bool relayed = v->k->role == ROLE_HOST;
 
     if (h->role < ROLE_CLIENT || h->role > ROLE_HOST)
-        return str_printf(
-            "this controller knows clients, engines and hosts, but no peer of kind %u", h->role);
+        return err_set(e, CV_EACCES,
+                       "this controller knows clients, engines and hosts, but no peer of kind %u",
+                       h->role);
     if (relayed && h->role != ROLE_ENGINE)
-        return str_printf("a host relays engines, not a %s", role_name(h->role));
+        return err_set(e, CV_EACCES, "a host relays engines, not a %s", role_name(h->role));
     if (identity && !strcmp(identity, "engine") && h->role == ROLE_CLIENT)
-        return str_printf(
+        return err_set(
+            e, CV_EACCES,
             "the engines' connection file does not make a client: use ipcontroller-client.json");
     if (h->cluster_id && *h->cluster_id && strcmp(h->cluster_id, v->c->opt->cluster_id))
-        return str_printf("this is the controller of cluster '%s', not of '%s'",
-                          v->c->opt->cluster_id, h->cluster_id);
+        return err_set(e, CV_EACCES, "this is the controller of cluster '%s', not of '%s'",
+                       v->c->opt->cluster_id, h->cluster_id);
     for (uint32_t i = 0; i < h->nwaiting; i++)
         if (h->waiting[i].hi - h->waiting[i].lo > UINT32_MAX)
-            return str_printf("nobody waits for so many tasks (%llu at once)",
-                              (unsigned long long)(h->waiting[i].hi - h->waiting[i].lo));
+            return err_set(e, CV_EACCES, "nobody waits for so many tasks (%llu at once)",
+                           (unsigned long long)(h->waiting[i].hi - h->waiting[i].lo));
     if (h->boot_id && *h->boot_id && strcmp(h->boot_id, boot))
-        return str_printf(
+        return err_set(
+            e, CV_EACCES,
             "the connection file is of an earlier controller; it has been restarted since");
-    return NULL;
+    return CV_OK;
 }
 
 static void refuse(struct visit *v)
@@ -505,8 +508,9 @@ void hello_handle(struct conn *k, struct msg *m)
                            .dead = k->c->opt->dead_ns};
     v.w.cluster_id = strdup(k->c->opt->cluster_id);
     v.w.boot_id = strdup(k->c->files.content[FILES_CLIENT].boot_id);
-    v.w.refused = r == CV_OK ? reason_against(&v) : str_printf("that is no HELLO: %s", e.text);
-    if (!v.w.cluster_id || !v.w.boot_id) {
+    r = r == CV_OK ? check(&v, &e) : err_wrap(&e, r, "that is no HELLO");
+    v.w.refused = r == CV_OK ? NULL : strdup(e.text);
+    if (!v.w.cluster_id || !v.w.boot_id || r == CV_ENOMEM || (r != CV_OK && !v.w.refused)) {
         out_of_memory(&v);
     } else if (v.w.refused) {
         refuse(&v);

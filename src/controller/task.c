@@ -360,10 +360,7 @@ static bool is_orphan(const struct controller *c, const struct engine *e, const 
 {
     if (!h->count || !orphans_overlap(e, h))
         return false;
-    for (uint64_t seq = h->seq; seq < h->seq + h->count; seq++)
-        if (sched_task_state(c->sched, (struct sched_id){h->session, seq}, NULL) != SCHED_T_UNKNOWN)
-            return false;
-    return true;
+    return !sched_live(c->sched, (struct sched_id){h->session, h->seq}, h->count);
 }
 
 void task_engine_back(struct controller *c, struct engine *e)

@@ -32,6 +32,16 @@ enum sched_task_state sched_task_state(const struct sched *s, struct sched_id id
     return t->state;
 }
 
+bool sched_live(const struct sched *s, struct sched_id id, uint64_t count)
+{
+    struct task_walk w = task_walk(s, id, count);
+    struct task *t;
+    while ((t = task_walk_next(s, &w)))
+        if (task_left_in(t, w.lo, w.hi))
+            return true;
+    return false;
+}
+
 const char *sched_state_name(enum sched_task_state st)
 {
     static const char *const names[] = {"unknown", "waiting", "queued",    "sent",    "running",

@@ -247,6 +247,8 @@ enum sched_task_state {
 };
 enum sched_task_state sched_task_state(const struct sched *s, struct sched_id id,
                                        uint32_t *ret_engine);
+/* Is any of [id, +count) known and unfinished? */
+bool sched_live(const struct sched *s, struct sched_id id, uint64_t count);
 const char *sched_state_name(enum sched_task_state st);
 size_t sched_unassigned(const struct sched *s); /* waiting + queued items */
 size_t sched_task_count(const struct sched *s); /* live records */

@@ -21,6 +21,7 @@
 
 static struct {
     unsigned kinds;
+    uint64_t place;
     uint64_t left, hits; /* left: calls until one fails; 0: none will */
     bool from_then_on, paused;
 } armed;
@@ -28,7 +29,7 @@ static struct {
 void fault_arm(unsigned kinds, uint64_t n, bool from_then_on)
 {
     armed.kinds = kinds;
-    armed.left = n;
+    armed.left = armed.place = n;
     armed.hits = 0;
     armed.from_then_on = from_then_on;
     armed.paused = false;
@@ -48,6 +49,11 @@ uint64_t fault_disarm(void)
 {
     armed.kinds = 0;
     return armed.hits;
+}
+
+uint64_t fault_place(void)
+{
+    return armed.place;
 }
 
 bool fault_hit(void)

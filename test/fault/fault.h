@@ -37,6 +37,7 @@ unsigned fault_each(unsigned kinds, void (*scenario)(void *arg), void *arg);
 /* What a scenario does for the world around what is tested: nothing fails in it. */
 void fault_pause(void);
 void fault_go_on(void);
-bool fault_hit(void); /* in a scenario: something has failed by now */
+uint64_t fault_place(void); /* which call fails, for messages */
+bool fault_hit(void);       /* in a scenario: something has failed by now */
 
 #endif
