@@ -1,1 +1,0 @@
-"""The programs' old application modules: what `ipython profile create --parallel` and scripts import."""

@@ -1,3 +1,0 @@
-from covey._programs import ipcluster
-
-ipcluster()

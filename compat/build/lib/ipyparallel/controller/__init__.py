@@ -1,1 +1,0 @@
-"""The controller is a program; `python -m ipyparallel.controller` runs it."""

@@ -1,5 +1,0 @@
-import sys
-
-from covey.engine import main
-
-sys.exit(main())

@@ -1,2 +1,0 @@
-"""Serialization: covey's, under the names that programs import."""
-from covey.serialize import *  # noqa: F401,F403
