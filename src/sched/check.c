@@ -29,15 +29,16 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
     if (task_find(s, t->id) != t ||
         task_find(s, (struct sched_id){t->id.session, task_end(t) - 1}) != t)
         return "a task is not found by its id";
-    if (heap_in(&t->timer) !=
-        ((t->flags & TASK_KILL) ? true : !task_on_engine(t) && t->deadline != UINT64_MAX))
+    if ((t->more && heap_in(&t->more->timer)) !=
+        ((t->flags & TASK_KILL) ? true
+                                : !task_on_engine(t) && task_more(t)->deadline != UINT64_MAX))
         return "a task's timer is not armed as its state asks for";
-    if ((t->state == SCHED_T_WAITING) != (t->deps != NULL))
+    if ((t->state == SCHED_T_WAITING) != (task_more(t)->deps != NULL))
         return "a task waits for nothing, or has dependencies and does not wait";
     if (!task_on_engine(t) && t->flags & (TASK_CANCEL | TASK_ABORT | TASK_TAKING | TASK_UNSURE))
         return "a task that is on no engine is being stopped there";
     if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked &&
-        !set_alive(s, t->set))
+        !set_alive(s, task_more(t)->set))
         return "a queued task can go nowhere";
     if (t->parked && !t->client->paused)
         return "a task is kept from its queue though its client is not paused";

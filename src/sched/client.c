@@ -70,7 +70,7 @@ static void unpark(struct sched *s, struct client *c)
         }
     while (!list_empty(&c->parked)) {
         struct task *t = list_entry(c->parked.prev, struct task, node);
-        if (set_alive(s, t->set))
+        if (set_alive(s, task_more(t)->set))
             task_unpark(s, t);
         else
             task_return(s, t, NULL);

@@ -87,7 +87,7 @@ static void edge_drop(struct sched *s, struct edge *e)
 
 void deps_free(struct sched *s, struct task *t)
 {
-    struct task_deps *d = t->deps;
+    struct task_deps *d = task_more(t)->deps;
     if (!d)
         return;
     for (uint64_t i = 0; i < d->nedges; i++)
@@ -95,7 +95,7 @@ void deps_free(struct sched *s, struct task *t)
     list_del(&d->node);
     free(d->where);
     free(d);
-    t->deps = NULL;
+    t->more->deps = NULL;
 }
 
 static int edge_add(struct sched *s, struct task_deps *d, uint8_t kind, struct sched_id id)
@@ -164,9 +164,12 @@ int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
         return CV_OK;
     struct task_deps *d =
         na + nf < UINT32_MAX ? calloc(1, sizeof *d + (na + nf) * sizeof d->edges[0]) : NULL;
-    if (!d)
+    struct task_more *m = d ? task_need_more(t) : NULL;
+    if (!m) {
+        free(d);
         return CV_ENOMEM;
-    t->deps = d;
+    }
+    m->deps = d;
     d->task = t;
     list_init(&d->node);
     d->side[0] = (struct dep_side){.total = na, .flags = flags_or_default(ev->submit.after_flags)};
@@ -230,26 +233,27 @@ static bool follow_allows(const struct task_deps *d, uint32_t engine)
 /* Narrows t's engines by what follow asks for. */
 static int deps_narrow(struct sched *s, struct task *t)
 {
-    struct task_deps *d = t->deps;
+    struct task_more *m = t->more;
+    struct task_deps *d = m->deps;
     if (d->side[1].total == 0)
         return CV_OK;
-    struct task_set *set = set_get(s, false, d->where, follow_engines(d, t->base));
+    struct task_set *set = set_get(s, false, d->where, follow_engines(d, m->base));
     if (!set)
         return CV_ENOMEM;
-    set_unref(s, t->base);
-    set_unref(s, t->set);
-    t->base = set;
-    t->set = set_ref(set);
+    set_unref(s, m->base);
+    set_unref(s, m->set);
+    m->base = set;
+    m->set = set_ref(set);
     return CV_OK;
 }
 
 bool deps_met(struct sched *s, struct task *t, const struct engine *direct)
 {
     if (direct)
-        return !t->deps || follow_allows(t->deps, direct->number);
-    if (t->deps && deps_narrow(s, t) < 0)
+        return !task_more(t)->deps || follow_allows(t->more->deps, direct->number);
+    if (task_more(t)->deps && deps_narrow(s, t) < 0)
         s->oom = true;
-    return set_alive(s, t->base);
+    return set_alive(s, task_more(t)->base);
 }
 
 void deps_settle(struct sched *s)

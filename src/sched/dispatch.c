@@ -191,7 +191,8 @@ static uint64_t take_from(struct sched *s, struct task *t, uint64_t want)
 static bool takeable(const struct task *t, const struct engine *for_whom)
 {
     const uint8_t no = TASK_TAKING | TASK_NO_TAKE | TASK_ABORT | TASK_CANCEL | TASK_UNSURE;
-    return t->mode == SCHED_BALANCED && !(t->flags & no) && set_has(t->set, for_whom->number);
+    return t->mode == SCHED_BALANCED && !(t->flags & no) &&
+           set_has(task_more(t)->set, for_whom->number);
 }
 
 static uint64_t steal_from(struct sched *s, struct engine *v, const struct engine *for_whom)

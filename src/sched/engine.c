@@ -100,18 +100,18 @@ static void task_charge(struct sched *s, struct task *t, const struct sched_even
         return;
     }
     if (!free_of_charge) {
-        struct task_extra *x = t->extra ? t->extra : (t->extra = calloc(1, sizeof *x));
+        struct task_more *x = task_need_more(t);
         if (!x)
             s->oom = true;
         if (x && x->nkilled < KILLS_MAX)
             x->killed[x->nkilled++] = t->engine->number;
-        if (!x || t->retries_lost == 0 || x->nkilled == KILLS_MAX) {
-            if (x && x->nkilled == KILLS_MAX && t->retries_lost)
+        if (!x || x->retries_lost == 0 || x->nkilled == KILLS_MAX) {
+            if (x && x->nkilled == KILLS_MAX && x->retries_lost)
                 w->why = "three engines died running this task";
             task_end_all(s, t, w);
             return;
         }
-        t->retries_lost--;
+        x->retries_lost--;
     }
     task_return(s, t, w);
 }

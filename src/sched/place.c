@@ -56,36 +56,36 @@ bool task_is_at(const struct task *t, const struct sched_event *ev)
 /* Puts set (whose reference it takes) in place of t's. A queued task changes queues. */
 static void task_set_put(struct sched *s, struct task *t, struct task_set *set)
 {
-    struct task_set *was = t->set;
+    struct task_set *was = t->more->set;
     if (t->state == SCHED_T_QUEUED)
         task_requeue_in(s, t, set);
     else
-        t->set = set;
+        t->more->set = set;
     set_unref(s, was);
 }
 
 /* t's targets without the engines to be kept off. NULL with *ok false: out of memory. */
 static struct task_set *set_without(struct sched *s, struct task *t, bool hard_only, bool *ok)
 {
-    const struct task_extra *x = t->extra;
-    uint32_t max = (x ? x->nblack : 0) + (t->base ? t->base->n : 0), n = 0;
+    const struct task_more *x = t->more;
+    uint32_t max = x->nblack + (x->base ? x->base->n : 0), n = 0;
     uint32_t *v = malloc((max ? max : 1) * sizeof *v);
     *ok = false;
     if (!v)
         return NULL;
-    for (uint32_t i = 0; x && !t->base && i < x->nblack; i++)
+    for (uint32_t i = 0; !x->base && i < x->nblack; i++)
         if (x->black[i].hard || !hard_only)
             v[n++] = x->black[i].engine;
-    for (uint32_t i = 0; t->base && i < t->base->n; i++) {
+    for (uint32_t i = 0; x->base && i < x->base->n; i++) {
         bool black = false;
-        for (uint32_t j = 0; x && j < x->nblack; j++)
-            black |= x->black[j].engine == t->base->engines[i] && (x->black[j].hard || !hard_only);
+        for (uint32_t j = 0; j < x->nblack; j++)
+            black |= x->black[j].engine == x->base->engines[i] && (x->black[j].hard || !hard_only);
         if (!black)
-            v[n++] = t->base->engines[i];
+            v[n++] = x->base->engines[i];
     }
     struct task_set *set = NULL;
-    if (t->base || n) {
-        set = set_get(s, !t->base, v, n);
+    if (x->base || n) {
+        set = set_get(s, !x->base, v, n);
         *ok = set != NULL;
     } else {
         *ok = true;
@@ -94,7 +94,8 @@ static struct task_set *set_without(struct sched *s, struct task *t, bool hard_o
     return set;
 }
 
-/* Sets t->set to the engines that it may try now. False: none is left. */
+/* Sets the set of a task that failed somewhere to the engines that it may try now. False: none is
+ * left. */
 static bool task_narrow(struct sched *s, struct task *t)
 {
     for (int hard_only = 0; hard_only < 2; hard_only++) {
@@ -113,29 +114,22 @@ static bool task_narrow(struct sched *s, struct task *t)
     return false;
 }
 
-static struct task_extra *task_extra_grow(struct task *t)
-{
-    struct task_extra *x = t->extra;
-    if (x && x->nblack < x->capblack)
-        return x;
-    uint32_t cap = x ? x->capblack * 2 + 2 : 2;
-    struct task_extra *y = realloc(x, sizeof *y + cap * sizeof y->black[0]);
-    if (!y)
-        return NULL;
-    if (!x)
-        *y = (struct task_extra){0};
-    y->capblack = cap;
-    return t->extra = y;
-}
-
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard)
 {
-    struct task_extra *x = task_extra_grow(t);
-    if (!x) {
+    struct task_more *m = task_need_more(t);
+    if (m && m->nblack == m->capblack) {
+        uint32_t cap = m->capblack * 2 + 2;
+        struct task_black *v = realloc(m->black, cap * sizeof *v);
+        if (v) {
+            m->black = v;
+            m->capblack = cap;
+        }
+    }
+    if (!m || m->nblack == m->capblack) {
         s->oom = true;
         return;
     }
-    x->black[x->nblack++] = (struct task_black){engine, hard};
+    m->black[m->nblack++] = (struct task_black){engine, hard};
 }
 
 void task_return(struct sched *s, struct task *t, const struct task_word *lost)
@@ -145,7 +139,8 @@ void task_return(struct sched *s, struct task *t, const struct task_word *lost)
         w = task_word(SCHED_S_CANCELLED, "cancelled before it had started");
     else if (t->flags & TASK_ABORT)
         w = task_word(SCHED_S_ABORTED, "aborted before it had started");
-    else if (t->mode != SCHED_BALANCED || (t->extra ? task_narrow(s, t) : set_alive(s, t->set))) {
+    else if (t->mode != SCHED_BALANCED ||
+             (task_more(t)->nblack ? task_narrow(s, t) : set_alive(s, task_more(t)->set))) {
         task_requeue(s, t);
         return;
     } else if (lost)
@@ -160,7 +155,7 @@ static void queue_recheck(struct sched *s, struct task_set *set)
     struct task *t;
     set_ref(set);
     while ((t = queue_first(&set->queue))) {
-        if (t->extra && task_narrow(s, t))
+        if (task_more(t)->nblack && task_narrow(s, t))
             continue;
         struct task_word w =
             task_word(SCHED_S_IMPOSSIBLE, "the last engine that might have run it is gone");

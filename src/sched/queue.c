@@ -81,7 +81,8 @@ struct task *queue_first(const struct queue *q)
 
 static struct queue *queue_of(struct sched *s, struct task *t)
 {
-    return t->set ? &t->set->queue : &s->any;
+    struct task_set *set = task_more(t)->set;
+    return set ? &set->queue : &s->any;
 }
 
 static void set_filled(struct sched *s, struct task_set *set)

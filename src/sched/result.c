@@ -70,12 +70,12 @@ static void result_current(struct sched *s, struct task *t, const struct sched_e
         result_unmet(s, t, ev, lo, hi);
         return;
     }
-    if (ev->result.status == SCHED_S_ERROR && t->retries_error > 0 &&
+    if (ev->result.status == SCHED_S_ERROR && task_more(t)->retries_error > 0 &&
         !(t->flags & (TASK_CANCEL | TASK_ABORT)) && task_left_in(t, lo, hi)) {
         t = task_cut(s, t, lo, hi);
         if (!t)
             return;
-        t->retries_error--;
+        t->more->retries_error--;
         if (t->mode == SCHED_BALANCED)
             task_blame(s, t, ev->engine, false);
         task_return(s, t, w);

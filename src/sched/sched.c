@@ -76,7 +76,7 @@ void sched_free(struct sched *s)
         engine_free(v);
     for (size_t i = 0; (v = hash_next(&s->clients, &i));)
         client_free(v);
-    hash_release(&s->index);
+    task_index_release(s);
     hash_release(&s->clients);
     hash_release(&s->engines);
     hash_release(&s->watches);

@@ -66,13 +66,15 @@ struct sched {
     uint64_t now, rng;
     bool oom; /* decisions were lost: it is at its end */
 
-    struct hash index;                  /* (session, block) -> task, see task.c */
+    struct hash index;                  /* (session, block) -> task or page, see task.c */
     uint64_t block_use[64], block_mask; /* index entries by block size, and which sizes there are */
-    struct list slabs;                  /* with free records */
-    struct hash clients;                /* session -> client */
-    struct hash engines;                /* number -> engine */
-    struct hash watches;                /* item id -> those that wait for it, see dependency.c */
-    struct hash sets;                   /* content -> task_set */
+    struct index_page *spare;           /* empty ones */
+    uint32_t nspare;
+    struct list slabs;   /* with free records */
+    struct hash clients; /* session -> client */
+    struct hash engines; /* number -> engine */
+    struct hash watches; /* item id -> those that wait for it, see dependency.c */
+    struct hash sets;    /* content -> task_set */
 
     struct list waiting;    /* balanced tasks with open dependencies */
     struct list resolved;   /* task_deps that got their answer in this event */

@@ -74,7 +74,7 @@ void task_tick(struct sched *s)
 {
     struct heap_node *n;
     while ((n = heap_top(&s->task_timers)) && n->key <= s->now) {
-        struct task *t = container_of(n, struct task, timer);
+        struct task *t = container_of(n, struct task_more, timer)->task;
         struct task_word w = task_word(
             SCHED_S_TIMEOUT, t->state == SCHED_T_WAITING ? "what it depends on did not end in time"
                                                          : "no engine was free in time");

@@ -47,6 +47,21 @@ static bool submit_known(struct sched *s, const struct client *c, const struct s
     return false;
 }
 
+static int more_fill(const struct sched *s, struct task *t, const struct sched_event *ev)
+{
+    bool timed = ev->submit.timeout >= 0 && ev->submit.timeout < 1e9;
+    if (!timed && !ev->submit.retries && !ev->submit.note)
+        return CV_OK;
+    struct task_more *m = task_need_more(t);
+    if (!m)
+        return CV_ENOMEM;
+    m->retries_lost = m->retries_error = ev->submit.retries;
+    m->note = ev->submit.note;
+    if (timed)
+        m->deadline = s->now + (uint64_t)(ev->submit.timeout * 1e9);
+    return CV_OK;
+}
+
 static struct task *record_new(struct sched *s, struct client *c, const struct sched_event *ev,
                                uint32_t item, uint32_t count)
 {
@@ -68,15 +83,15 @@ static struct task *record_new(struct sched *s, struct client *c, const struct s
     t->mode = (uint8_t)ev->submit.mode;
     t->kind = ev->submit.kind;
     t->wire_flags = ev->submit.flags;
-    t->retries_lost = t->retries_error = ev->submit.retries;
     t->flags = ev->submit.retries ? 0 : TASK_ONCE;
     t->priority = ev->submit.priority;
-    t->note = ev->submit.note;
     t->payload = ev->submit.payload;
     if (t->payload)
         s->payload_ops.ref(t->payload);
-    if (ev->submit.timeout >= 0 && ev->submit.timeout < 1e9)
-        t->deadline = s->now + (uint64_t)(ev->submit.timeout * 1e9);
+    if (more_fill(s, t, ev) < 0) {
+        task_free(s, t);
+        return NULL;
+    }
     return t;
 }
 
@@ -153,13 +168,15 @@ static void submit_direct(struct sched *s, struct task *t, uint32_t target,
 
 static int submit_targets(struct sched *s, struct task *t, const struct sched_event *ev)
 {
+    struct task_set *set = NULL;
     if (ev->submit.targets) {
-        t->base = set_get(s, false, ev->submit.targets, ev->submit.ntargets);
-        t->set = set_ref(t->base);
-        if (!t->base)
+        struct task_more *m = task_need_more(t);
+        if (!m || !(set = set_get(s, false, ev->submit.targets, ev->submit.ntargets)))
             return CV_ENOMEM;
+        m->base = set;
+        m->set = set_ref(set);
     }
-    return queue_reserve(t->set ? &t->set->queue : &s->any, t->priority);
+    return queue_reserve(set ? &set->queue : &s->any, t->priority);
 }
 
 /* Meanwhile the new records are not in the index: a task that depends on itself, or on another of

@@ -3,7 +3,8 @@
  * Task records: pool, index, and the moves between states. Called by the scheduler's one thread.
  * The pool hands out records from slabs that are given back when they are empty. The index maps
  * ids to records: a range is cut into aligned blocks of 2^k ids, each one entry, so a lookup costs
- * one probe for each block size in use. Failure: out of memory sets s->oom where it can't be said.
+ * one probe for each block size in use; what is smaller than a page of ids is entered there, id by
+ * id. Failure: out of memory sets s->oom where it can't be said.
  */
 #include "sched/task.h"
 
@@ -17,6 +18,9 @@
 
 #define SLAB_SIZE 65536u
 #define SEQ_BITS 58 /* the others say the block's size */
+#define PAGE_BITS 6
+#define PAGE_IDS (1u << PAGE_BITS)
+#define PAGES_SPARE 4u
 
 struct slab {
     struct list node;  /* in s->slabs while it has free records */
@@ -51,22 +55,40 @@ struct task *task_alloc(struct sched *s)
         list_del(&b->node);
     memset(t, 0, sizeof *t);
     list_init(&t->node);
-    t->deadline = UINT64_MAX;
     return t;
+}
+
+struct task_more *task_need_more(struct task *t)
+{
+    if (t->more)
+        return t->more;
+    struct task_more *m = malloc(sizeof *m);
+    if (!m)
+        return NULL;
+    *m = (struct task_more){.task = t, .deadline = UINT64_MAX};
+    return t->more = m;
+}
+
+static void more_free(struct sched *s, struct task_more *m)
+{
+    if (!m)
+        return;
+    heap_del(&s->task_timers, &m->timer);
+    set_unref(s, m->base);
+    set_unref(s, m->set);
+    free(m->black);
+    free(m);
 }
 
 void task_free(struct sched *s, struct task *t)
 {
     struct slab *b = (struct slab *)((uintptr_t)t & ~(uintptr_t)(SLAB_SIZE - 1));
-    heap_del(&s->task_timers, &t->timer);
     if (t->payload)
         s->payload_ops.unref(t->payload);
     if (t->count > 64)
         free(t->done.words);
     deps_free(s, t);
-    set_unref(s, t->base);
-    set_unref(s, t->set);
-    free(t->extra);
+    more_free(s, t->more);
     bool was_full = !b->free && b->fresh == SLAB_TASKS;
     t->node.next = (struct list *)b->free;
     b->free = t;
@@ -86,6 +108,13 @@ void task_pool_release(struct sched *s)
 
 /* --- index --- */
 
+/* Ids that few records share: a client's are a counter. */
+struct index_page {
+    struct index_page *next; /* in s->spare */
+    uint32_t used;
+    struct task *v[PAGE_IDS];
+};
+
 static uint32_t block_size(uint64_t lo, uint64_t hi)
 {
     uint32_t k = lo ? (uint32_t)__builtin_ctzll(lo) : SEQ_BITS - 1;
@@ -98,29 +127,122 @@ static uint64_t block_key(uint64_t seq, uint32_t k)
     return (uint64_t)k << SEQ_BITS | seq >> k;
 }
 
+static uint64_t page_key(uint64_t seq)
+{
+    return seq >> PAGE_BITS; /* as of blocks of one id, which are not entered */
+}
+
+static struct index_page *page_take(struct sched *s)
+{
+    struct index_page *p = s->spare;
+    if (!p)
+        return calloc(1, sizeof *p);
+    s->spare = p->next;
+    s->nspare--;
+    return p;
+}
+
+static void page_give(struct sched *s, struct index_page *p)
+{
+    if (s->nspare == PAGES_SPARE) {
+        free(p);
+        return;
+    }
+    p->next = s->spare;
+    s->spare = p;
+    s->nspare++;
+}
+
+void task_index_release(struct sched *s)
+{
+    struct index_page *p;
+    while ((p = s->spare)) {
+        s->spare = p->next;
+        free(p);
+    }
+    hash_release(&s->index);
+}
+
+static int page_put(struct sched *s, struct sched_id id, uint64_t n, struct task *t)
+{
+    struct index_page *p = hash_get(&s->index, id.session, page_key(id.seq));
+    if (!p) {
+        p = page_take(s);
+        if (!p)
+            return CV_ENOMEM;
+        if (hash_put(&s->index, id.session, page_key(id.seq), p, NULL) < 0) {
+            page_give(s, p);
+            return CV_ENOMEM;
+        }
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        struct task **v = &p->v[(id.seq + i) % PAGE_IDS];
+        p->used += !*v;
+        *v = t;
+    }
+    return CV_OK;
+}
+
+/* A record that could not be entered may be taken out, too. */
+static void page_del(struct sched *s, struct sched_id id, uint64_t n, const struct task *t)
+{
+    struct index_page *p = hash_get(&s->index, id.session, page_key(id.seq));
+    for (uint64_t i = 0; p && i < n; i++) {
+        struct task **v = &p->v[(id.seq + i) % PAGE_IDS];
+        p->used -= *v == t;
+        if (*v == t)
+            *v = NULL;
+    }
+    if (!p || p->used)
+        return;
+    hash_del(&s->index, id.session, page_key(id.seq));
+    page_give(s, p);
+}
+
+/* How many of t's ids, from lo on, are one entry of the index (block size *k) or lie in one page
+ * (*k 0). */
+static uint64_t index_step(const struct task *t, uint64_t lo, uint32_t *k)
+{
+    *k = block_size(lo, task_end(t));
+    if (*k >= PAGE_BITS)
+        return 1ull << *k;
+    *k = 0;
+    uint64_t n = PAGE_IDS - lo % PAGE_IDS;
+    return n < task_end(t) - lo ? n : task_end(t) - lo;
+}
+
 static void index_drop(struct sched *s, const struct task *t, uint64_t hi)
 {
-    for (uint64_t lo = t->id.seq; lo < hi;) {
-        uint32_t k = block_size(lo, task_end(t));
-        hash_del(&s->index, t->id.session, block_key(lo, k));
-        if (--s->block_use[k] == 0)
+    uint64_t n;
+    for (uint64_t lo = t->id.seq; lo < hi; lo += n) {
+        uint32_t k;
+        n = index_step(t, lo, &k);
+        if (!k) {
+            page_del(s, (struct sched_id){t->id.session, lo}, n, t);
+            continue;
+        }
+        if (hash_del(&s->index, t->id.session, block_key(lo, k)) && --s->block_use[k] == 0)
             s->block_mask &= ~(1ull << k);
-        lo += 1ull << k;
     }
 }
 
 int task_index_add(struct sched *s, struct task *t)
 {
-    for (uint64_t lo = t->id.seq; lo < task_end(t);) {
-        uint32_t k = block_size(lo, task_end(t));
-        int r = hash_put(&s->index, t->id.session, block_key(lo, k), t, NULL);
+    uint64_t n;
+    for (uint64_t lo = t->id.seq; lo < task_end(t); lo += n) {
+        uint32_t k;
+        n = index_step(t, lo, &k);
+        void *was = NULL;
+        int r = k ? hash_put(&s->index, t->id.session, block_key(lo, k), t, &was)
+                  : page_put(s, (struct sched_id){t->id.session, lo}, n, t);
         if (r < 0) {
             index_drop(s, t, lo);
             return r;
         }
-        s->block_use[k]++;
-        s->block_mask |= 1ull << k;
-        lo += 1ull << k;
+        if (k && !was) {
+            s->block_use[k]++;
+            s->block_mask |= 1ull << k;
+        }
     }
     return CV_OK;
 }
@@ -134,6 +256,9 @@ struct task *task_find(const struct sched *s, struct sched_id id)
 {
     if (id.seq >> (SEQ_BITS - 1))
         return NULL;
+    const struct index_page *p = hash_get(&s->index, id.session, page_key(id.seq));
+    if (p && p->v[id.seq % PAGE_IDS])
+        return p->v[id.seq % PAGE_IDS];
     for (uint64_t m = s->block_mask; m; m &= m - 1) {
         struct task *t =
             hash_get(&s->index, id.session, block_key(id.seq, (uint32_t)__builtin_ctzll(m)));
@@ -291,14 +416,14 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
         return;
     }
     if (!(t->flags & TASK_KILL))
-        task_arm(s, t, task_on_engine(t) ? UINT64_MAX : t->deadline);
+        task_arm(s, t, task_on_engine(t) ? UINT64_MAX : task_more(t)->deadline);
     task_count(s, t, 1);
 }
 
 void task_requeue_in(struct sched *s, struct task *t, struct task_set *set)
 {
     task_unlink(s, t);
-    t->set = set;
+    t->more->set = set; /* it has: only what failed somewhere changes queues */
     queue_add(s, t, TASK_HEAD);
     task_count(s, t, 1);
 }
@@ -327,8 +452,10 @@ void task_unpark(struct sched *s, struct task *t)
 
 void task_arm(struct sched *s, struct task *t, uint64_t at)
 {
-    heap_del(&s->task_timers, &t->timer);
-    if (at != UINT64_MAX && heap_push(&s->task_timers, &t->timer, at) < 0)
+    struct task_more *m = at == UINT64_MAX ? t->more : task_need_more(t);
+    if (m)
+        heap_del(&s->task_timers, &m->timer);
+    if (at != UINT64_MAX && (!m || heap_push(&s->task_timers, &m->timer, at) < 0))
         s->oom = true;
 }
 
@@ -356,6 +483,30 @@ static int bits_copy(const struct task *t, uint64_t lo, uint64_t hi, uint64_t *b
     return CV_OK;
 }
 
+static int more_copy(const struct task *t, struct task *c)
+{
+    if (!t->more)
+        return CV_OK;
+    struct task_black *black = NULL;
+    if (t->more->nblack && !(black = malloc(t->more->nblack * sizeof *black)))
+        return CV_ENOMEM;
+    struct task_more *m = task_need_more(c);
+    if (!m) {
+        free(black);
+        return CV_ENOMEM;
+    }
+    *m = *t->more;
+    m->task = c;
+    m->timer = (struct heap_node){0};
+    m->black = black;
+    m->capblack = m->nblack;
+    if (black)
+        memcpy(black, t->more->black, m->nblack * sizeof *black);
+    set_ref(m->base);
+    set_ref(m->set);
+    return CV_OK;
+}
+
 /* A record of t's part [lo, hi), beside it in its list if that has unfinished items. */
 static int task_clone(struct sched *s, struct task *t, uint64_t lo, uint64_t hi, struct task **ret)
 {
@@ -377,7 +528,7 @@ static int task_clone(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
     }
     *c = *t;
     list_init(&c->node);
-    c->timer = (struct heap_node){0};
+    c->more = NULL;
     c->id.seq = lo;
     c->offset = t->offset + (uint32_t)(lo - t->id.seq);
     c->count = (uint32_t)(hi - lo);
@@ -386,18 +537,11 @@ static int task_clone(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
         c->done.words = words;
     else
         c->done.bits = bits;
-    set_ref(c->base);
-    set_ref(c->set);
     if (c->payload)
         s->payload_ops.ref(c->payload);
-    if (t->extra) {
-        size_t n = sizeof *t->extra + t->extra->capblack * sizeof t->extra->black[0];
-        c->extra = malloc(n);
-        if (!c->extra) {
-            task_free(s, c);
-            return CV_ENOMEM;
-        }
-        memcpy(c->extra, t->extra, n);
+    if (more_copy(t, c) < 0) {
+        task_free(s, c);
+        return CV_ENOMEM;
     }
     *ret = c;
     return CV_OK;
@@ -430,8 +574,8 @@ static void adopt(struct sched *s, struct task *t, struct task *c, bool before)
     s->records++;
     if (task_index_add(s, c) < 0)
         s->oom = true;
-    if (heap_in(&t->timer))
-        task_arm(s, c, t->timer.key);
+    if (t->more && heap_in(&t->more->timer))
+        task_arm(s, c, t->more->timer.key);
     task_count(s, c, 1);
 }
 
@@ -485,7 +629,7 @@ struct sched_action *task_act(struct sched *s, enum sched_action_type type, stru
         .kind = t->kind,
         .flags = t->wire_flags,
         .offset = t->offset + (uint32_t)(lo - t->id.seq),
-        .note = t->note,
+        .note = task_more(t)->note,
     };
     return a;
 }
@@ -502,9 +646,9 @@ static void deliver(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
     a->payload = w->payload;
     a->cause = w->cause;
     a->why = w->why;
-    if (t->extra && w->status == SCHED_S_ENGINE_DIED) {
-        memcpy(a->killed, t->extra->killed, sizeof a->killed);
-        a->nkilled = (uint8_t)t->extra->nkilled;
+    if (t->more && w->status == SCHED_S_ENGINE_DIED) {
+        memcpy(a->killed, t->more->killed, sizeof a->killed);
+        a->nkilled = (uint8_t)t->more->nkilled;
     }
 }
 

@@ -28,36 +28,40 @@ enum task_flag {
     TASK_WATCHED = 1u << 7, /* other tasks depend on one of its items */
 };
 
-/* What few records need: which engines it failed on. Shared by no two records. */
-struct task_extra {
-    uint32_t killed[3], nkilled;
+struct task_black {
+    uint32_t engine;
+    bool hard; /* the engine said UNMET; else it raised there, and another engine is only preferred
+                */
+};
+
+/* What few records need. Each has its own. */
+struct task_more {
+    struct heap_node timer;
+    struct task *task;
+    uint64_t deadline;      /* unstarted until then; UINT64_MAX: none */
+    struct task_set *base;  /* the submit's targets; NULL: any */
+    struct task_set *set;   /* base narrowed by follow and by black; NULL: any */
+    struct task_deps *deps; /* waiting only */
+    void *note;
+    struct task_black *black; /* engines that it failed on */
     uint32_t nblack, capblack;
-    struct task_black {
-        uint32_t engine;
-        bool hard; /* the engine said UNMET; else it raised there, and another engine is only
-                      preferred */
-    } black[];
+    uint32_t killed[3], nkilled;          /* engines that died running it */
+    uint32_t retries_lost, retries_error; /* left: engines that die, its own errors */
 };
 
 struct task {
     struct list node; /* in the list that state names */
     struct sched_id id;
     struct engine *engine; /* sent, running; a queued direct one: where it goes */
-    struct task_set *base; /* the submit's targets; NULL: any */
-    struct task_set *set;  /* base narrowed by follow and by extra; NULL: any */
     struct client *client;
-    struct task_extra *extra; /* waiting: unused */
-    struct task_deps *deps;   /* waiting only */
-    void *payload, *note;
+    struct task_more *more; /* NULL: it has nothing of that */
+    void *payload;
     union {
         uint64_t bits; /* count <= 64 */
         uint64_t *words;
     } done;
-    struct heap_node timer;
-    uint64_t deadline; /* unstarted until then; UINT64_MAX: none */
-    int64_t order;     /* queued, balanced: among the queues; sent: which SEND it was */
+    int64_t order; /* queued, balanced: among the queues; sent: which SEND it was */
     uint32_t count, left, offset;
-    uint32_t retries_lost, retries_error; /* left: engines that die, its own errors */
     int32_t priority;
     uint16_t attempt; /* of the last SEND; 0: none yet */
     uint16_t wire_flags;
@@ -65,6 +69,13 @@ struct task {
     uint8_t state : 4, mode : 3;
     uint8_t parked : 1; /* queued, but its client is paused: in client->parked or engine->parked */
 };
+
+/* To be read: its own, or that of a task that has nothing of it. */
+static inline const struct task_more *task_more(const struct task *t)
+{
+    static const struct task_more nothing = {.deadline = UINT64_MAX};
+    return t->more ? t->more : &nothing;
+}
 
 static inline uint64_t task_end(const struct task *t)
 {
@@ -86,9 +97,11 @@ static inline bool task_item_done(const struct task *t, uint64_t seq)
 struct task *task_alloc(struct sched *s);
 void task_free(struct sched *s, struct task *t); /* and what it holds */
 void task_pool_release(struct sched *s);
+struct task_more *task_need_more(struct task *t); /* to be written to; NULL: out of memory */
 
 int task_index_add(struct sched *s, struct task *t) CV_CHECK;
 void task_index_del(struct sched *s, struct task *t);
+void task_index_release(struct sched *s);
 /* The live record that covers id, finished items included; NULL: none. */
 struct task *task_find(const struct sched *s, struct sched_id id);
 uint32_t task_left_in(const struct task *t, uint64_t lo, uint64_t hi); /* unfinished items there */
@@ -141,6 +154,7 @@ void task_flag(struct sched *s, struct task *t, uint8_t set, uint8_t clear);
  */
 struct sched_action *task_act(struct sched *s, enum sched_action_type type, struct task *t,
                               uint64_t lo, uint64_t hi);
-void task_arm(struct sched *s, struct task *t, uint64_t at); /* UINT64_MAX: disarm */
+/* UINT64_MAX: disarm. Out of memory sets s->oom; with task_more there is none to be had. */
+void task_arm(struct sched *s, struct task *t, uint64_t at);
 
 #endif

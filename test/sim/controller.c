@@ -291,7 +291,7 @@ void controller_submit(struct sim *m, struct client *c, struct submit *b)
     ev.submit.retries = b->retries;
     ev.submit.priority = b->priority;
     ev.submit.payload = &b->refs;
-    ev.submit.note = b;
+    ev.submit.note = b->lo & 1 ? b : NULL;
     ev.submit.follow = b->deps;
     ev.submit.nfollow = b->follow ? b->ndeps : 0;
     ev.submit.after = b->deps;

@@ -110,7 +110,7 @@ static const char *wrong_word(const struct item *it, const struct sched_action *
         return "a terminal word on a task that was never accepted";
     if (it->ended)
         return "a second terminal word";
-    if (a->note != it->submit)
+    if (a->note != (it->submit->lo & 1 ? it->submit : NULL))
         return "a note that is not its submit's";
     if (a->status == SCHED_S_UNMET || (a->status >= 2 && !a->why && a->status != SCHED_S_CANCELLED))
         return "a word of ours without a reason";
