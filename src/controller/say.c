@@ -68,7 +68,7 @@ struct joined {
 
 static void joined_release(struct payload *p)
 {
-    struct joined *j = p->owner;
+    struct joined *j = payload_owner(p);
 
     payload_unref(j->inner);
     payload_unref(j->first);
@@ -125,7 +125,7 @@ void say_reply(struct link *l, const struct header *h, json_t *ok_take, struct p
 
 static void free_text(struct payload *p)
 {
-    free(p->owner);
+    free(payload_owner(p));
 }
 
 /* The text between before and after, as one buffer that is moved, not copied twice. */

@@ -198,7 +198,7 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                            .submitted = h->time,
                            .label = s->route.label,
                            .payload =
-                               p && !p->head && p->total <= KEEP_TASK_MAX && !payload_has_regions(p)
+                               p && !payload_head(p) && p->total <= KEEP_TASK_MAX && !payload_has_regions(p)
                                    ? s->m->payload
                                    : NULL};
 

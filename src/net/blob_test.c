@@ -93,7 +93,8 @@ static void calls_cross(uint64_t size)
     wait_for(&p, &g, 50);
     for (uint64_t i = 0; i < 50; i++) {
         check_call(g.m[i], head, i);
-        assert_ptr_equal(g.m[i]->payload->head, g.m[0]->payload->head); /* one copy in memory */
+        assert_ptr_equal(payload_head(g.m[i]->payload),
+                         payload_head(g.m[0]->payload)); /* one copy */
     }
     assert_in_range(sent(p.a.link), size, size + size / 64 + 50 * 200);
     got_release(&g);
@@ -116,7 +117,7 @@ static void what_is_small_is_sent_each_time(void **state)
     send_task(p.a.link, 0, c, 0);
     wait_for(&p, &g, 1);
     check_call(g.m[0], head, 0);
-    assert_null(g.m[0]->payload->head);
+    assert_null(payload_head(g.m[0]->payload));
     got_release(&g);
     payload_unref(c);
     payload_unref(head);

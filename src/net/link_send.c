@@ -182,7 +182,8 @@ int link_send(struct link *l, const struct header *h, const void *route, uint32_
               struct payload *payload, int flags)
 {
     struct header out = *h;
-    struct payload *head = payload ? payload->head : NULL, *own = head ? payload->own : payload;
+    struct payload *head = payload ? payload_head(payload) : NULL;
+    struct payload *own = head ? payload_own(payload) : payload;
     int r;
     if (!link_alive(l) || l->closing || l->tx_error)
         return CV_ECLOSED;

@@ -89,7 +89,7 @@ struct lent {
 
 static void on_lent_back(struct payload *p)
 {
-    struct lent *l = p->owner;
+    struct lent *l = payload_owner(p);
     struct core *c = l->core;
     struct msg *m = NULL;
     if (l->link == c->up.nlinks && c->up.link) {

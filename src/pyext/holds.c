@@ -82,7 +82,7 @@ static int pending_call(void *arg)
 /* Any thread, without the GIL. */
 static void on_release(struct payload *p)
 {
-    struct hold *hold = p->owner;
+    struct hold *hold = payload_owner(p);
     struct holds *h = hold->owner;
     pthread_mutex_lock(&h->mu);
     list_del(&hold->node);

@@ -19,16 +19,19 @@ static uint64_t aligned(uint64_t n)
     return (n + ALIGN - 1) & ~(uint64_t)(ALIGN - 1);
 }
 
-/* Space for the struct, the slices and `bytes` behind them. */
-static struct payload *allocate(uint32_t nbufs, uint64_t bytes, uint8_t **ret_data)
+/* Space for the struct, the slices, struct payload_more, and `bytes` behind them. */
+static struct payload *allocate(uint32_t nbufs, bool more, uint64_t bytes, uint8_t **ret_data)
 {
-    uint64_t head = aligned(sizeof(struct payload) + (uint64_t)nbufs * sizeof(struct slice));
+    uint64_t head = aligned(sizeof(struct payload) + (uint64_t)nbufs * sizeof(struct slice) +
+                            (more ? sizeof(struct payload_more) : 0));
     if (bytes > SIZE_MAX - head)
         return NULL;
     struct payload *p = malloc(head + bytes);
     if (!p)
         return NULL;
-    *p = (struct payload){.nbufs = nbufs};
+    *p = (struct payload){.nbufs = nbufs, .more = more};
+    if (more)
+        *payload_more(p) = (struct payload_more){0};
     atomic_init(&p->refs, 1);
     atomic_init(&p->tables, 0);
     *ret_data = (uint8_t *)p + head;
@@ -42,9 +45,10 @@ static bool inline_bytes(uint32_t nbufs, const uint64_t *lens, uint64_t map_min,
     for (uint32_t i = 0; i < nbufs; i++) {
         if (lens[i] >= map_min)
             continue;
-        if (lens[i] > UINT64_MAX - ALIGN || aligned(lens[i]) > UINT64_MAX - sum)
+        sum = aligned(sum);
+        if (sum > UINT64_MAX - 2 * ALIGN || lens[i] > UINT64_MAX - 2 * ALIGN - sum)
             return false;
-        sum += aligned(lens[i]);
+        sum += lens[i];
     }
     *ret = sum;
     return true;
@@ -56,7 +60,7 @@ int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *len
     uint8_t *data;
     if (!inline_bytes(nbufs, lens, UINT64_MAX, &bytes))
         return CV_ENOMEM;
-    struct payload *p = allocate(nbufs, bytes, &data);
+    struct payload *p = allocate(nbufs, false, bytes, &data);
     if (!p)
         return CV_ENOMEM;
     for (uint32_t i = 0; i < nbufs; i++) {
@@ -76,7 +80,7 @@ static uint64_t whole_pages(uint64_t n)
 /* A buffer has its memory in the payload's allocation, in a map of its own, or in a region. */
 static void release_maps(struct payload *p)
 {
-    struct spares *spares = p->owner;
+    struct spares *spares = payload_owner(p);
     for (uint32_t i = 0; i < p->nbufs; i++) {
         const struct slice *s = &p->bufs[i];
         if (s->len < MAP_MIN || !s->data || s->region)
@@ -106,10 +110,10 @@ int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens
     uint8_t *data;
     if (!inline_bytes(nbufs, lens, MAP_MIN, &bytes))
         return CV_ENOMEM;
-    struct payload *p = allocate(nbufs, bytes, &data);
+    struct payload *p = allocate(nbufs, true, bytes, &data);
     if (!p)
         return CV_ENOMEM;
-    p->release = release_maps;
+    payload_more(p)->release = release_maps;
     for (uint32_t i = 0; i < nbufs; i++) {
         p->bufs[i] = (struct slice){.len = lens[i]};
         p->total += lens[i];
@@ -124,15 +128,16 @@ int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens
 
 void payload_reuse(struct payload *p, struct spares *spares)
 {
-    assert(p->release == release_maps && !p->owner);
-    p->owner = spares_ref(spares);
+    struct payload_more *m = payload_more(p);
+    assert(m->release == release_maps && !m->owner);
+    m->owner = spares_ref(spares);
 }
 
 int payload_map(struct payload *p, uint32_t buf)
 {
     struct slice *s = &p->bufs[buf];
     if (!s->data)
-        s->data = map_buffer(s->len, p->owner);
+        s->data = map_buffer(s->len, payload_owner(p));
     return s->data ? CV_OK : CV_ENOMEM;
 }
 
@@ -172,7 +177,7 @@ int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice
                         void (*release)(struct payload *p), void *owner)
 {
     uint8_t *data;
-    struct payload *p = allocate(nbufs, 0, &data);
+    struct payload *p = allocate(nbufs, true, 0, &data);
     if (!p)
         return CV_ENOMEM;
     for (uint32_t i = 0; i < nbufs; i++) {
@@ -180,8 +185,8 @@ int payload_new_foreign(struct payload **ret, uint32_t nbufs, const struct slice
         region_ref(bufs[i].region);
         p->total += bufs[i].len;
     }
-    p->release = release;
-    p->owner = owner;
+    payload_more(p)->release = release;
+    payload_more(p)->owner = owner;
     *ret = p;
     return CV_OK;
 }
@@ -190,7 +195,7 @@ int payload_new_joined(struct payload **ret, struct payload *head, struct payloa
 {
     uint8_t *data;
     uint32_t more = own_take ? own_take->nbufs : 0;
-    struct payload *p = allocate(head->nbufs + more, 0, &data);
+    struct payload *p = allocate(head->nbufs + more, true, 0, &data);
     if (!p)
         return CV_ENOMEM;
     memcpy(p->bufs, head->bufs, head->nbufs * sizeof *p->bufs);
@@ -199,15 +204,16 @@ int payload_new_joined(struct payload **ret, struct payload *head, struct payloa
     for (uint32_t i = 0; i < p->nbufs; i++)
         region_ref(p->bufs[i].region);
     p->total = head->total + (own_take ? own_take->total : 0);
-    p->head = payload_ref(head);
-    p->own = own_take;
+    payload_more(p)->head = payload_ref(head);
+    payload_more(p)->own = own_take;
     *ret = p;
     return CV_OK;
 }
 
 uint64_t payload_own_bytes(const struct payload *p)
 {
-    return p->head ? p->total - p->head->total : p->total;
+    const struct payload *head = payload_head(p);
+    return head ? p->total - head->total : p->total;
 }
 
 int payload_new_copy(struct payload **ret, const void *data, size_t n)
@@ -248,9 +254,12 @@ void payload_unref(struct payload *p)
         return;
     for (uint32_t i = 0; i < p->nbufs; i++)
         region_unref(p->bufs[i].region); /* before release(): the slices may be its owner's */
-    if (p->release)
-        p->release(p);
-    payload_unref(p->head);
-    payload_unref(p->own);
+    const struct payload_more *m = payload_more(p);
+    if (m) {
+        if (m->release)
+            m->release(p);
+        payload_unref(m->head);
+        payload_unref(m->own);
+    }
     free(p);
 }

@@ -21,18 +21,41 @@ struct slice {
 
 struct payload {
     atomic_uint refs;
+    atomic_uint tables; /* references that are held only in case it is sent again */
     uint32_t nbufs;
+    bool more;      /* a struct payload_more lies behind the slices; small ones need none */
     uint64_t total; /* bytes of all buffers */
-    void (*release)(
-        struct payload *p); /* frees what the slices point to, if not inline; may be NULL */
-    void *owner;            /* for release() */
+    struct slice bufs[];
+};
+
+struct payload_more {
+    void (*release)(struct payload *p); /* frees what the slices point to; may be NULL */
+    void *owner;                        /* for release() */
     /* The first buffers are those of `head`, the others those of `own` (NULL: there are none). A
      * link sends a head once and names it from then on (net/blob.c). head NULL: nothing of it is
      * known to come again. */
     struct payload *head, *own;
-    atomic_uint tables; /* references that are held only in case it is sent again */
-    struct slice bufs[];
 };
+
+static inline struct payload_more *payload_more(const struct payload *p)
+{
+    return p->more ? (struct payload_more *)(p->bufs + p->nbufs) : NULL;
+}
+
+static inline void *payload_owner(const struct payload *p)
+{
+    return p->more ? payload_more(p)->owner : NULL;
+}
+
+static inline struct payload *payload_head(const struct payload *p)
+{
+    return p->more ? payload_more(p)->head : NULL;
+}
+
+static inline struct payload *payload_own(const struct payload *p)
+{
+    return p->more ? payload_more(p)->own : NULL;
+}
 
 /* One allocation holds the payload and its bytes (buffers 16-byte aligned): for small ones. */
 int payload_new_inline(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;

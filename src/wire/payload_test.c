@@ -46,7 +46,7 @@ static unsigned released;
 
 static void count_release(struct payload *p)
 {
-    released += (unsigned)(uintptr_t)p->owner;
+    released += (unsigned)(uintptr_t)payload_owner(p);
 }
 
 static void *juggle(void *arg)
