@@ -27,11 +27,11 @@ size_t index_seek(const struct index *x, uint64_t seq)
     return lo;
 }
 
-struct store_record *index_find(const struct index *x, uint64_t seq)
+const struct index_slot *index_find(const struct index *x, uint64_t seq)
 {
     size_t i = index_seek(x, seq);
 
-    return i < x->n && x->v[i].lo <= seq ? x->v[i].record : NULL;
+    return i < x->n && x->v[i].lo <= seq && x->v[i].what ? &x->v[i] : NULL;
 }
 
 static void squeeze(struct index *x)
@@ -39,23 +39,23 @@ static void squeeze(struct index *x)
     size_t n = 0;
 
     for (size_t i = 0; i < x->n; i++)
-        if (x->v[i].record)
+        if (x->v[i].what)
             x->v[n++] = x->v[i];
     x->n = n;
     x->holes = 0;
 }
 
-int index_insert(struct index *x, struct store_record *r)
+static int insert(struct index *x, struct index_slot new)
 {
     if (x->holes > 32 && x->holes > x->n / 2)
         squeeze(x);
-    size_t at = index_seek(x, r->lo);
-    for (size_t i = at; i < x->n && x->v[i].lo < r->hi; i++)
-        if (x->v[i].record)
+    size_t at = x->n && x->v[x->n - 1].hi <= new.lo ? x->n : index_seek(x, new.lo);
+    for (size_t i = at; i < x->n && x->v[i].lo < new.hi; i++)
+        if (x->v[i].what)
             return CV_EEXIST;
-    if (at < x->n && x->v[at].lo < r->hi) { /* holes lie there: an expired id comes again */
+    if (at < x->n && x->v[at].lo < new.hi) { /* holes lie there: an expired id comes again */
         squeeze(x);
-        at = index_seek(x, r->lo);
+        at = index_seek(x, new.lo);
     }
     if (x->n == x->cap) {
         size_t cap = x->cap ? x->cap * 2 : 8;
@@ -66,9 +66,19 @@ int index_insert(struct index *x, struct store_record *r)
         x->cap = cap;
     }
     memmove(x->v + at + 1, x->v + at, (x->n - at) * sizeof(*x->v));
-    x->v[at] = (struct index_slot){r->lo, r->hi, r};
+    x->v[at] = new;
     x->n++;
     return CV_OK;
+}
+
+int index_insert(struct index *x, struct store_record *r)
+{
+    return insert(x, (struct index_slot){r->lo, r->hi, (uintptr_t)r});
+}
+
+int index_insert_brief(struct index *x, struct log_entry *e)
+{
+    return insert(x, (struct index_slot){e->seq, e->seq + 1, (uintptr_t)e + 1});
 }
 
 static struct index_slot *slot_of(struct index *x, uint64_t lo)
@@ -79,16 +89,25 @@ static struct index_slot *slot_of(struct index *x, uint64_t lo)
     return &x->v[i];
 }
 
-void index_remove(struct index *x, const struct store_record *r)
+void index_remove(struct index *x, uint64_t lo)
 {
-    struct index_slot *s = slot_of(x, r->lo);
+    struct index_slot *s = slot_of(x, lo);
 
-    assert(s->record == r);
-    s->record = NULL;
+    s->what = 0;
     if (s == &x->v[x->n - 1])
         x->n--;
     else
         x->holes++;
+}
+
+void index_put_record(struct index *x, struct store_record *r)
+{
+    slot_of(x, r->lo)->what = (uintptr_t)r;
+}
+
+void index_put_brief(struct index *x, struct log_entry *e)
+{
+    slot_of(x, e->seq)->what = (uintptr_t)e + 1;
 }
 
 void index_update(struct index *x, uint64_t old_lo, struct store_record *r)

@@ -2,16 +2,18 @@
  *
  * The ids of one session and the records that cover them: an array sorted by id. Clients count
  * their ids up, so an insertion is an append but for splits; removed records leave a hole that is
- * squeezed out when half of the array is holes. Owns the array, not the records. */
+ * squeezed out when half of the array is holes. A brief (log.h) of one id is entered as such. Owns
+ * the array, not the records. */
 #ifndef COVEY_STORE_INDEX_H
 #define COVEY_STORE_INDEX_H
 
 #include "base/ranges.h"
+#include "store/log.h"
 #include "store/store.h"
 
 struct index_slot {
     uint64_t lo, hi;
-    struct store_record *record; /* NULL: a hole */
+    uintptr_t what; /* a record's address, or a brief's + 1; 0: a hole */
 };
 
 struct index {
@@ -22,10 +24,23 @@ struct index {
 void index_release(struct index *x);
 /* The first slot whose hi is above seq (it may begin behind seq), or n. */
 size_t index_seek(const struct index *x, uint64_t seq);
-struct store_record *index_find(const struct index *x, uint64_t seq);
+const struct index_slot *index_find(const struct index *x, uint64_t seq); /* NULL: none */
+/* One of them is NULL. */
+static inline struct store_record *slot_record(const struct index_slot *s)
+{
+    return s->what & 1 ? NULL : (struct store_record *)s->what;
+}
+static inline struct log_entry *slot_brief(const struct index_slot *s)
+{
+    return s->what & 1 ? (struct log_entry *)(s->what - 1) : NULL;
+}
 /* CV_EEXIST when a record covers one of its ids. */
 int index_insert(struct index *x, struct store_record *r) CV_CHECK;
-void index_remove(struct index *x, const struct store_record *r);
+int index_insert_brief(struct index *x, struct log_entry *e) CV_CHECK;
+void index_remove(struct index *x, uint64_t lo);
+/* In place of the brief or the record of one id. */
+void index_put_record(struct index *x, struct store_record *r);
+void index_put_brief(struct index *x, struct log_entry *e);
 /* The bounds of the record at its slot have shrunk to [lo, hi) of the record. */
 void index_update(struct index *x, uint64_t old_lo, struct store_record *r);
 

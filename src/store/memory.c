@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Records in memory. Owns the records, their strings and output, and a reference of each payload.
- * One list holds all records by submission; each record that has ended is also in the list of its
- * state, oldest first, from which eviction takes. Out of memory while a record is split leaves it
- * whole and pending. On the loop's thread. */
+ * A log holds all records by submission (log.h); each record that has ended is also in the list of
+ * its state, oldest first, from which eviction takes. Out of memory while a record is split leaves
+ * it whole and pending. On the loop's thread. */
 #include "store/memory.h"
 
 #include <stdlib.h>
@@ -143,8 +143,10 @@ void memory_drop(struct memory *m, struct store_record *r, bool expired)
         memory_walk_leave(m, r);
     list_del(&r->by_state);
     list_del(&r->by_time);
+    if (list_empty(&r->entry->records))
+        log_clear(r->entry);
     memory_unmark(m, r);
-    index_remove(&x->index, r);
+    index_remove(&x->index, r->lo);
     /* out of memory here means that the ids will be called unknown instead of expired */
     if (expired && ranges_add(&x->expired, r->lo, r->hi) != CV_OK)
         expired = false;
@@ -195,18 +197,49 @@ static void record_lists_init(struct store_record *r)
     list_init(&r->unwritten);
 }
 
-int memory_submit(struct store *s, const struct store_task *t)
+/* --- submission --- */
+
+static bool is_brief(const struct memory *m, const struct store_task *t)
 {
-    struct memory *m = memory_of(s);
-    struct session *x = session_get(m, t->session);
-    struct store_record *r = calloc(1, sizeof(*r));
+    return !m->journal && t->count == 1 && t->origin == t->seq && !t->label && !t->route_len &&
+           t->bytes <= UINT32_MAX && t->kind < 16 && t->mode < 4;
+}
+
+static int submit_brief(struct memory *m, struct session *x, const struct store_task *t)
+{
+    struct log_entry *e = log_add(&m->log, m->next_id);
+
+    if (!e)
+        return CV_ENOMEM;
+    e->seq = t->seq;
+    e->submitted = t->submitted;
+    e->session = x;
+    e->task = t->payload;
+    e->bytes = t->payload ? (uint32_t)t->bytes : 0;
+    e->target = t->target;
+    e->flags = t->flags;
+    e->kind = t->kind;
+    e->mode = t->mode;
+    int r = index_insert_brief(&x->index, e);
+    if (r == CV_OK)
+        log_fill(e, LOG_BRIEF);
+    else
+        log_clear(e);
+    return r;
+}
+
+static int submit_record(struct memory *m, struct session *x, const struct store_task *t)
+{
+    struct store_record *r = malloc(sizeof(*r));
+    struct log_entry *e = r ? log_add(&m->log, m->next_id) : NULL;
     int ret = CV_ENOMEM;
 
-    if (!x || !r)
+    if (!e)
         goto out;
     *r = (struct store_record){.session = t->session,
                                .lo = t->seq,
                                .hi = t->seq + t->count,
+                               .entry = e,
                                .id = m->next_id,
                                .origin = t->origin,
                                .target = t->target,
@@ -214,35 +247,128 @@ int memory_submit(struct store *s, const struct store_task *t)
                                .mode = t->mode,
                                .flags = t->flags,
                                .submitted = t->submitted,
+                               .task = t->payload,
+                               .task_bytes = t->payload ? t->bytes : 0,
                                .in_memory = true};
     record_lists_init(r);
-    if (copy_texts(r, t->label, t->route, t->route_len) != CV_OK)
+    ret = copy_texts(r, t->label, t->route, t->route_len);
+    if (ret == CV_OK)
+        ret = index_insert(&x->index, r);
+    if (ret != CV_OK) {
+        free(r->label);
+        free(r->route);
+        log_clear(e);
         goto out;
-    ret = index_insert(&x->index, r);
-    if (ret != CV_OK)
-        goto out;
-    if (t->payload) {
-        m->payload.ref(t->payload);
-        r->task = t->payload;
-        r->task_bytes = t->bytes;
     }
-    m->next_id += t->count;
-    list_add_tail(&m->by_time, &r->by_time);
+    log_fill(e, LOG_RECORDS);
+    list_init(&e->records);
+    list_add_tail(&e->records, &r->by_time);
     list_add_tail(&m->states[STORE_PENDING], &r->by_state);
-    m->counts[STORE_PENDING]++;
-    session_took(m, x);
     memory_mark(m, r);
     return CV_OK;
 out:
-    if (r) {
-        free(r->label);
-        free(r->route);
-    }
     free(r);
-    if (x)
-        session_rest(m, x);
     return ret;
 }
+
+int memory_submit(struct store *s, const struct store_task *t)
+{
+    struct memory *m = memory_of(s);
+    struct session *x = session_get(m, t->session);
+
+    if (!x)
+        return CV_ENOMEM;
+    int r = is_brief(m, t) ? submit_brief(m, x, t) : submit_record(m, x, t);
+    if (r != CV_OK) {
+        session_rest(m, x);
+        return r;
+    }
+    m->payload.ref(t->payload);
+    m->next_id += t->count;
+    m->counts[STORE_PENDING]++;
+    session_took(m, x);
+    return CV_OK;
+}
+
+/* --- briefs --- */
+
+void memory_read_brief(const struct log_entry *e, struct store_record *ret)
+{
+    *ret = (struct store_record){.session = e->session->id,
+                                 .lo = e->seq,
+                                 .hi = e->seq + 1,
+                                 .id = log_id(e),
+                                 .origin = e->seq,
+                                 .target = e->target,
+                                 .kind = e->kind,
+                                 .mode = e->mode,
+                                 .flags = e->flags,
+                                 .submitted = e->submitted,
+                                 .task = e->task,
+                                 .task_bytes = e->bytes,
+                                 .written = e->written,
+                                 .in_memory = true};
+    record_lists_init(ret);
+}
+
+/* There is more to say about it: NULL: out of memory. */
+static struct store_record *unfold(struct memory *m, struct log_entry *e)
+{
+    struct store_record *r = malloc(sizeof(*r));
+
+    if (!r)
+        return NULL;
+    memory_read_brief(e, r);
+    r->entry = e;
+    log_fill(e, LOG_RECORDS);
+    list_init(&e->records);
+    list_init(&r->by_time);
+    list_add_tail(&e->records, &r->by_time);
+    list_add_tail(&m->states[STORE_PENDING], &r->by_state);
+    index_put_record(&e->session->index, r);
+    return r;
+}
+
+void memory_fold(struct memory *m, struct store_record *r)
+{
+    struct session *x = hash_get(&m->sessions, 0, r->session);
+    struct log_entry *e = r->entry;
+    bool alone = e->records.next == &r->by_time && e->records.prev == &r->by_time;
+
+    if (r->state != STORE_PENDING || !alone || r->hi != r->lo + 1 || r->origin != r->lo ||
+        r->id != log_id(e) || r->label || r->route_len || r->output || r->again.seq ||
+        r->task_bytes > UINT32_MAX || r->kind >= 16 || r->mode >= 4 || !list_empty(&r->unwritten))
+        return;
+    memory_walk_fold(m, r);
+    list_del(&r->by_state);
+    log_fill(e, LOG_BRIEF);
+    e->seq = r->lo;
+    e->submitted = r->submitted;
+    e->session = x;
+    e->task = r->task;
+    e->bytes = (uint32_t)r->task_bytes;
+    e->target = r->target;
+    e->flags = r->flags;
+    e->kind = r->kind;
+    e->mode = r->mode;
+    e->written = r->written;
+    index_put_brief(&x->index, e);
+    free(r);
+}
+
+const struct store_record *memory_peek(const struct memory *m, uint64_t session, uint64_t seq,
+                                       struct store_record *room)
+{
+    const struct session *x = hash_get(&m->sessions, 0, session);
+    const struct index_slot *slot = x ? index_find(&x->index, seq) : NULL;
+
+    if (!slot || !slot_brief(slot))
+        return slot ? slot_record(slot) : NULL;
+    memory_read_brief(slot_brief(slot), room);
+    return room;
+}
+
+/* --- parts --- */
 
 /* Cuts r at seq: r keeps [lo, seq), the new record behind it gets the rest. Output stays with r. */
 static int record_split(struct memory *m, struct session *x, struct store_record *r, uint64_t seq,
@@ -314,9 +440,12 @@ int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t h
 
 struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq)
 {
-    struct session *x = hash_get(&m->sessions, 0, session);
+    const struct session *x = hash_get(&m->sessions, 0, session);
+    const struct index_slot *slot = x ? index_find(&x->index, seq) : NULL;
 
-    return x ? index_find(&x->index, seq) : NULL;
+    if (!slot)
+        return NULL;
+    return slot_brief(slot) ? unfold(m, slot_brief(slot)) : slot_record(slot);
 }
 
 /* The store's own copy of the text; NULL when out of memory. */
@@ -356,10 +485,12 @@ int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
         if (i == x->index.n || x->index.v[i].lo >= end)
             break;
         struct index_slot slot = x->index.v[i];
-        struct store_record *r = slot.record;
+        struct store_record *r = slot_record(&slot);
         seq = slot.hi;
-        if (!r || r->state != STORE_PENDING)
+        if (!slot.what || (r && r->state != STORE_PENDING))
             continue;
+        if (!r && !(r = unfold(m, slot_brief(&slot))))
+            return CV_ENOMEM;
         int code = memory_cut(m, r, r->lo < start ? start : r->lo, r->hi > end ? end : r->hi, &r);
         if (code != CV_OK)
             return code;
@@ -428,7 +559,7 @@ void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t 
         return;
     for (size_t i = index_seek(&x->index, seq); i < x->index.n && x->index.v[i].lo < seq + count;
          i++) {
-        struct store_record *r = x->index.v[i].record;
+        struct store_record *r = slot_record(&x->index.v[i]);
         if (r && r->state == STORE_ENDED) {
             if (list_empty(&r->unwritten)) /* else when it is handed over */
                 memory_give_back(m, r);
@@ -456,7 +587,7 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
 
     *ret_expired = false;
     for (size_t i = index_seek(&x->index, seq); i < x->index.n; i++)
-        if (x->index.v[i].record) {
+        if (x->index.v[i].what) {
             end = x->index.v[i].lo;
             break;
         }
@@ -474,8 +605,9 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
 enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
                             const struct store_record **ret, uint64_t *ret_end)
 {
-    struct session *x = hash_get(&memory_of(s)->sessions, 0, session);
-    struct store_record *r = x ? index_find(&x->index, seq) : NULL;
+    struct memory *m = memory_of(s);
+    struct session *x = hash_get(&m->sessions, 0, session);
+    const struct store_record *r = memory_peek(m, session, seq, &m->found);
     bool expired = false;
     uint64_t end = r ? r->hi : x ? gap_end(x, seq, &expired) : UINT64_MAX;
 
@@ -509,14 +641,29 @@ static const char *no_trouble(const struct store *s)
     return NULL;
 }
 
+static void entry_free(struct memory *m, struct log_entry *e)
+{
+    if (e->type == LOG_RECORDS) {
+        memory_drop(m, list_entry(list_first(&e->records), struct store_record, by_time), false);
+        return;
+    }
+    struct session *x = e->session;
+    m->payload.unref(e->task);
+    log_clear(e);
+    x->records--;
+    session_rest(m, x);
+}
+
 void memory_free(struct store *s)
 {
     struct memory *m = memory_of(s);
+    struct log_entry *e;
     struct list *l;
 
     memory_walks_fail(m);
-    list_each_safe(r, tmp, &m->by_time)
-        memory_drop(m, list_entry(r, struct store_record, by_time), false);
+    while ((e = log_first(&m->log)))
+        entry_free(m, e);
+    log_release(&m->log);
     while ((l = list_first(&m->idle)))
         session_free(m, list_entry(l, struct session, idle));
     while ((l = list_first(&m->all_uuids))) {
@@ -560,7 +707,7 @@ int memory_new(struct memory **ret, size_t size, const struct store_ops *ops,
         m->limits.records = 100000;
     m->payload = c->payload;
     m->next_id = 1;
-    list_init(&m->by_time);
+    log_init(&m->log);
     list_init(&m->idle);
     list_init(&m->all_uuids);
     list_init(&m->walks);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The back ends that keep records in memory, and what the one with a file (sqlite.c) needs of them:
- * with `journal` set each record that was changed is in the list `unwritten`, in the order in which
- * they came into it, until the one with the file takes it out. */
+ * The back ends that keep records in memory (pending ones as briefs, log.h, while that says it
+ * all), and what the one with a file (sqlite.c) needs of them: with `journal` set each record that
+ * was changed is in the list `unwritten`, in the order in which they came into it, until the one
+ * with the file takes it out. */
 #ifndef COVEY_STORE_MEMORY_H
 #define COVEY_STORE_MEMORY_H
 
@@ -28,7 +29,7 @@ struct memory {
     uint64_t nidle;
     struct hash uuids;     /* {engine, incarnation} -> struct uuid, the newest */
     struct list all_uuids; /* records borrow them */
-    struct list by_time;
+    struct log log;
     struct list states[STORE_DELIVERED + 1];
     uint64_t counts[STORE_DELIVERED + 1];
     uint64_t bytes; /* of ended and delivered records */
@@ -38,6 +39,7 @@ struct memory {
     bool journal;
     struct list unwritten;
     uint64_t nunwritten, tick, now, lost;
+    struct store_record found; /* what find() says of a brief */
 };
 
 /* size: of the struct that begins with the struct memory. */
@@ -71,14 +73,22 @@ void memory_purge(struct store *s, struct store_purge *p);
 bool memory_walk_slices(struct memory *m);
 void memory_walks_fail(struct memory *m);
 /* A record leaves: walks that stand at it go on. */
-void memory_walk_leave(struct memory *m, struct store_record *r);
+void memory_walk_leave(struct memory *m, const struct store_record *r);
+void memory_walk_fold(struct memory *m, const struct store_record *r);
 /* `rest` was cut off behind r. */
 void memory_walk_split(struct memory *m, const struct store_record *r, struct store_record *rest);
 
 /* The record that covers exactly [lo, hi) of r, which covers more. CV_ENOMEM. */
 int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,
                struct store_record **ret) CV_CHECK;
+/* To be changed; a brief becomes a record. NULL: there is none, or memory is out. */
 struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq);
+/* To be looked at; of a brief in *room. NULL: there is none. */
+const struct store_record *memory_peek(const struct memory *m, uint64_t session, uint64_t seq,
+                                       struct store_record *room);
+void memory_read_brief(const struct log_entry *e, struct store_record *ret);
+/* A pending record of which there is no more to say than a brief has becomes one. */
+void memory_fold(struct memory *m, struct store_record *r);
 void memory_drop(struct memory *m, struct store_record *r, bool expired);
 /* The client of an ended record has its result, and the file, where there is one. */
 void memory_give_back(struct memory *m, struct store_record *r);

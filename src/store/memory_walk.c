@@ -9,22 +9,39 @@
 #define SLICE_NS (500000) /* of one turn of the loop */
 #define LOOK_EVERY 64     /* items between two looks at the clock */
 
-static struct store_record *following(struct memory *m, const struct store_record *r)
+/* What comes after r: of its entry, or the next entry. */
+static void step_over(struct memory *m, struct store_walk *w, const struct store_record *r)
 {
-    return r->by_time.next == &m->by_time
-               ? NULL
-               : list_entry(r->by_time.next, struct store_record, by_time);
+    bool last = r->by_time.next == &r->entry->records;
+
+    w->at_record = last ? NULL : list_entry(r->by_time.next, struct store_record, by_time);
+    if (last)
+        w->at = log_next(&m->log, r->entry);
+    w->at_seq = 0;
 }
 
-void memory_walk_leave(struct memory *m, struct store_record *r)
+static struct store_record *first_of(const struct log_entry *e)
+{
+    return list_entry(list_first((struct list *)&e->records), struct store_record, by_time);
+}
+
+void memory_walk_leave(struct memory *m, const struct store_record *r)
 {
     list_each(l, &m->walks)
     {
         struct store_walk *w = list_entry(l, struct store_walk, node);
-        if (w->at != r)
-            continue;
-        w->at = following(m, r);
-        w->at_seq = 0;
+        if (w->at == r->entry && (w->at_record ? w->at_record : first_of(w->at)) == r)
+            step_over(m, w, r);
+    }
+}
+
+void memory_walk_fold(struct memory *m, const struct store_record *r)
+{
+    list_each(l, &m->walks)
+    {
+        struct store_walk *w = list_entry(l, struct store_walk, node);
+        if (w->at_record == r)
+            w->at_record = NULL;
     }
 }
 
@@ -33,35 +50,52 @@ void memory_walk_split(struct memory *m, const struct store_record *r, struct st
     list_each(l, &m->walks)
     {
         struct store_walk *w = list_entry(l, struct store_walk, node);
-        if (w->at == r && w->at_seq >= r->hi)
-            w->at = rest;
+        if (w->at_record == r && w->at_seq >= r->hi)
+            w->at_record = rest;
     }
 }
 
 static bool only_step(struct memory *m, struct store_walk *w)
 {
     struct store_id id = w->only[w->next_only++];
-    struct store_record *r = memory_record(m, id.session, id.seq);
+    struct store_record room;
+    const struct store_record *r = memory_peek(m, id.session, id.seq, &room);
 
     if (r && !w->visit(w, r, id.seq, id.seq + 1))
         return false;
     return w->next_only < w->nonly;
 }
 
+static bool brief_step(struct memory *m, struct store_walk *w)
+{
+    struct store_record r;
+
+    memory_read_brief(w->at, &r);
+    w->at = log_next(&m->log, w->at);
+    return r.id < w->goal && w->visit(w, &r, r.lo, r.hi) && w->at;
+}
+
 /* Some items of a record; false: those were the last. */
 static bool step(struct memory *m, struct store_walk *w)
 {
-    struct store_record *r = w->at;
-
     if (w->only)
         return w->next_only < w->nonly && only_step(m, w);
-    if (!r || r->id >= w->goal)
+    if (!w->at)
+        return false;
+    if (w->at->type == LOG_BRIEF)
+        return brief_step(m, w);
+    struct store_record *r = w->at_record ? w->at_record : first_of(w->at);
+    if (r->id >= w->goal)
         return false;
     uint64_t lo = w->at_seq > r->lo ? w->at_seq : r->lo;
     uint64_t hi = r->hi - lo > LOOK_EVERY ? lo + LOOK_EVERY : r->hi;
     /* before visit(), which may drop it */
-    w->at = hi < r->hi ? r : following(m, r);
-    w->at_seq = hi < r->hi ? hi : 0;
+    if (hi < r->hi) {
+        w->at_record = r;
+        w->at_seq = hi;
+    } else {
+        step_over(m, w, r);
+    }
     return w->visit(w, r, lo, hi) && w->at;
 }
 
@@ -110,9 +144,9 @@ void memory_walks_fail(struct memory *m)
 void memory_walk(struct store *s, struct store_walk *w)
 {
     struct memory *m = memory_of(s);
-    struct list *first = list_first(&m->by_time);
 
-    w->at = first ? list_entry(first, struct store_record, by_time) : NULL;
+    w->at = log_first(&m->log);
+    w->at_record = NULL;
     w->at_seq = 0;
     w->goal = m->next_id;
     w->next_only = 0;
@@ -128,8 +162,6 @@ void memory_walk(struct store *s, struct store_walk *w)
 
 static bool is_chosen(const struct store_purge *p, const struct store_record *r)
 {
-    if (r->state == STORE_PENDING)
-        return false;
     if (!p->only && !list_empty(&r->unwritten)) /* it has ended after the question */
         return false;
     for (size_t i = 0; i < p->nengines && !p->all; i++)
@@ -143,9 +175,9 @@ static bool purge_visit(struct store_walk *w, const struct store_record *c, uint
 {
     struct store_purge *p = container_of(w, struct store_purge, walk);
     struct memory *m = p->memory;
-    struct store_record *r = memory_record(m, c->session, c->lo);
+    struct store_record *r = c->state == STORE_PENDING ? NULL : memory_record(m, c->session, c->lo);
 
-    if (!is_chosen(p, r) || (p->only && memory_cut(m, r, lo, hi, &r) != CV_OK))
+    if (!r || !is_chosen(p, r) || (p->only && memory_cut(m, r, lo, hi, &r) != CV_OK))
         return true;
     p->purged += r->hi - r->lo;
     memory_drop(m, r, false);

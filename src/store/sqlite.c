@@ -154,9 +154,10 @@ static void rows_back(struct sqlite *q, struct job *j)
         struct store_record *r = memory_record(&q->m, c->session, c->lo);
         if (r && r->id != c->id)
             r = NULL;
-        if (r && !j->failed)
+        if (r && !j->failed) {
             r->written = true;
-        else if (r)
+            memory_fold(&q->m, r);
+        } else if (r)
             memory_mark(&q->m, r);
         else if (j->failed)
             q->m.lost++;
@@ -274,7 +275,9 @@ static void start_walk(struct sqlite *q, struct store_walk *w)
 static bool all_in_memory(struct sqlite *q, const struct store_walk *w)
 {
     for (size_t i = 0; i < w->nonly; i++) {
-        const struct store_record *r = memory_record(&q->m, w->only[i].session, w->only[i].seq);
+        struct store_record room;
+        const struct store_record *r =
+            memory_peek(&q->m, w->only[i].session, w->only[i].seq, &room);
         if (!r || (w->results && r->result.gone))
             return false;
     }
@@ -316,8 +319,9 @@ static void sqlite_purge(struct store *s, struct store_purge *p)
 static void sqlite_resubmitted(struct store *s, struct store_id id, struct store_id again)
 {
     struct sqlite *q = sqlite_of(s);
+    struct store_record room;
 
-    if (memory_record(&q->m, id.session, id.seq))
+    if (memory_peek(&q->m, id.session, id.seq, &room))
         memory_resubmitted(s, id, again);
     else if (!q->broken)
         put_job(q, (struct job){.type = JOB_AGAIN, .again = {id, again}});

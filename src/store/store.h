@@ -90,8 +90,11 @@ struct store_id {
     uint64_t session, seq;
 };
 
+struct log_entry;
+
 struct store_record {
     uint64_t session, lo, hi;
+    struct log_entry *entry;
     uint64_t id; /* of item lo; grows by one an item in the order of submission */
     uint64_t origin, submitted;
     char *label;
@@ -129,8 +132,9 @@ struct store_walk {
     void (*done)(struct store_walk *w, bool failed);
 
     struct list node; /* from here on the store's own */
-    struct store_record *at;
-    uint64_t at_seq; /* of `at`: the next item; 0: the first */
+    struct log_entry *at;
+    struct store_record *at_record; /* of `at`; NULL: the first */
+    uint64_t at_seq;                /* of at_record: the next item; 0: the first */
     size_t next_only;
     uint64_t goal, flush;
 };
