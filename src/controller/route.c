@@ -92,12 +92,13 @@ static bool find_origin(struct conn *k, const struct header *h, const struct row
     return true;
 }
 
-static void forbid(const struct origin *o, const struct header *h)
+static void forbid(const struct origin *o, const struct header *h, const char *what)
 {
     static const char *const names[] = {"?", "a client", "an engine", "a host"};
     char text[128];
 
-    snprintf(text, sizeof(text), "%s may not send %s", names[o->role], msg_type_name(h->type));
+    snprintf(text, sizeof(text), "%s may not send %s%s", names[o->role], msg_type_name(h->type),
+             what);
     log_info(o->conn->c->log, "%s is sent away: %s", o->conn->from, text);
     if (o->engine && o->engine->relayed)
         conn_bye_engine(o->engine, text);
@@ -115,10 +116,12 @@ void route_handle(struct conn *k, struct msg *m)
         return;
     }
     if (find_origin(k, &m->h, row, &o)) {
-        if (row && row->from & 1 << o.role)
-            row->handle(k->c, &o, m);
+        if (!row || !(row->from & 1 << o.role))
+            forbid(&o, &m->h, "");
+        else if (m->h.seq + m->h.count < m->h.seq)
+            forbid(&o, &m->h, " about ids beyond the last");
         else
-            forbid(&o, &m->h);
+            row->handle(k->c, &o, m);
     }
     msg_free(m);
 }

@@ -274,8 +274,10 @@ out:
 int memory_submit(struct store *s, const struct store_task *t)
 {
     struct memory *m = memory_of(s);
-    struct session *x = session_get(m, t->session);
 
+    if (!t->count || t->seq + t->count < t->seq)
+        return CV_EINVAL;
+    struct session *x = session_get(m, t->session);
     if (!x)
         return CV_ENOMEM;
     int r = is_brief(m, t) ? submit_brief(m, x, t) : submit_record(m, x, t);
