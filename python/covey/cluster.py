@@ -15,6 +15,7 @@ A Cluster belongs to the process that made it: a forked child can neither use no
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import operator
@@ -91,10 +92,10 @@ class Cluster:
         self.config = config if config is not None else getattr(parent, "config", None) or {}
         settings = self._settings()
         self.n: int | None = _checked_n(n if n is not None else settings.get("n"))
-        self.engine_launcher_class: str = _launcher_name(
-            engines or engine_launcher_class or settings.get("engine_launcher_class") or "local")
-        self.controller_launcher_class: str = _launcher_name(
-            controller or controller_launcher_class or settings.get("controller_launcher_class") or "local")
+        self._launchers: dict[str, Any] = {
+            "engine": engines or engine_launcher_class or settings.get("engine_launcher_class") or "local",
+            "controller": controller or controller_launcher_class or settings.get("controller_launcher_class") or "local"}
+        self._pickled: list[str] = []       # files of launcher classes that can't be imported
         self.controller_args = list(controller_args if controller_args is not None else settings.get("controller_args", []))
         self.controller_ip: str = controller_ip if controller_ip is not None else settings.get("controller_ip", "")
         self.controller_location: str = (
@@ -123,6 +124,28 @@ class Cluster:
         return settings
 
     # ------------------------------------------------ what it is
+
+    @property
+    def engine_launcher_class(self) -> type:
+        """The class (covey.launcher) of what starts engines; may be set to a class or a name."""
+        from .launcher import find_launcher_class
+
+        return find_launcher_class(self._launchers["engine"], "engine")
+
+    @engine_launcher_class.setter
+    def engine_launcher_class(self, launcher: Any) -> None:
+        self._launchers["engine"] = launcher
+
+    @property
+    def controller_launcher_class(self) -> type:
+        """The class of what starts the controller; may be set to a class or a name."""
+        from .launcher import find_launcher_class
+
+        return find_launcher_class(self._launchers["controller"], "controller")
+
+    @controller_launcher_class.setter
+    def controller_launcher_class(self, launcher: Any) -> None:
+        self._launchers["controller"] = launcher
 
     @property
     def controller(self) -> EngineSet | None:
@@ -277,6 +300,9 @@ class Cluster:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and self._pid == os.getpid():
             supervisor.stop()
+            while self._pickled:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._pickled.pop())
             if not self._other_owner():
                 self.remove_cluster_file()
 
@@ -391,6 +417,9 @@ class Cluster:
         kwargs.setdefault("profile_dir", state.get("profile_dir"))
         kwargs.setdefault("cluster_id", state.get("cluster_id", ""))
         kwargs.setdefault("shutdown_atexit", False)
+        for kind, found in (("engines", next(iter((state.get("engines") or {}).values()), None)), ("controller", state.get("controller"))):
+            if found and found.get("class", "Python") != "Python":      # which class that was the file does not say
+                kwargs.setdefault(kind, found["class"])
         self = cls(**kwargs)
         if _runs(state):
             self._supervisor = _Supervisor.attach(dict(state))
@@ -445,7 +474,8 @@ class Cluster:
             args.append("--restart")
         if self.shutdown_atexit:
             args.append(f"--parent-pid={os.getpid()}")
-        for option, value in (("engines", self.engine_launcher_class), ("controller", self.controller_launcher_class)):
+        for option, kind in (("engines", "engine"), ("controller", "controller")):
+            value = self._launcher_name(kind)
             if value.lower() != "local":
                 args.append(f"--{option}={value}")
         for option, value in (("ip", self.controller_ip), ("location", self.controller_location)):
@@ -456,6 +486,27 @@ class Cluster:
                 args += [f"--{section}.{trait}={_literal(value)}" for trait, value in traits.items()]
         rest = [*self.controller_args, *(f"--{k.replace('_', '-')}={v}" for k, v in extra.items())]
         return [*args, "--", *rest] if rest else args
+
+    def _launcher_name(self, kind: str) -> str:
+        """A launcher as the command line takes it: a name, a dotted path, MODULE:CLASS, or @FILE of a class that can't be imported."""
+        launcher = self._launchers[kind]
+        if not isinstance(launcher, type):
+            return str(launcher)
+        from .launcher import is_built_in
+
+        if is_built_in(launcher):
+            return launcher.__name__
+        if launcher.__module__ != "__main__" and "<locals>" not in launcher.__qualname__:
+            return f"{launcher.__module__}:{launcher.__qualname__}"
+        import cloudpickle
+
+        folder = os.path.join(self.profile_dir, "security")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, f"launcher-{self.cluster_id}-{kind}.pickle")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+            cloudpickle.dump(launcher, f)
+        self._pickled.append(path)
+        return "@" + path
 
     def _start(self, n: int | None, extra: Mapping[str, Any]) -> None:
         if self._pid != os.getpid():
@@ -533,11 +584,6 @@ def _checked_n(n: Any) -> int | None:
     if number < 0:
         raise ValueError(f"n is the number of engines and can't be negative: {n!r}")
     return number
-
-
-def _launcher_name(launcher: Any) -> str:
-    """A launcher as the command line takes it: a name, a dotted path, or MODULE:CLASS of a class."""
-    return f"{launcher.__module__}:{launcher.__qualname__}" if isinstance(launcher, type) else str(launcher)
 
 
 def _literal(value: Any) -> str:

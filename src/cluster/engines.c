@@ -115,6 +115,7 @@ int verb_engines(const struct settings *s)
         .args = (const char *const *)s->engine_args,
         .env = (const char *const *)environ,
         .config = s->config,
+        .launcher = s->engine_launcher,
         .name = name,
         .n = s->n,
         .threads = s->threads,

@@ -105,6 +105,7 @@ static int launch(struct engine_set *s, struct err *e)
         .args = (const char *const *)v->s->engine_args,
         .env = (const char *const *)environ,
         .config = v->s->config,
+        .launcher = v->s->engine_launcher,
         .n = s->n,
         .threads = v->s->threads,
     };

@@ -272,6 +272,8 @@ static void read_launchers(struct reader *r)
     const char *c = get_str(r, "controller_launcher_class", get_str(r, "controller", NULL));
     const char *n = get_str(r, "engine_launcher_class",
                             get_str(r, "engine_launcher", get_str(r, "engines", NULL)));
+    r->s->controller_launcher = c;
+    r->s->engine_launcher = n;
     r->rc = r->rc ? r->rc : launch_find(c, &r->s->controller, r->e);
     r->rc = r->rc ? r->rc : launch_find(n, &r->s->engines, r->e);
 }

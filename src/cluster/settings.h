@@ -24,11 +24,12 @@ struct settings {
     const char *cluster_id;          /* "": none */
     const char *python, *work_dir;
     const struct launch_ops *controller, *engines;
-    char **controller_args, **engine_args; /* own, NULL-terminated */
-    char **words;                          /* own array: what follows the options */
-    uint32_t n;                            /* engines */
-    char *why_n;                           /* own: "4 cpus (cgroup quota)", NULL when n was given */
-    uint32_t threads;                      /* for each engine; 0: left alone */
+    const char *controller_launcher, *engine_launcher; /* as they were named; NULL: local */
+    char **controller_args, **engine_args;             /* own, NULL-terminated */
+    char **words;                                      /* own array: what follows the options */
+    uint32_t n;                                        /* engines */
+    char *why_n;      /* own: "4 cpus (cgroup quota)", NULL when n was given */
+    uint32_t threads; /* for each engine; 0: left alone */
     bool daemonize, all, force, json, reuse;
     double engine_timeout; /* seconds until all engines must be there */
     long parent_pid;       /* 0: none */

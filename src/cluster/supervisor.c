@@ -97,8 +97,7 @@ void super_fail(struct supervisor *v, const char *why, const char *stderr_text)
 static bool engines_queued(struct supervisor *v)
 {
     struct engine_set *set = set_find(v, NULL);
-    return (v->s->engines->flags & LAUNCH_QUEUED) && set && set->child &&
-           child_job(set->child)->id[0];
+    return set && set->child && child_job(set->child)->id[0];
 }
 
 void super_check_ready(struct supervisor *v)
@@ -294,6 +293,7 @@ static int start_controller(struct supervisor *v, struct err *e)
         .args = (const char *const *)v->s->controller_args,
         .env = (const char *const *)environ,
         .config = v->s->config,
+        .launcher = v->s->controller_launcher,
     };
     return super_launch(v, &v->controller, v->s->controller, &request, NULL, &cb, e);
 }

@@ -29,6 +29,7 @@ struct launch_request {
     const char *const *env;   /* the environment that the child will inherit, to see what is set */
     const struct config *config; /* the launchers' traits; NULL: none is set */
     const char *events_file; /* a controller's events where no descriptor reaches it; NULL: none */
+    const char *launcher;    /* what the user said: a Python class's name */
     const char *name;        /* names its files: "ipengine-ID-PID-SET" */
     uint32_t n;              /* engines */
     uint32_t
@@ -63,8 +64,6 @@ enum launch_flag {
      * commands, all JSON lines (docs/internals.md). It acts for something that runs elsewhere. */
     LAUNCH_AGENT = 1,
     LAUNCH_EVENTS_FILE = 2, /* no descriptor reaches a controller: its events come by a file */
-    LAUNCH_QUEUED = 4,      /* started means queued: engines come when the queue lets them */
-    LAUNCH_ELSEWHERE = 8,   /* on other machines, which can't reach a loopback address */
 };
 
 struct launch_ops {
@@ -91,12 +90,13 @@ struct launch_ops {
     int (*restore)(const json_t *o, struct launch_job *ret, struct err *e);
 };
 
-extern const struct launch_ops launch_local, launch_mpi;
+extern const struct launch_ops launch_local, launch_mpi, launch_python;
 extern const struct launch_ops launch_slurm, launch_pbs, launch_sge, launch_lsf, launch_htcondor,
     launch_batch;
 
 /* The back end of a name: "local", "Local", "LocalEngineSetLauncher", with any module path of stock
- * before it, in any case; NULL and "" are local. CV_EINVAL names those that there are. */
+ * before it, in any case; NULL and "" are local. What is none of ours is a Python class
+ * (launch_python), whose name is looked up when it is started. CV_EINVAL: there will be none. */
 int launch_find(const char *name, const struct launch_ops **ret, struct err *e) CV_CHECK;
 /* A trait of a back end (borrowed): the most specific class that has it wins. NULL: not set. */
 json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const struct config *c,

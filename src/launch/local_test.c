@@ -65,10 +65,12 @@ static void names_of_every_era(void **state)
     }
     assert_int_equal(launch_find("WinHPC", &ops, &e), CV_EINVAL);
     assert_non_null(strstr(e.text, "covey runs on Linux"));
-    assert_int_equal(launch_find("my.module.MPIEngineSetLauncher", &ops, &e), CV_EINVAL);
-    assert_non_null(strstr(e.text, "my.module.MPIEngineSetLauncher"));
-    assert_int_equal(launch_find("Mesos", &ops, &e), CV_EINVAL);
-    assert_non_null(strstr(e.text, "no such launcher; there are local, mpi"));
+    static const char *const OWN[] = {"my.module.MPIEngineSetLauncher", "m:Class", "Mesos",
+                                      "@/tmp/x.pickle", "/a/b.py:Local"};
+    for (size_t i = 0; i < sizeof OWN / sizeof OWN[0]; i++) {
+        assert_int_equal(launch_find(OWN[i], &ops, &e), CV_OK);
+        assert_ptr_equal(ops, &launch_python);
+    }
 }
 
 /* A plan that runs a shell line. */

@@ -68,7 +68,8 @@ def test_the_command_line():
     c.start_cluster_sync()
     argv = state_of(c)["argv"]
     c.stop_cluster_sync()
-    name = f"{Mine.__module__}:{Mine.__qualname__}"
+    name = f"@{c.profile_dir}/security/launcher-x-engine.pickle"
+    assert not os.path.exists(name[1:])
     assert argv == [f"--python={sys.executable}", "start", f"--profile-dir={c.profile_dir}", "--cluster-id=x", "--n=4", "--engine-timeout=70", f"--parent-pid={os.getpid()}",
                     f"--engines={name}", "--ip=*", "--location=node1", "--SlurmLauncher.queue=long", "--", "--reuse"]
 
@@ -77,7 +78,7 @@ def test_options_from_the_profile_s_config(tmp_path):
     folder = tmp_path / "ipython" / "profile_p"
     folder.mkdir(parents=True)
     (folder / "ipcluster_config.py").write_text("c.Cluster.n = 7\nc.Cluster.engine_launcher_class = 'slurm'\n")
-    assert (Cluster(profile="p").n, Cluster(profile="p").engine_launcher_class) == (7, "slurm")
+    assert (Cluster(profile="p").n, Cluster(profile="p").engine_launcher_class.__name__) == (7, "SlurmEngineSetLauncher")
     assert Cluster(profile="p", config={"Cluster": {"n": 6}}).n == 6 and Cluster(profile="p", n=1).n == 1
     assert Cluster(profile="p", load_profile=False).n is None
     with pytest.raises(TypeError):

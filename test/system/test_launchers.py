@@ -98,6 +98,7 @@ def test_config_and_signals_of_a_batch_system(home, batch, tmp_path):
         assert "# 7\n" in (tmp_path / "mine.sbatch").read_text()
         with ipp.Cluster.from_file(profile="q").connect_client_sync() as rc:
             rc.wait_for_engines(2, timeout=20, interactive=False)
+            assert ipp.Cluster.from_file(profile="q").engine_launcher_class.__name__ == "SlurmEngineSetLauncher"
             assert len(rc[:].apply_sync(os.getpid)) == 2
             (batch.folder / "engines").write_text("")
         assert subprocess.run([*program_argv("ipcluster"), "stop", "--profile=q"], env=env, timeout=20).returncode == 0
@@ -140,6 +141,76 @@ def test_a_submission_that_fails_says_why(home, batch, submit, words):
     with pytest.raises(ipp.cluster.ClusterError) as e:
         ipp.Cluster(engines="slurm", n=1).start_cluster_sync()
     assert all(word in str(e.value) for word in words), str(e.value)
+
+
+OWN = """
+import traitlets
+from covey import launcher
+
+
+class Own(launcher.SlurmEngineSetLauncher):
+    hours = traitlets.Integer(1, config=True)
+    batch_file_name = traitlets.Unicode("own.sbatch")
+    default_template = traitlets.Unicode("#!/bin/sh\\n#SBATCH --export=ALL\\n#SBATCH --ntasks={n}\\n# {hours} {n//2}\\nsrun {program_and_args}\\n")
+
+    def start(self, n):
+        self.context["hours"] = self.hours
+        return super().start(n)
+"""
+
+
+def test_m9_a_batch_class_of_ones_own(home, batch, tmp_path, monkeypatch):
+    """By dotted name: it has its own traits, its job's id is in the cluster file, signals and the stop reach it."""
+    (tmp_path / "ownlaunchers.py").write_text(OWN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    config = {"Own": {"hours": 7}, "BatchSystemLauncher": {"queue": "q"}}
+    c = ipp.Cluster(engines="ownlaunchers.Own", n=2, config=config)
+    monkeypatch.chdir(tmp_path)
+    with c as rc:
+        assert len(rc[:].apply_sync(os.getpid)) == 2
+        script = (tmp_path / "own.sbatch").read_text()
+        assert "#SBATCH --partition=q\n" in script and "\n# 7 1\n" in script
+        state = json.loads(Path(c.cluster_file).read_text())["engines"]["0"]
+        assert (state["class"], state["job_id"], state["undo"]) == ("Python", "4711", "scancel 4711")
+        c.restart_engines_sync()
+        rc.wait_for_engines(2, timeout=20)
+    assert batch.calls("scancel") == [["4711"], ["4711"]] and wait_gone(home) == {}
+
+
+def test_m9_a_class_that_cannot_be_imported(home):
+    """A local class as a controller and one for engines with a coroutine; both ends as they should."""
+    from covey.launcher import LocalControllerLauncher, LocalEngineSetLauncher
+
+    class Controller(LocalControllerLauncher):
+        controller_args = ["--log-level=10"]
+
+    class Engines(LocalEngineSetLauncher):
+        async def start(self, n):
+            self.environment = {"OWN": "yes"}
+            return super().start(n)
+
+    with ipp.Cluster(engines=Engines, controller=Controller, n=2) as rc:
+        assert rc[:].apply_sync(lambda: __import__("os").environ["OWN"]) == ["yes"] * 2
+        assert rc.cluster.engine_launcher_class is Engines
+        pids = rc[:].apply_sync(os.getpid)
+        rc.cluster.signal_engines_sync(signal.SIGTERM)
+        wait_until(lambda: rc.ids == [], what="engines leaving")
+    assert not set(pids) & set(processes_of(home)) and wait_gone(home) == {} and files_of(home) == []
+
+
+def test_m9_an_entry_point(home, tmp_path, monkeypatch):
+    """A third party's package: its entry point's name is a launcher; what its start raises is quoted."""
+    (tmp_path / "mesos").mkdir()
+    (tmp_path / "mesos" / "__init__.py").write_text(
+        "from covey.launcher import EngineLauncher\nclass Mesos(EngineLauncher):\n"
+        "    def start(self, n): raise RuntimeError(f'no mesos for {n}')\n")
+    info = tmp_path / "mesos-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: mesos\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ipyparallel.engine_launchers]\nmesos = mesos:Mesos\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ipp.cluster.ClusterError, match="no mesos for 3"):
+        ipp.Cluster(engines="Mesos", n=3).start_cluster_sync()
 
 
 def test_what_is_not_there_is_refused(home):
