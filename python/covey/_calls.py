@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from . import serialize
+from . import _byvalue, serialize
 
 APPLY, CALL = 0, 3    # kinds of task
 SHARED_MIN = 4 << 10  # LINK_BLOB_MIN: a smaller stream is sent with each call
@@ -80,7 +80,7 @@ def _note(f: Any, args: Sequence[Any], lead: int, size: int) -> None:
 
 def unpack_call(buffers: Sequence[Any], ns: dict) -> tuple[Any, tuple, dict]:
     """(f, args, kwargs) of a CALL; like `serialize.unpack_apply`."""
-    context = serialize._context
+    context = _byvalue.context
     before = context.ns
     context.ns = ns
     try:

@@ -17,22 +17,22 @@ all else                        by pickle, or by cloudpickle where pickle can't
 =============================== ===========================================================
 
 Nothing live is ever cached: every task unpickles its own function, defaults, closure and arguments.
-The caches here hold code objects and their bytes only. All functions may be called from any thread.
+How functions and classes are taken apart and put together is in `_byvalue`. All functions may be called from any thread.
 """
 from __future__ import annotations
 
 import io
 import json
-import marshal
 import pickle
 import sys
-import threading
 import types
-import warnings
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from ._byvalue import (
+    MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_function,
+    reduce_memoryview,
+)
 from ._plaincall import plain_call
 
 __all__ = [
@@ -42,14 +42,7 @@ __all__ = [
     "deserialize_object", "pack_apply_message", "unpack_apply_message",
 ]
 
-PROTOCOL = 5
-OUT_OF_BAND = 8 << 10       # buffers from this size on travel beside the stream
-CAPTURE_WARNING = 1 << 20   # a function that carries more than this is worth a word
-EXCEPTION_MAX = 64 << 10    # a pickled exception larger than this stays at home
-PYTHON = (sys.version_info.major << 8) | sys.version_info.minor
-
-_MAIN = ("__main__", "__mp_main__")
-_CODE_CACHE = 4096
+EXCEPTION_MAX = 64 << 10  # a pickled exception larger than this stays at home
 
 
 class Packed(list):
@@ -86,7 +79,7 @@ class PrePickled:
 
 
 def _unpack_prepickled(*buffers: bytes) -> Any:
-    return _loads([buffers[0], *map(bytearray, buffers[1:])], _context.ns)
+    return _loads([buffers[0], *map(bytearray, buffers[1:])], context.ns)
 
 
 class Reference:
@@ -123,7 +116,7 @@ class Reference:
 
 def _reference(name: str) -> Any:
     """A reference becomes its value where a namespace is given (on engines) and itself elsewhere."""
-    ns = _context.ns
+    ns = context.ns
     return Reference(name) if ns is None else eval(name, ns)
 
 
@@ -151,128 +144,6 @@ def interactive(f: Callable) -> Callable:
         f = g
     f.__module__ = "__main__"
     return f
-
-
-# ---------------------------------------------------------------- code objects
-
-_code_bytes: dict[int, tuple[types.CodeType, bytes]] = {}  # by id; the strong reference keeps the id true
-_code_objects: dict[bytes, types.CodeType] = {}
-
-
-def _dump_code(code: types.CodeType) -> bytes:
-    hit = _code_bytes.get(id(code))
-    if hit is not None:
-        return hit[1]
-    blob = marshal.dumps(code, 2)  # version 4 depends on reference counts: not the same bytes twice
-    if len(_code_bytes) >= _CODE_CACHE:
-        _code_bytes.clear()
-    _code_bytes[id(code)] = (code, blob)
-    return blob
-
-
-def _load_code(blob: bytes) -> types.CodeType:
-    code = _code_objects.get(blob)
-    if code is None:
-        code = marshal.loads(blob)
-        if len(_code_objects) >= _CODE_CACHE:
-            _code_objects.clear()
-        _code_objects[blob] = code
-    return code
-
-
-def _global_names(code: types.CodeType, into: set[str]) -> set[str]:
-    into.update(code.co_names)
-    for c in code.co_consts:
-        if isinstance(c, types.CodeType):
-            _global_names(c, into)
-    return into
-
-
-# ---------------------------------------------------------------- the receiver's constructors
-
-
-class _Context(threading.local):
-    ns: dict | None = None  # the namespace that functions by value get
-
-
-_context = _Context()
-_received: "weakref.WeakSet[type]" = weakref.WeakSet()  # classes that came by value
-
-
-def _function(python: int, blob: bytes, name: str, ncells: int = 0, module: str | None = None,
-              globs: dict | None = None) -> types.FunctionType:
-    """A function by value; its cells are empty until `_fill_function`."""
-    if python != PYTHON:
-        raise TypeError(
-            f"the function {name!r} travelled as Python {python >> 8}.{python & 255} code and this is Python "
-            f"{PYTHON >> 8}.{PYTHON & 255}; put it in a module that both can import, or send a string of code")
-    if module is None:
-        g = _context.ns
-        if g is None:
-            g = sys.modules["__main__"].__dict__
-    elif globs is None:
-        __import__(module)
-        g = sys.modules[module].__dict__
-    elif module in sys.modules:
-        g = sys.modules[module].__dict__
-    else:
-        g = globs
-        g.setdefault("__name__", module)
-        g.setdefault("__builtins__", __builtins__)
-    cells = tuple([types.CellType() for _ in range(ncells)]) if ncells else None
-    f = types.FunctionType(_load_code(blob), g, name, None, cells)
-    f.__module__ = module or "__main__"
-    return f
-
-
-def _fill_function(f: types.FunctionType, state: tuple) -> None:
-    defaults, kwdefaults, cells, annotations, doc, attrs, qualname, globs = state
-    f.__defaults__ = defaults
-    f.__kwdefaults__ = kwdefaults
-    for cell, value in zip(f.__closure__ or (), cells):
-        if value is not _Empty:
-            cell.cell_contents = value
-    if annotations:
-        f.__annotations__ = annotations
-    f.__doc__ = doc
-    if attrs:
-        f.__dict__.update(attrs)
-    f.__qualname__ = qualname
-    if globs:
-        for name, value in globs.items():
-            f.__globals__.setdefault(name, value)
-
-
-class _Empty:
-    """Stands for the content of a cell that has none."""
-
-
-def _lookup_main(qualname: str) -> Any:
-    ns = _context.ns
-    obj: Any = (sys.modules["__main__"].__dict__ if ns is None else ns).get(qualname.split(".")[0])
-    for part in qualname.split(".")[1:]:
-        obj = getattr(obj, part, None)
-    return obj
-
-
-def _main_class(qualname: str, make: Callable, args: tuple) -> type:
-    """A class of the sender's `__main__`: the receiver's own of that name, else one made from what was sent."""
-    have = _lookup_main(qualname)
-    if isinstance(have, type) and have not in _received:
-        return have
-    cls = make(*args)
-    _received.add(cls)
-    return cls
-
-
-def _fill_main_class(cls: type, state: tuple) -> None:
-    if cls in _received:
-        state[1](cls, state[0])
-
-
-def _memoryview(buf: Any, fmt: str, shape: tuple) -> memoryview:
-    m = memoryview(buf).cast("B")
-    return m if fmt == "B" and len(shape) == 1 else m.cast(fmt, shape)  # type: ignore[call-overload]
 
 
 # ---------------------------------------------------------------- the pickler
@@ -313,124 +184,21 @@ def _large_within(x: Any) -> Any:
     return x
 
 
-def _reduce_memoryview(m: memoryview) -> tuple:
-    data: Any = m if m.c_contiguous else m.tobytes()
-    return _memoryview, (pickle.PickleBuffer(data), m.format, m.shape)
-
-
-class _Borrowed:
-    """Shows a read-only array's memory as writable, so that the receiver's copy is. Nothing writes here."""
-
-    def __init__(self, array: Any):
-        self.array = array
-        self.__array_interface__ = dict(array.__array_interface__,
-                                        data=(array.__array_interface__["data"][0], False))
-
-
-def _reduce_array(a: Any) -> Any:
-    if a.dtype.hasobject:
-        return NotImplemented
-    if a.nbytes < OUT_OF_BAND:
-        return NotImplemented if a.flags.writeable else a.copy().__reduce_ex__(PROTOCOL)
-    if not (a.flags.c_contiguous or a.flags.f_contiguous):
-        return a.copy(order="C").__reduce_ex__(PROTOCOL)
-    if not a.flags.writeable:
-        numpy = sys.modules["numpy"]
-        a = numpy.asarray(_Borrowed(a)).view(a.dtype)
-        return a.__reduce_ex__(PROTOCOL)
-    return NotImplemented
-
-
-def _installed(module: types.ModuleType | None) -> bool:
-    """Engines can import this module as well: it belongs to Python or to an installed package."""
-    file = getattr(module, "__file__", None)
-    return module is not None and (
-        file is None or "site-packages" in file or "dist-packages" in file
-        or file.startswith((sys.base_prefix, sys.prefix)))
-
-
-def _warn_capture(f: types.FunctionType, name: str, value: Any) -> None:
-    size = getattr(value, "nbytes", None)
-    if not isinstance(size, int):
-        size = sys.getsizeof(value, 0)
-    if size > CAPTURE_WARNING:
-        warnings.warn(
-            f"the function {f.__qualname__!r} carries {name!r} ({size / 2**20:.0f} MiB) with each task; "
-            f"push it once (view.push({{{name!r}: …}})) and pass Reference({name!r})", stacklevel=2)
-
-
-def _reduce_function(f: types.FunctionType) -> tuple:
-    code = f.__code__
-    module: str | None = f.__module__
-    globs = None
-    if module is None or module in _MAIN:
-        module = None
-    elif not _installed(sys.modules.get(module)):
-        globs = {n: f.__globals__[n] for n in _global_names(code, set()) if n in f.__globals__}
-    closure = f.__closure__
-    cells: tuple = ()
-    if closure:
-        values = []
-        for name, cell in zip(code.co_freevars, closure):
-            try:
-                values.append(cell.cell_contents)
-            except ValueError:
-                values.append(_Empty)
-            else:
-                _warn_capture(f, name, values[-1])
-        cells = tuple(values)
-    args: tuple = (PYTHON, _dump_code(code), f.__name__)
-    if closure or module:
-        args += (len(cells), module)
-        if globs is not None:
-            args += ({},)
-    if (closure is None and f.__defaults__ is None and f.__kwdefaults__ is None and not globs
-            and not f.__dict__ and not f.__annotations__ and f.__qualname__ == f.__name__
-            and f.__doc__ is _code_doc(code)):
-        return _function, args
-    if f.__defaults__:
-        names = code.co_varnames[:code.co_argcount][-len(f.__defaults__):]
-        for name, value in zip(names, f.__defaults__):
-            _warn_capture(f, name, value)
-    state = (f.__defaults__, f.__kwdefaults__, cells, f.__annotations__, f.__doc__, f.__dict__ or None,
-             f.__qualname__, globs)
-    return _function, args, state, None, None, _fill_function
-
-
-def _code_doc(code: types.CodeType) -> str | None:
-    first = code.co_consts[0] if code.co_consts else None
-    return first if isinstance(first, str) else None
-
-
-def _by_name(f: types.FunctionType) -> bool:
-    """The receiver can import this function."""
-    module = f.__module__
-    if module is None or module in _MAIN:
-        return False
-    obj: Any = sys.modules.get(module)
-    qualname = f.__qualname__
-    if "." not in qualname:
-        return getattr(obj, qualname, None) is f
-    for part in qualname.split("."):
-        obj = getattr(obj, part, None)
-    return obj is f
-
-
 class _Pickler(pickle.Pickler):
     by_value = False
 
     def reducer_override(self, obj: Any) -> Any:
         t = type(obj)
         if t is types.FunctionType:
-            if _by_name(obj):
+            if by_name(obj):
                 return NotImplemented
             self.by_value = True
-            return _reduce_function(obj)
+            return reduce_function(obj)
         if t is memoryview:
-            return _reduce_memoryview(obj)
+            return reduce_memoryview(obj)
         if t.__name__ == "ndarray" and t.__module__ == "numpy":
-            return _reduce_array(obj)
-        if isinstance(obj, type) and obj.__module__ in _MAIN:
+            return reduce_array(obj)
+        if isinstance(obj, type) and obj.__module__ in MAIN:
             raise _NeedCloud
         return NotImplemented
 
@@ -447,20 +215,20 @@ def _cloud_pickler() -> type:
             def reducer_override(self, obj: Any) -> Any:
                 t = type(obj)
                 if t is types.FunctionType:
-                    if _by_name(obj):
+                    if by_name(obj):
                         return NotImplemented
                     self.by_value = True
-                    return _reduce_function(obj)
+                    return reduce_function(obj)
                 if t is memoryview:
-                    return _reduce_memoryview(obj)
+                    return reduce_memoryview(obj)
                 if t.__name__ == "ndarray" and t.__module__ == "numpy":
-                    return _reduce_array(obj)
+                    return reduce_array(obj)
                 r = super().reducer_override(obj)
                 if isinstance(obj, type) and isinstance(r, tuple):
                     self.by_value = True
-                    if obj.__module__ in _MAIN and len(r) == 6:
+                    if obj.__module__ in MAIN and len(r) == 6:
                         make, args, state, _, _, fill = r
-                        return _main_class, (obj.__qualname__, make, args), (state, fill), None, None, _fill_main_class
+                        return main_class, (obj.__qualname__, make, args), (state, fill), None, None, fill_main_class
                 return r
 
         _CloudPickler = CloudPickler
@@ -601,7 +369,6 @@ def _refuse(error: Exception, parts: Iterable[tuple[str, Any]]) -> Exception:
 
 
 def _loads(buffers: Sequence[Any], ns: dict | None) -> Any:
-    context = _context
     before = context.ns
     context.ns = ns
     loads = pickle.loads if _dumper is not _dump_dill else _dill_loads
@@ -624,7 +391,7 @@ def _is_plain(f: Any, args: Sequence[Any]) -> bool:
         if type(a) not in _SIMPLE:
             return False
     t = type(f)
-    return t is types.FunctionType and _by_name(f) or t is types.BuiltinFunctionType and isinstance(
+    return t is types.FunctionType and by_name(f) or t is types.BuiltinFunctionType and isinstance(
         f.__self__, types.ModuleType)
 
 

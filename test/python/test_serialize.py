@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from covey import serialize
+from covey import _byvalue, serialize
 from covey.serialize import Reference, interactive, pack_apply, pack_map, pack_value, unpack_apply, unpack_map, unpack_value
 
 
@@ -268,7 +268,7 @@ def test_references():
 
 def test_m18_code_of_another_python_is_refused_in_words():
     f = in_main("def f(): pass")["f"]
-    make, args = serialize._reduce_function(f)[:2]
+    make, args = _byvalue.reduce_function(f)[:2]
     with pytest.raises(TypeError, match="travelled as Python 3.2 code"):
         make((3 << 8) | 2, *args[1:])
 
