@@ -14,7 +14,7 @@ struct tally {
 
 static uint64_t items_left(const struct task *t)
 {
-    return task_left_in(t, t->id.seq, task_end(t));
+    return task_left_in(t, t->seq, task_end(t));
 }
 
 static const char *task_check(const struct sched *s, const struct task *t, uint8_t state,
@@ -26,8 +26,8 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
         return "a task is in the list of an engine that is not its own";
     if (t->left == 0 || t->left != items_left(t))
         return "a task's count of unfinished items is wrong";
-    if (task_find(s, t->id) != t ||
-        task_find(s, (struct sched_id){t->id.session, task_end(t) - 1}) != t)
+    if (task_find(s, (struct sched_id){task_session(t), t->seq}) != t ||
+        task_find(s, (struct sched_id){task_session(t), task_end(t) - 1}) != t)
         return "a task is not found by its id";
     if ((t->more && heap_in(&t->more->timer)) !=
         ((t->flags & TASK_KILL) ? true

@@ -128,7 +128,7 @@ static void task_send(struct sched *s, struct task *t, struct engine *e)
         t->attempt = 1;
     task_move(s, t, SCHED_T_SENT, e, TASK_TAIL);
     t->order = (int64_t)s->sends;
-    act_runs(s, t, SCHED_SEND, t->id.seq, task_end(t), true);
+    act_runs(s, t, SCHED_SEND, t->seq, task_end(t), true);
 }
 
 void task_take(struct sched *s, struct task *t, uint64_t lo, uint64_t hi)
@@ -139,7 +139,7 @@ void task_take(struct sched *s, struct task *t, uint64_t lo, uint64_t hi)
 
 void task_interrupt(struct sched *s, struct task *t)
 {
-    act_runs(s, t, SCHED_INTERRUPT, t->id.seq, task_end(t), false);
+    act_runs(s, t, SCHED_INTERRUPT, t->seq, task_end(t), false);
 }
 
 void task_requeue(struct sched *s, struct task *t)

@@ -70,12 +70,12 @@ static void engine_set_state(struct sched *s, struct engine *e, enum sched_engin
 /* Part [*lo, *hi) of t is what the engine ran. */
 static bool task_ran(const struct task *t, const struct sched_event *ev, uint64_t *lo, uint64_t *hi)
 {
-    *lo = t->id.seq;
+    *lo = t->seq;
     *hi = task_end(t);
     if (!ev || !ev->dead.known || t->flags & TASK_UNSURE)
         return true;
     const struct sched_held *r = &ev->dead.running;
-    if (r->count == 0 || r->id.session != t->id.session || r->attempt != t->attempt)
+    if (r->count == 0 || r->id.session != task_session(t) || r->attempt != t->attempt)
         return false;
     if (r->id.seq > *lo)
         *lo = r->id.seq;
@@ -122,7 +122,7 @@ static void task_lose(struct sched *s, struct task *t, const struct sched_event 
     uint64_t lo, hi;
     struct task_word w = *base;
     if (task_ran(t, ev, &lo, &hi)) {
-        if (lo > t->id.seq || hi < task_end(t)) {
+        if (lo > t->seq || hi < task_end(t)) {
             task_cut(s, t, lo, hi); /* and again, piece by piece */
             if (!s->oom)
                 return;
@@ -145,7 +145,7 @@ static void task_lose(struct sched *s, struct task *t, const struct sched_event 
 /* Parts of one range were sent in one go, and run from its front. */
 static bool sent_before(const struct task *a, const struct task *b)
 {
-    return a->order != b->order ? a->order < b->order : a->id.seq < b->id.seq;
+    return a->order != b->order ? a->order < b->order : a->seq < b->seq;
 }
 
 static struct task *oldest_sure(struct engine *e, const struct sched_event *ev)
@@ -189,10 +189,10 @@ static void mark_unreported(struct sched *s, struct engine *e, const struct sche
         if (t->engine == e && task_ran(t, ev, &lo, &end))
             task_cut(s, t, lo, end);
     while (n > 0 && (t = oldest_sure(e, ev))) {
-        uint64_t hi = t->id.seq;
+        uint64_t hi = t->seq;
         for (; n > 0 && hi < task_end(t); hi++)
             n -= !task_item_done(t, hi);
-        t = task_cut(s, t, t->id.seq, hi);
+        t = task_cut(s, t, t->seq, hi);
         if (!t)
             return;
         task_flag(s, t, TASK_UNSURE, 0);
@@ -295,13 +295,13 @@ static void take_all(struct sched *s, struct engine *e)
     {
         struct task *t = list_entry(l, struct task, node);
         if (!(t->flags & no))
-            task_take(s, t, t->id.seq, task_end(t));
+            task_take(s, t, t->seq, task_end(t));
     }
     list_each(l, &e->running)
     {
         struct task *t = list_entry(l, struct task, node);
         if (t->mode == SCHED_BALANCED && t->left > 1 && !(t->flags & no))
-            task_take(s, t, t->id.seq, task_end(t));
+            task_take(s, t, t->seq, task_end(t));
     }
 }
 
@@ -343,7 +343,7 @@ static void engine_holds(struct sched *s, struct engine *e, const struct sched_h
         if (t->flags & TASK_CANCEL)
             task_interrupt(s, t);
         else if (t->flags & TASK_ABORT)
-            task_take(s, t, t->id.seq, task_end(t));
+            task_take(s, t, t->seq, task_end(t));
     }
     struct sched_action *a = sure == 0 && h->count ? sched_push(s) : NULL;
     if (a)

@@ -70,12 +70,12 @@ static void visit_list(const struct list *head, const struct visit *v)
     list_each(l, head)
     {
         const struct task *t = list_entry(l, struct task, node);
-        for (uint64_t lo = t->id.seq, end; lo<task_end(t); lo = end> lo ? end : lo + 1) {
+        for (uint64_t lo = t->seq, end; lo<task_end(t); lo = end> lo ? end : lo + 1) {
             for (end = lo; end < task_end(t) && !task_item_done(t, end);)
                 end++;
             if (end > lo)
-                v->cb(v->arg, (struct sched_id){t->id.session, lo}, (uint32_t)(end - lo), t->state,
-                      t->mode);
+                v->cb(v->arg, (struct sched_id){task_session(t), lo}, (uint32_t)(end - lo),
+                      t->state, t->mode);
         }
     }
 }

@@ -22,7 +22,7 @@ static void abort_sent(struct sched *s, struct task *t, uint64_t lo, uint64_t hi
         return;
     task_flag(s, t, TASK_ABORT, 0);
     if (!taking && engine_connected(t->engine))
-        task_take(s, t, t->id.seq, task_end(t));
+        task_take(s, t, t->seq, task_end(t));
 }
 
 static void cancel_sent(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
@@ -67,7 +67,7 @@ static void task_kill(struct sched *s, struct task *t)
     }
     task_flag(s, t, 0, TASK_KILL);
     task_arm(s, t, UINT64_MAX);
-    task_act(s, SCHED_KILL, t, t->id.seq, task_end(t));
+    task_act(s, SCHED_KILL, t, t->seq, task_end(t));
 }
 
 void task_tick(struct sched *s)

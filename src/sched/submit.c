@@ -69,7 +69,7 @@ static struct task *record_new(struct sched *s, struct client *c, const struct s
     if (!t)
         return NULL;
     t->client = c;
-    t->id = (struct sched_id){ev->id.session, ev->id.seq + item};
+    t->seq = ev->id.seq + item;
     t->count = t->left = count;
     t->offset = ev->submit.offset + item;
     if (count > 64) {

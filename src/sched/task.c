@@ -106,6 +106,11 @@ void task_pool_release(struct sched *s)
     list_init(&s->slabs);
 }
 
+uint64_t task_session(const struct task *t)
+{
+    return t->client->session;
+}
+
 /* --- index --- */
 
 /* Ids that few records share: a client's are a counter. */
@@ -214,14 +219,14 @@ static uint64_t index_step(const struct task *t, uint64_t lo, uint32_t *k)
 static void index_drop(struct sched *s, const struct task *t, uint64_t hi)
 {
     uint64_t n;
-    for (uint64_t lo = t->id.seq; lo < hi; lo += n) {
+    for (uint64_t lo = t->seq; lo < hi; lo += n) {
         uint32_t k;
         n = index_step(t, lo, &k);
         if (!k) {
-            page_del(s, (struct sched_id){t->id.session, lo}, n, t);
+            page_del(s, (struct sched_id){task_session(t), lo}, n, t);
             continue;
         }
-        if (hash_del(&s->index, t->id.session, block_key(lo, k)) && --s->block_use[k] == 0)
+        if (hash_del(&s->index, task_session(t), block_key(lo, k)) && --s->block_use[k] == 0)
             s->block_mask &= ~(1ull << k);
     }
 }
@@ -229,12 +234,12 @@ static void index_drop(struct sched *s, const struct task *t, uint64_t hi)
 int task_index_add(struct sched *s, struct task *t)
 {
     uint64_t n;
-    for (uint64_t lo = t->id.seq; lo < task_end(t); lo += n) {
+    for (uint64_t lo = t->seq; lo < task_end(t); lo += n) {
         uint32_t k;
         n = index_step(t, lo, &k);
         void *was = NULL;
-        int r = k ? hash_put(&s->index, t->id.session, block_key(lo, k), t, &was)
-                  : page_put(s, (struct sched_id){t->id.session, lo}, n, t);
+        int r = k ? hash_put(&s->index, task_session(t), block_key(lo, k), t, &was)
+                  : page_put(s, (struct sched_id){task_session(t), lo}, n, t);
         if (r < 0) {
             index_drop(s, t, lo);
             return r;
@@ -271,7 +276,7 @@ struct task *task_find(const struct sched *s, struct sched_id id)
 uint32_t task_left_in(const struct task *t, uint64_t lo, uint64_t hi)
 {
     uint32_t n = 0;
-    for (uint64_t seq = lo > t->id.seq ? lo : t->id.seq; seq < hi && seq < task_end(t); seq++)
+    for (uint64_t seq = lo > t->seq ? lo : t->seq; seq < hi && seq < task_end(t); seq++)
         n += !task_item_done(t, seq);
     return n;
 }
@@ -529,8 +534,8 @@ static int task_clone(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
     *c = *t;
     list_init(&c->node);
     c->more = NULL;
-    c->id.seq = lo;
-    c->offset = t->offset + (uint32_t)(lo - t->id.seq);
+    c->seq = lo;
+    c->offset = t->offset + (uint32_t)(lo - t->seq);
     c->count = (uint32_t)(hi - lo);
     c->left = left;
     if (c->count > 64)
@@ -552,8 +557,8 @@ static void task_shrink(struct task *t, uint64_t lo, uint64_t hi, uint64_t bits,
 {
     if (t->count > 64)
         free(t->done.words);
-    t->offset += (uint32_t)(lo - t->id.seq);
-    t->id.seq = lo;
+    t->offset += (uint32_t)(lo - t->seq);
+    t->seq = lo;
     t->count = (uint32_t)(hi - lo);
     t->left = left;
     if (t->count > 64)
@@ -582,16 +587,16 @@ static void adopt(struct sched *s, struct task *t, struct task *c, bool before)
 struct task *task_cut(struct sched *s, struct task *t, uint64_t lo, uint64_t hi)
 {
     assert(task_on_engine(t) && lo < hi);
-    if (lo < t->id.seq)
-        lo = t->id.seq;
+    if (lo < t->seq)
+        lo = t->seq;
     if (hi > task_end(t))
         hi = task_end(t);
-    if (lo == t->id.seq && hi == task_end(t))
+    if (lo == t->seq && hi == task_end(t))
         return t;
     struct task *a = NULL, *b = NULL;
     uint64_t bits, *words = NULL;
     uint32_t left;
-    if (bits_copy(t, lo, hi, &bits, &words, &left) < 0 || task_clone(s, t, t->id.seq, lo, &a) < 0 ||
+    if (bits_copy(t, lo, hi, &bits, &words, &left) < 0 || task_clone(s, t, t->seq, lo, &a) < 0 ||
         task_clone(s, t, hi, task_end(t), &b) < 0) {
         if (a)
             task_free(s, a);
@@ -621,14 +626,14 @@ struct sched_action *task_act(struct sched *s, enum sched_action_type type, stru
         return NULL;
     *a = (struct sched_action){
         .type = type,
-        .id = {t->id.session, lo},
+        .id = {task_session(t), lo},
         .count = (uint32_t)(hi - lo),
         .attempt = t->attempt,
         .engine = t->engine ? t->engine->number : SCHED_ENGINE_NONE,
         .incarnation = t->engine ? t->engine->incarnation : 0,
         .kind = t->kind,
         .flags = t->wire_flags,
-        .offset = t->offset + (uint32_t)(lo - t->id.seq),
+        .offset = t->offset + (uint32_t)(lo - t->seq),
         .note = task_more(t)->note,
     };
     return a;
@@ -654,7 +659,7 @@ static void deliver(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
 
 static void mark_done(struct task *t, uint64_t seq)
 {
-    uint64_t i = seq - t->id.seq;
+    uint64_t i = seq - t->seq;
     if (t->count <= 64)
         t->done.bits |= 1ull << i;
     else
@@ -665,8 +670,8 @@ static void mark_done(struct task *t, uint64_t seq)
 bool task_end_items(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
                     const struct task_word *w)
 {
-    if (lo < t->id.seq)
-        lo = t->id.seq;
+    if (lo < t->seq)
+        lo = t->seq;
     if (hi > task_end(t))
         hi = task_end(t);
     task_count(s, t, -1);
@@ -677,7 +682,7 @@ bool task_end_items(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
         if (end > lo) {
             deliver(s, t, lo, end, w);
             if (t->flags & TASK_WATCHED)
-                deps_ended(s, t->id.session, lo, end, w->status, w->engine);
+                deps_ended(s, task_session(t), lo, end, w->status, w->engine);
         }
         lo = end > lo ? end : lo + 1;
     }
@@ -690,5 +695,5 @@ bool task_end_items(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
 
 bool task_end_all(struct sched *s, struct task *t, const struct task_word *w)
 {
-    return task_end_items(s, t, t->id.seq, task_end(t), w);
+    return task_end_items(s, t, t->seq, task_end(t), w);
 }

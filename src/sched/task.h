@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Task records: their pool, the index from ids to records, the one function that moves a record
- * from state to state, and what ends items. A record covers items [id.seq, id.seq + count) of a
+ * from state to state, and what ends items. A record covers items [seq, seq + count) of a
  * session; finished items stay marked in its bitmap until the whole record ends. */
 #ifndef COVEY_SCHED_TASK_H
 #define COVEY_SCHED_TASK_H
@@ -50,8 +50,8 @@ struct task_more {
 };
 
 struct task {
-    struct list node; /* in the list that state names */
-    struct sched_id id;
+    struct list node;      /* in the list that state names */
+    uint64_t seq;          /* the first; of its client's session */
     struct engine *engine; /* sent, running; a queued direct one: where it goes */
     struct client *client;
     struct task_more *more; /* NULL: it has nothing of that */
@@ -79,7 +79,7 @@ static inline const struct task_more *task_more(const struct task *t)
 
 static inline uint64_t task_end(const struct task *t)
 {
-    return t->id.seq + t->count;
+    return t->seq + t->count;
 }
 
 static inline bool task_on_engine(const struct task *t)
@@ -89,7 +89,7 @@ static inline bool task_on_engine(const struct task *t)
 
 static inline bool task_item_done(const struct task *t, uint64_t seq)
 {
-    uint64_t i = seq - t->id.seq;
+    uint64_t i = seq - t->seq;
     return t->count <= 64 ? t->done.bits >> i & 1 : t->done.words[i / 64] >> i % 64 & 1;
 }
 
@@ -146,6 +146,7 @@ bool task_end_items(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
                     const struct task_word *w);
 bool task_end_all(struct sched *s, struct task *t, const struct task_word *w);
 
+uint64_t task_session(const struct task *t);
 uint64_t task_stealable(const struct task *t); /* items that its engine may be asked to give back */
 /* Sets and clears flags and keeps the counters that depend on them. */
 void task_flag(struct sched *s, struct task *t, uint8_t set, uint8_t clear);

@@ -17,21 +17,21 @@ size_t index_seek(const struct index *x, uint64_t seq)
 {
     size_t lo = 0, hi = x->n;
 
-    while (lo < hi) {
+    while (lo < hi) { /* the first that begins behind seq */
         size_t mid = lo + (hi - lo) / 2;
-        if (x->v[mid].hi <= seq)
+        if (x->v[mid].lo <= seq)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo;
+    return lo && slot_hi(&x->v[lo - 1]) > seq ? lo - 1 : lo;
 }
 
 const struct index_slot *index_find(const struct index *x, uint64_t seq)
 {
     size_t i = index_seek(x, seq);
 
-    return i < x->n && x->v[i].lo <= seq && x->v[i].what ? &x->v[i] : NULL;
+    return i < x->n && x->v[i].lo <= seq && !slot_hole(&x->v[i]) ? &x->v[i] : NULL;
 }
 
 static void squeeze(struct index *x)
@@ -39,21 +39,21 @@ static void squeeze(struct index *x)
     size_t n = 0;
 
     for (size_t i = 0; i < x->n; i++)
-        if (x->v[i].what)
+        if (!slot_hole(&x->v[i]))
             x->v[n++] = x->v[i];
     x->n = n;
     x->holes = 0;
 }
 
-static int insert(struct index *x, struct index_slot new)
+static int insert(struct index *x, struct index_slot new, uint64_t hi)
 {
     if (x->holes > 32 && x->holes > x->n / 2)
         squeeze(x);
-    size_t at = x->n && x->v[x->n - 1].hi <= new.lo ? x->n : index_seek(x, new.lo);
-    for (size_t i = at; i < x->n && x->v[i].lo < new.hi; i++)
-        if (x->v[i].what)
+    size_t at = x->n && slot_hi(&x->v[x->n - 1]) <= new.lo ? x->n : index_seek(x, new.lo);
+    for (size_t i = at; i < x->n && x->v[i].lo < hi; i++)
+        if (!slot_hole(&x->v[i]))
             return CV_EEXIST;
-    if (at < x->n && x->v[at].lo < new.hi) { /* holes lie there: an expired id comes again */
+    if (at < x->n && x->v[at].lo < hi) { /* holes lie there: an expired id comes again */
         squeeze(x);
         at = index_seek(x, new.lo);
     }
@@ -73,12 +73,12 @@ static int insert(struct index *x, struct index_slot new)
 
 int index_insert(struct index *x, struct store_record *r)
 {
-    return insert(x, (struct index_slot){r->lo, r->hi, (uintptr_t)r});
+    return insert(x, (struct index_slot){r->lo, (uintptr_t)r}, r->hi);
 }
 
 int index_insert_brief(struct index *x, struct log_entry *e)
 {
-    return insert(x, (struct index_slot){e->seq, e->seq + 1, (uintptr_t)e + 1});
+    return insert(x, (struct index_slot){e->seq, (uintptr_t)e + 1}, e->seq + 1);
 }
 
 static struct index_slot *slot_of(struct index *x, uint64_t lo)
@@ -93,7 +93,7 @@ void index_remove(struct index *x, uint64_t lo)
 {
     struct index_slot *s = slot_of(x, lo);
 
-    s->what = 0;
+    s->what = (slot_hi(s) - s->lo) << 2 | 2;
     if (s == &x->v[x->n - 1])
         x->n--;
     else
@@ -108,12 +108,4 @@ void index_put_record(struct index *x, struct store_record *r)
 void index_put_brief(struct index *x, struct log_entry *e)
 {
     slot_of(x, e->seq)->what = (uintptr_t)e + 1;
-}
-
-void index_update(struct index *x, uint64_t old_lo, struct store_record *r)
-{
-    struct index_slot *s = slot_of(x, old_lo);
-
-    s->lo = r->lo;
-    s->hi = r->hi;
 }

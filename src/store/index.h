@@ -12,8 +12,8 @@
 #include "store/store.h"
 
 struct index_slot {
-    uint64_t lo, hi;
-    uintptr_t what; /* a record's address, or a brief's + 1; 0: a hole */
+    uint64_t lo;
+    uint64_t what; /* a record's address, a brief's + 1, or a hole's length * 4 + 2 */
 };
 
 struct index {
@@ -22,26 +22,33 @@ struct index {
 };
 
 void index_release(struct index *x);
-/* The first slot whose hi is above seq (it may begin behind seq), or n. */
+/* The first slot that ends above seq (it may begin behind seq), or n. */
 size_t index_seek(const struct index *x, uint64_t seq);
 const struct index_slot *index_find(const struct index *x, uint64_t seq); /* NULL: none */
 /* One of them is NULL. */
 static inline struct store_record *slot_record(const struct index_slot *s)
 {
-    return s->what & 1 ? NULL : (struct store_record *)s->what;
+    return s->what & 3 ? NULL : (struct store_record *)(uintptr_t)s->what;
 }
 static inline struct log_entry *slot_brief(const struct index_slot *s)
 {
-    return s->what & 1 ? (struct log_entry *)(s->what - 1) : NULL;
+    return s->what & 1 ? (struct log_entry *)(uintptr_t)(s->what - 1) : NULL;
+}
+static inline bool slot_hole(const struct index_slot *s)
+{
+    return s->what & 2;
+}
+static inline uint64_t slot_hi(const struct index_slot *s)
+{
+    return slot_hole(s) ? s->lo + (s->what >> 2) : slot_brief(s) ? s->lo + 1 : slot_record(s)->hi;
 }
 /* CV_EEXIST when a record covers one of its ids. */
 int index_insert(struct index *x, struct store_record *r) CV_CHECK;
 int index_insert_brief(struct index *x, struct log_entry *e) CV_CHECK;
+/* What begins there, while its end is still known. */
 void index_remove(struct index *x, uint64_t lo);
 /* In place of the brief or the record of one id. */
 void index_put_record(struct index *x, struct store_record *r);
 void index_put_brief(struct index *x, struct log_entry *e);
-/* The bounds of the record at its slot have shrunk to [lo, hi) of the record. */
-void index_update(struct index *x, uint64_t old_lo, struct store_record *r);
 
 #endif

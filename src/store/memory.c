@@ -393,12 +393,10 @@ static int record_split(struct memory *m, struct session *x, struct store_record
     int code = copy_texts(b, r->label, r->route, r->route_len);
     if (code == CV_OK) {
         r->hi = seq;
-        index_update(&x->index, r->lo, r);
         code = index_insert(&x->index, b);
     }
     if (code != CV_OK) {
         r->hi = hi;
-        index_update(&x->index, r->lo, r);
         free(b->label);
         free(b->route);
         free(b);
@@ -488,8 +486,8 @@ int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
             break;
         struct index_slot slot = x->index.v[i];
         struct store_record *r = slot_record(&slot);
-        seq = slot.hi;
-        if (!slot.what || (r && r->state != STORE_PENDING))
+        seq = slot_hi(&slot);
+        if (slot_hole(&slot) || (r && r->state != STORE_PENDING))
             continue;
         if (!r && !(r = unfold(m, slot_brief(&slot))))
             return CV_ENOMEM;
@@ -589,7 +587,7 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
 
     *ret_expired = false;
     for (size_t i = index_seek(&x->index, seq); i < x->index.n; i++)
-        if (x->index.v[i].what) {
+        if (!slot_hole(&x->index.v[i])) {
             end = x->index.v[i].lo;
             break;
         }
