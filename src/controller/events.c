@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "base/buf.h"
 #include "base/ranges.h"
 #include "controller/conn.h"
+#include "controller/record.h"
 #include "controller/say.h"
 
 #define BACKLOG_MAX (1u << 20)
@@ -118,17 +120,32 @@ void events_line(struct events *x, json_t *j_take)
     free(text);
 }
 
-json_t *event_engine_json(const struct engine *e)
+/* Clients may come by the hundred while there are thousands of engines: written as text. */
+int event_engine_text(struct buf *b, const struct engine *e)
 {
     static const char *const states[] = {"up", "away", "draining", "dead"};
-
     bool away = e->state == ENGINE_AWAY;
+    const struct {
+        const char *name, *text;
+    } texts[] = {{"uuid", e->uuid}, {"host", e->host}, {"python", e->python}};
 
-    return json_pack("{s:I,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:s?}", "id", (json_int_t)e->number, "uuid",
-                     e->uuid, "incarnation", (json_int_t)e->incarnation, "host", e->host, "pid",
-                     (json_int_t)e->pid, "python", e->python, "state", states[e->state],
-                     "away_since", say_time(away ? e->away_since : 0), "why",
-                     away ? e->away_why : NULL);
+    int r = buf_addf(b, "{\"id\":%" PRIu32 ",\"incarnation\":%" PRIu32 ",\"pid\":%" PRIu32,
+                     e->number, e->incarnation, e->pid);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts) && r == CV_OK; i++) {
+        r = buf_addf(b, ",\"%s\":", texts[i].name);
+        if (r == CV_OK)
+            r = json_text_add(b, texts[i].text, strlen(texts[i].text));
+    }
+    if (r == CV_OK)
+        r = buf_addf(b, ",\"state\":\"%s\",\"away_since\":", states[e->state]);
+    if (r == CV_OK)
+        r = away ? buf_addf(b, "%.6f", (double)e->away_since / 1e9) : buf_addstr(b, "null");
+    if (r == CV_OK)
+        r = buf_addstr(b, ",\"why\":");
+    if (r == CV_OK)
+        r = away && e->away_why ? json_text_add(b, e->away_why, strlen(e->away_why))
+                                : buf_addstr(b, "null");
+    return r == CV_OK ? buf_addstr(b, "}") : r;
 }
 
 static void send_event(struct controller *c, struct client *x, uint32_t engine, struct payload *p)
@@ -148,19 +165,39 @@ static void event_client(struct controller *c, struct client *x, uint32_t engine
     payload_unref(p);
 }
 
+static void send_all(struct controller *c, uint32_t engine, struct payload *p_take)
+{
+    list_each(l, &c->registry.clients)
+        send_event(c, list_entry(l, struct client, node), engine, p_take);
+    payload_unref(p_take);
+}
+
 void event_clients(struct controller *c, uint32_t engine, json_t *j_take)
 {
     struct payload *p = c->registry.nclients ? say_json(json_incref(j_take)) : NULL;
 
     json_decref(j_take);
-    list_each(l, &c->registry.clients) send_event(c, list_entry(l, struct client, node), engine, p);
-    payload_unref(p);
+    send_all(c, engine, p);
+}
+
+static struct payload *engine_event(const char *name, const struct engine *e)
+{
+    struct buf b = {0};
+    int r = buf_addf(&b, "{\"event\":\"%s\",\"engine\":", name);
+
+    if (r == CV_OK)
+        r = event_engine_text(&b, e);
+    if (r == CV_OK)
+        r = buf_addstr(&b, "}");
+    if (r == CV_OK)
+        return say_text(&b);
+    buf_release(&b);
+    return NULL;
 }
 
 void event_engine(struct controller *c, const char *name, const struct engine *e)
 {
-    event_clients(c, e->number,
-                  json_pack("{s:s,s:o}", "event", name, "engine", event_engine_json(e)));
+    send_all(c, e->number, c->registry.nclients ? engine_event(name, e) : NULL);
     events_line(c->events, json_pack("{s:s,s:I,s:s,s:s,s:I}", "event", "engine_joined", "id",
                                      (json_int_t)e->number, "uuid", e->uuid, "host", e->host, "pid",
                                      (json_int_t)e->pid));

@@ -6,7 +6,7 @@
 #define COVEY_CONTROLLER_EVENTS_H
 
 #include <jansson.h>
-#include "base/error.h"
+#include "base/buf.h"
 #include "net/loop.h"
 
 struct controller;
@@ -21,7 +21,7 @@ void events_free(struct events *x); /* writes what it can; NULL is fine */
 void events_line(struct events *x, json_t *j_take);
 
 /* ENGINE of protocol.md. */
-json_t *event_engine_json(const struct engine *e);
+int event_engine_text(struct buf *b, const struct engine *e) CV_CHECK;
 /* To all clients; engine: the header's (WIRE_ENGINE_NONE: none). Takes j. */
 void event_clients(struct controller *c, uint32_t engine, json_t *j_take);
 /* "engine_joined", "engine_restarted" */

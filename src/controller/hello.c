@@ -456,7 +456,7 @@ static void hello_client(struct visit *v)
         goto fail;
     log_info(v->c->log, "client %016" PRIx64 " connected: pid %u on %s, from %s", v->h.session,
              v->h.pid, v->h.host ? v->h.host : "?", v->k->from);
-    struct payload *p = say_json(query_welcome(v->c));
+    struct payload *p = query_welcome(v->c);
     int r = p ? send_welcome(v, p) : CV_ENOMEM;
     payload_unref(p);
     if (r != CV_OK)

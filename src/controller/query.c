@@ -32,16 +32,20 @@ static void answer(const struct question *q, json_t *ok_take)
 
 /* --- engines --- */
 
-static json_t *engines_json(struct controller *c)
+/* The engines as JSON objects, with commas between them. */
+static int engines_text(struct controller *c, struct buf *b)
 {
-    json_t *list = json_array();
     uint32_t n;
     struct engine **v = registry_engines_sorted(&c->registry, &n);
+    int r = v || !c->registry.nengines ? CV_OK : CV_ENOMEM;
 
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(list, event_engine_json(v[i]));
+    for (uint32_t i = 0; i < n && r == CV_OK; i++) {
+        r = i ? buf_addstr(b, ",") : CV_OK;
+        if (r == CV_OK)
+            r = event_engine_text(b, v[i]);
+    }
     free(v);
-    return list;
+    return r;
 }
 
 static uint64_t resident_bytes(void)
@@ -92,14 +96,34 @@ static json_t *status_json(struct controller *c)
                      c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
-json_t *query_welcome(struct controller *c)
+struct payload *query_welcome(struct controller *c)
 {
-    return json_pack("{s:o,s:o}", "engines", engines_json(c), "controller", status_json(c));
+    json_t *j = status_json(c);
+    char *status = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    struct buf b = {0};
+    int r = status ? buf_addf(&b, "{\"controller\":%s,\"engines\":[", status) : CV_ENOMEM;
+
+    if (r == CV_OK)
+        r = engines_text(c, &b);
+    if (r == CV_OK)
+        r = buf_addstr(&b, "]}");
+    json_decref(j);
+    free(status);
+    if (r == CV_OK)
+        return say_text(&b);
+    buf_release(&b);
+    return NULL;
 }
 
 static void ask_engines(const struct question *q)
 {
-    answer(q, engines_json(q->c));
+    struct buf b = {0};
+
+    if (engines_text(q->c, &b) == CV_OK)
+        say_reply_list(q->link, q->h, &b);
+    else
+        say_error(q->link, q->h, "KernelError", "the controller is out of memory");
+    buf_release(&b);
 }
 
 static void ask_status(const struct question *q)

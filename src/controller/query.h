@@ -9,8 +9,8 @@
 
 void query_handle(struct controller *c, const struct origin *o, struct msg *m);
 void query_signal(struct controller *c, const struct origin *o, struct msg *m);
-/* The body of a client's WELCOME. */
-json_t *query_welcome(struct controller *c);
+/* The body of a client's WELCOME. NULL: out of memory. */
+struct payload *query_welcome(struct controller *c);
 
 /* dbquery.c: questions about records. The answer may come in a later turn. */
 void dbquery_handle(struct controller *c, const struct origin *o, const struct header *h,

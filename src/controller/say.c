@@ -148,6 +148,11 @@ static struct payload *wrapped(const char *before, struct buf *text_take, const 
     return NULL;
 }
 
+struct payload *say_text(struct buf *text_take)
+{
+    return wrapped("", text_take, "");
+}
+
 void say_reply_list(struct link *l, const struct header *h, struct buf *text_take)
 {
     reply(l, h, wrapped("{\"ok\":[", text_take, "]}"), NULL);

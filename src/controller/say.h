@@ -13,6 +13,8 @@
 
 /* One buffer with the compact text. Takes j. NULL when out of memory. */
 struct payload *say_json(json_t *j_take);
+/* The same of text that is there already. The text is taken. */
+struct payload *say_text(struct buf *text_take);
 /* The JSON object in the first buffer of a message; a new reference, NULL when it is none. */
 json_t *say_parse(const struct msg *m);
 void say(struct link *l, const struct header *h, json_t *j_take);

@@ -28,17 +28,30 @@ struct blob {
     uint64_t serial; /* of the last large message that it leaves with or after; 0: of none */
 };
 
+/* Few links need them: made with the first. NULL: out of memory. */
+static struct blobs *blobs_of(struct link *l)
+{
+    if (l->blobs)
+        return l->blobs;
+    struct blobs *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    list_init(&t->used);
+    list_init(&t->big);
+    return l->blobs = t;
+}
+
 static uint64_t cost(const struct payload *p)
 {
     return p->total + BLOB_COST;
 }
 
-static void forget(struct link *l, struct blob *b)
+static void forget(struct blobs *t, struct blob *b)
 {
-    hash_del(&l->blobs_out, 0, (uintptr_t)b->payload);
+    hash_del(&t->out, 0, (uintptr_t)b->payload);
     list_del(&b->node);
     list_del(&b->big);
-    l->blob_bytes -= cost(b->payload);
+    t->bytes -= cost(b->payload);
     atomic_fetch_sub(&b->payload->tables, 1);
     payload_unref(b->payload);
     free(b);
@@ -47,16 +60,20 @@ static void forget(struct link *l, struct blob *b)
 static int drop(struct link *l, struct blob *b)
 {
     const struct header h = {.type = MSG_DROP, .seq = b->number, .engine = WIRE_ENGINE_NONE};
+    struct blobs *t = l->blobs;
     if (bulk_oldest(l) != UINT64_MAX)
-        l->drop_serial = l->serial;
-    forget(l, b);
+        t->drop_serial = l->serial;
+    forget(t, b);
     return link_queue(l, &h, NULL, 0, 0, NULL, LINK_AFTER_BULK);
 }
 
 int blob_sweep(struct link *l)
 {
+    struct blobs *t = l->blobs;
     int r = CV_OK;
-    list_each_safe(n, tmp, &l->big_blobs)
+    if (!t)
+        return CV_OK;
+    list_each_safe(n, tmp, &t->big)
     {
         struct blob *b = list_entry(n, struct blob, big);
         if (r == CV_OK && atomic_load(&b->payload->refs) == atomic_load(&b->payload->tables))
@@ -67,27 +84,28 @@ int blob_sweep(struct link *l)
 
 static int make_room(struct link *l, uint64_t bytes)
 {
+    const struct blobs *t = l->blobs;
     int r = CV_OK;
-    while (r == CV_OK && !list_empty(&l->blobs) && l->blob_bytes + bytes > LINK_BLOBS_MAX)
-        r = drop(l, list_entry(l->blobs.prev, struct blob, node));
+    while (r == CV_OK && !list_empty(&t->used) && t->bytes + bytes > LINK_BLOBS_MAX)
+        r = drop(l, list_entry(t->used.prev, struct blob, node));
     return r;
 }
 
-static int enter(struct link *l, struct payload *p, struct blob **ret)
+static int enter(struct blobs *t, struct payload *p, struct blob **ret)
 {
     struct blob *b = calloc(1, sizeof *b);
-    if (!b || hash_put(&l->blobs_out, 0, (uintptr_t)p, b, NULL) != CV_OK) {
+    if (!b || hash_put(&t->out, 0, (uintptr_t)p, b, NULL) != CV_OK) {
         free(b);
         return CV_ENOMEM;
     }
     b->payload = payload_ref(p);
     atomic_fetch_add(&p->tables, 1);
-    b->number = ++l->blob_number;
-    l->blob_bytes += cost(p);
-    list_add_head(&l->blobs, &b->node);
+    b->number = ++t->number;
+    t->bytes += cost(p);
+    list_add_head(&t->used, &b->node);
     list_init(&b->big);
     if (p->total >= BLOB_BIG)
-        list_add_head(&l->big_blobs, &b->big);
+        list_add_head(&t->big, &b->big);
     *ret = b;
     return CV_OK;
 }
@@ -98,14 +116,14 @@ static int put(struct link *l, struct payload *p, struct blob **ret)
     struct blob *b;
     int r = make_room(l, cost(p));
     if (r == CV_OK)
-        r = enter(l, p, &b);
+        r = enter(l->blobs, p, &b);
     if (r != CV_OK)
         return r;
     h.seq = b->number;
-    bool waits = bulk_oldest(l) <= l->drop_serial;
+    bool waits = bulk_oldest(l) <= l->blobs->drop_serial;
     r = link_queue(l, &h, NULL, 0, 0, p, waits ? LINK_AFTER_BULK : 0);
     if (r != CV_OK) {
-        forget(l, b);
+        forget(l->blobs, b);
         return r;
     }
     b->serial = waits || p->total > WIRE_INLINE_MAX ? l->serial : 0;
@@ -117,12 +135,15 @@ int blob_send(struct link *l, const struct header *h, const void *route, uint32_
               struct payload *head, struct payload *own, int flags)
 {
     struct header out = *h;
-    struct blob *b = hash_get(&l->blobs_out, 0, (uintptr_t)head);
+    struct blobs *t = blobs_of(l);
+    if (!t)
+        return CV_ENOMEM;
+    struct blob *b = hash_get(&t->out, 0, (uintptr_t)head);
     int r = b ? CV_OK : put(l, head, &b);
     if (r != CV_OK)
         return r;
     list_del(&b->node);
-    list_add_head(&l->blobs, &b->node);
+    list_add_head(&t->used, &b->node);
     if (bulk_oldest(l) <= b->serial)
         flags |= LINK_AFTER_BULK;
     out.flags |= MSG_F_BLOB;
@@ -143,14 +164,20 @@ static struct msg *received(struct link *l, struct msg *m)
     uint64_t number = m->h.seq;
     if (l->limits.body_max <= WIRE_PREAUTH_MAX || !p)
         return breach(l, m, "something to be kept that may not be", number);
-    if (hash_get(&l->blobs_in, 0, number))
+    struct blobs *t = blobs_of(l);
+    if (!t) {
+        link_fail(l, CV_ENOMEM, "out of memory");
+        msg_free(m);
+        return NULL;
+    }
+    if (hash_get(&t->in, 0, number))
         return breach(l, m, "two of one number", number);
-    if (l->blobs_in.count && l->blob_bytes_in + cost(p) > LINK_BLOBS_MAX)
+    if (t->in.count && t->in_bytes + cost(p) > LINK_BLOBS_MAX)
         return breach(l, m, "more to be kept than the bound", number);
-    if (hash_put(&l->blobs_in, 0, number, p, NULL) != CV_OK) {
+    if (hash_put(&t->in, 0, number, p, NULL) != CV_OK) {
         link_fail(l, CV_ENOMEM, "out of memory");
     } else {
-        l->blob_bytes_in += cost(p);
+        t->in_bytes += cost(p);
         payload_ref(p);
     }
     msg_free(m);
@@ -159,10 +186,11 @@ static struct msg *received(struct link *l, struct msg *m)
 
 static struct msg *dropped(struct link *l, struct msg *m)
 {
-    struct payload *p = hash_del(&l->blobs_in, 0, m->h.seq);
+    struct blobs *t = l->blobs;
+    struct payload *p = t ? hash_del(&t->in, 0, m->h.seq) : NULL;
     if (!p)
         return breach(l, m, "a number that nothing has", m->h.seq);
-    l->blob_bytes_in -= cost(p);
+    t->in_bytes -= cost(p);
     payload_unref(p);
     msg_free(m);
     return NULL;
@@ -178,7 +206,7 @@ static struct msg *complete(struct link *l, struct msg *m)
     m->h.route_len -= sizeof number;
     memcpy(&number, m->route + m->h.route_len, sizeof number);
     number = le64toh(number);
-    struct payload *head = hash_get(&l->blobs_in, 0, number), *whole = head;
+    struct payload *head = l->blobs ? hash_get(&l->blobs->in, 0, number) : NULL, *whole = head;
     if (!head)
         return breach(l, m, "it begins with what this link does not have", number);
     if (head->nbufs + nbufs > WIRE_BUFFERS_MAX || m->h.body_len > l->limits.body_max ||
@@ -212,11 +240,16 @@ struct msg *blob_receive(struct link *l, struct msg *m)
 
 void blob_release(struct link *l)
 {
+    struct blobs *t = l->blobs;
     struct payload *p;
-    while (!list_empty(&l->blobs))
-        forget(l, list_entry(list_first(&l->blobs), struct blob, node));
-    hash_release(&l->blobs_out);
-    for (size_t i = 0; (p = hash_next(&l->blobs_in, &i));)
+    if (!t)
+        return;
+    while (!list_empty(&t->used))
+        forget(t, list_entry(list_first(&t->used), struct blob, node));
+    hash_release(&t->out);
+    for (size_t i = 0; (p = hash_next(&t->in, &i));)
         payload_unref(p);
-    hash_release(&l->blobs_in);
+    hash_release(&t->in);
+    free(t);
+    l->blobs = NULL;
 }

@@ -143,8 +143,8 @@ static void a_broadcast_crosses_once_and_is_forgotten(void **state)
     send_text(p.a.link, MSG_ACK, 99, NULL);
     wait_for(&p, &g, 9);
     pair_settle(&p);
-    assert_int_equal(p.a.link->blob_bytes, 0);
-    assert_int_equal(p.b.link->blob_bytes_in, 0);
+    assert_int_equal(p.a.link->blobs->bytes, 0);
+    assert_int_equal(p.b.link->blobs->in_bytes, 0);
     got_release(&g);
     pair_close(&p);
 }
@@ -161,10 +161,10 @@ static void the_bound_holds_at_both_ends(void **state)
         struct payload *c = call(heads[i % 12], i);
         send_task(p.a.link, i, c, 0);
         payload_unref(c);
-        assert_true(p.a.link->blob_bytes <= LINK_BLOBS_MAX);
+        assert_true(p.a.link->blobs->bytes <= LINK_BLOBS_MAX);
         if (i % 5 == 4)
             wait_for(&p, &g, (unsigned)i + 1);
-        assert_true(p.b.link->blob_bytes_in <= LINK_BLOBS_MAX);
+        assert_true(!p.b.link->blobs || p.b.link->blobs->in_bytes <= LINK_BLOBS_MAX);
     }
     wait_for(&p, &g, 36);
     for (uint64_t i = 0; i < 36; i++)

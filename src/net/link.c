@@ -210,8 +210,6 @@ int link_new(struct link **ret, struct loop *loop, struct transport *t_take,
     list_init(&l->active);
     list_init(&l->ending);
     list_init(&l->late);
-    list_init(&l->blobs);
-    list_init(&l->big_blobs);
     loop_job_init(&l->turn_job, on_turn);
     loop_job_init(&l->flush_job, on_turn_end);
     loop_job_next_turn(loop, &l->turn_job);

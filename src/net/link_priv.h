@@ -75,6 +75,24 @@ struct transfer {
 
 struct inbox; /* memfd.c */
 
+/* Descriptors sent. */
+struct lendings {
+    struct hash held; /* number -> struct region that the peer holds */
+    uint64_t numbers;
+};
+
+/* What crosses once. */
+struct blobs {
+    struct hash out;      /* by payload */
+    struct list used;     /* those, the one used last in front */
+    struct list big;      /* the large ones of them */
+    uint64_t bytes;       /* what they cost the peer */
+    uint64_t number;      /* of the last one */
+    uint64_t drop_serial; /* of the last large message before the last DROP that had to wait */
+    struct hash in;       /* the peer's: by number */
+    uint64_t in_bytes;
+};
+
 struct link {
     struct loop *loop;
     struct transport *t;
@@ -126,22 +144,12 @@ struct link {
     uint64_t rx_turn, rx_spent, received_bytes, last_received;
 
     /* what crosses once */
-    struct hash blobs_out; /* by payload */
-    struct list blobs;     /* those, the one used last in front */
-    struct list big_blobs; /* the large ones of them */
-    uint64_t blob_bytes;   /* what they cost the peer */
-    uint64_t blob_number;  /* of the last one */
-    uint64_t drop_serial;  /* of the last large message before the last DROP that had to wait */
-    struct hash blobs_in;  /* the peer's: by number */
-    uint64_t blob_bytes_in;
+    struct blobs *blobs; /* NULL: nothing yet */
 
     /* descriptors */
     struct link_memfds memfds;
-    struct inbox *inbox;    /* NULL: none has come yet */
-    struct hash lent;       /* number -> struct region that the peer holds */
-    uint64_t lent_numbers;  /* descriptors sent */
-    uint64_t taken_numbers; /* descriptors received */
-    uint32_t taken;         /* of these, RELEASE was not sent yet */
+    struct inbox *inbox;   /* NULL: none has come yet */
+    struct lendings *lent; /* NULL: none was sent yet */
 
     /* time */
     struct timer *liveness, *closer;

@@ -35,6 +35,8 @@ struct inbox {
     unsigned refs;
     struct link *link; /* NULL: it has ended, nobody is told any more */
     struct received *head, **tail;
+    uint64_t numbers; /* descriptors received; this and the next are the link's alone */
+    uint32_t taken;   /* of these, RELEASE was not sent yet */
 };
 
 struct received {
@@ -122,13 +124,13 @@ static struct received *received_new(struct link *l, int fd, uint64_t len)
     rc->r.fd = fd;
     rc->r.len = len;
     rc->r.release = received_release;
-    rc->number = ++l->taken_numbers;
+    rc->number = ++l->inbox->numbers;
     rc->pid = getpid();
     rc->inbox = l->inbox;
     pthread_mutex_lock(&l->inbox->mu);
     l->inbox->refs++;
     pthread_mutex_unlock(&l->inbox->mu);
-    l->taken++;
+    l->inbox->taken++;
     return rc;
 }
 
@@ -154,7 +156,7 @@ int memfd_release_flush(struct link *l)
             header_encode(p, &h);
         else
             r = CV_ENOMEM;
-        l->taken--;
+        l->inbox->taken--;
         free(rc);
         rc = next;
     }
@@ -263,9 +265,10 @@ int memfd_take(struct link *l, struct transfer *t, const struct header *h)
 {
     if (!l->memfds.receive || !may_carry(t->m->h.type))
         return bad(l, "a MEMFD where there can be none");
-    if (h->aux != l->taken_numbers + 1)
+    uint32_t taken = l->inbox ? l->inbox->taken : 0;
+    if (h->aux != (l->inbox ? l->inbox->numbers : 0) + 1)
         return bad(l, "a MEMFD with a wrong number");
-    if (h->count > l->memfds.receive || l->taken > l->memfds.receive - h->count)
+    if (h->count > l->memfds.receive || taken > l->memfds.receive - h->count)
         return bad(l, "more descriptors than it may send");
     for (uint32_t i = 0; i < h->count; i++) {
         int fd = l->t->ops->take_fd(l->t);
@@ -283,10 +286,10 @@ int memfd_take(struct link *l, struct transfer *t, const struct header *h)
 uint32_t memfd_count(const struct link *l, const struct held *h)
 {
     const struct payload *p = h->payload;
-    uint32_t n = 0;
+    uint32_t n = 0, held = l->lent ? (uint32_t)l->lent->held.count : 0;
     if (!l->memfds.send || h->off || !may_carry(h->head[3])) /* the header's type */
         return 0;
-    while (n < TRANSPORT_FDS_MAX && h->buf + n < p->nbufs && l->lent.count + n < l->memfds.send) {
+    while (n < TRANSPORT_FDS_MAX && h->buf + n < p->nbufs && held + n < l->memfds.send) {
         const struct slice *s = &p->bufs[h->buf + n];
         if (!s->region || s->region->fd < 0 || s->len < REGION_MIN)
             break;
@@ -301,7 +304,7 @@ void memfd_head(const struct link *l, struct frame *f)
                        .engine = f->buf,
                        .count = f->nfds,
                        .seq = f->h->number,
-                       .aux = l->lent_numbers + 1};
+                       .aux = (l->lent ? l->lent->numbers : 0) + 1};
     header_encode(f->head, &h);
 }
 
@@ -314,9 +317,11 @@ void memfd_fds(const struct frame *f, int *fds)
 int memfd_left(struct link *l, const struct frame *f)
 {
     int r = CV_OK;
+    if (f->nfds && !l->lent)
+        l->lent = calloc(1, sizeof *l->lent);
     for (uint32_t i = 0; i < f->nfds; i++) {
         struct region *g = f->h->payload->bufs[f->buf + i].region;
-        if (hash_put(&l->lent, 0, ++l->lent_numbers, g, NULL) == CV_OK) {
+        if (l->lent && hash_put(&l->lent->held, 0, ++l->lent->numbers, g, NULL) == CV_OK) {
             region_ref(g);
         } else {
             atomic_store(&g->discard, true);
@@ -328,7 +333,8 @@ int memfd_left(struct link *l, const struct frame *f)
 
 void memfd_released(struct link *l, const struct header *h)
 {
-    struct region *g = h->count == 1 && !h->body_len ? hash_del(&l->lent, 0, h->seq) : NULL;
+    struct region *g =
+        l->lent && h->count == 1 && !h->body_len ? hash_del(&l->lent->held, 0, h->seq) : NULL;
     if (!g) {
         bad(l, "a RELEASE of what it does not hold");
         return;
@@ -355,11 +361,14 @@ void memfd_end(struct link *l)
 {
     struct region *g;
     struct inbox *in = l->inbox;
-    for (size_t i = 0; (g = hash_next(&l->lent, &i));) {
+    for (size_t i = 0; l->lent && (g = hash_next(&l->lent->held, &i));) {
         atomic_store(&g->discard, true);
         region_unref(g);
     }
-    hash_release(&l->lent);
+    if (l->lent)
+        hash_release(&l->lent->held);
+    free(l->lent);
+    l->lent = NULL;
     l->inbox = NULL;
     if (!in)
         return;

@@ -34,7 +34,7 @@ def test_a_thousand_engines_join_and_none_is_lost():
             finally:
                 rc.close()
             assert peers.ask("count") == {"engines": 1000, "lost": 0}
-        assert each <= 2304, f"{each:.0f} bytes of the controller's memory for each engine"
+        assert each <= 2048, f"{each:.0f} bytes of the controller's memory for each engine"
 
 
 @pytest.mark.parametrize("kind", ["tls", "relay"])
