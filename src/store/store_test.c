@@ -99,6 +99,87 @@ static void walks_see_what_was_recorded(void **state)
     blob_unref(empty);
 }
 
+/* Single tasks end in another order than they came, print, and are cut off on both sides of a page;
+ * the order of submission stays, and nothing that they hold is lost. */
+static void single_tasks_keep_their_order(void **state)
+{
+    enum { N = 200 };
+    struct kit *k = kit_new(*state, 0, 0);
+    struct blob *task = kit_blob("call"), *res = kit_blob("result");
+    const struct store_record *r;
+    struct store_task again = {.session = 7, .seq = 100, .count = 1, .origin = 100};
+    struct store_stats st;
+    struct seen *seen;
+
+    for (uint64_t i = 1; i <= N; i++)
+        kit_submit(k, i, 1, NULL, i % 3 ? task : NULL);
+    assert_int_equal(k->s->ops->submit(k->s, &again), CV_EEXIST);
+    k->s->ops->output(k->s, 7, 50, STORE_STDOUT, "hello", 5);
+    k->s->ops->resubmitted(k->s, (struct store_id){7, 60}, (struct store_id){7, 900});
+    for (uint64_t i = N; i > N - 70; i -= 2)
+        kit_end(k, i, 1, res);
+    kit_end(k, 1, 40, res);
+    assert_int_equal(kit_find(k, 41, &r), STORE_FOUND);
+    assert_true(r->state == STORE_PENDING && r->lo == 41 && r->hi == 42 && r->task == task);
+    k->s->ops->stats(k->s, &st);
+    assert_int_equal(st.ended, 75);
+    assert_int_equal(st.pending, N - 75);
+    seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, N);
+    for (uint64_t i = 1; i <= N; i++) {
+        const struct seen_item *x = &seen->v[i - 1];
+        bool ended = i <= 40 || (i > N - 70 && i % 2 == 0);
+        assert_true(x->seq == i && x->record.submitted == i && x->record.origin == i);
+        assert_int_equal(x->record.state != STORE_PENDING, ended);
+        assert_string_equal(x->call, i % 3 ? "call" : "");
+        assert_int_equal(x->record.again.seq, i == 60 ? 900 : 0);
+    }
+    kit_settle(k); /* with a file: it has those that are pending, too */
+    assert_int_equal(kit_find(k, 70, &r), STORE_FOUND);
+    assert_true(r->state == STORE_PENDING && r->submitted == 70 && r->task == task);
+    kit_end(k, 41, 20, res);
+    seen = kit_walk(k, NULL, 0);
+    for (uint64_t i = 41; i <= 61; i++) {
+        const struct seen_item *x = &seen->v[i - 1];
+        assert_true(seen->n == N && x->seq == i && x->record.submitted == i);
+        assert_int_equal(x->record.state != STORE_PENDING, i <= 60);
+        assert_string_equal(x->call, i % 3 ? "call" : "");
+        assert_string_equal(x->result, i <= 60 ? "result" : "");
+        assert_string_equal(x->out, i == 50 ? "hello" : "");
+    }
+    kit_free(k);
+    assert_true(task->refs == 1 && res->refs == 1);
+    blob_unref(task);
+    blob_unref(res);
+}
+
+/* A walk that stands at a pending task when that prints, ends and goes. */
+static void a_walk_goes_on_when_its_place_changes(void **state)
+{
+    struct kit *k = kit_new("memory", 0, 0);
+    struct seen *seen;
+
+    for (uint64_t i = 1; i <= 20000; i++)
+        kit_submit(k, i, 1, NULL, NULL);
+    seen = kit_walk_start(k, NULL, 0); /* stands at the first */
+    k->s->ops->output(k->s, 7, 1, STORE_STDOUT, "x", 1);
+    kit_end(k, 1, 1, NULL);
+    kit_purge(k, (struct store_purge){.only = (struct store_id[]){{7, 1}}, .nonly = 1});
+    for (uint64_t i = 2; i <= 20000 && !seen->done; i++) {
+        k->s->ops->output(k->s, 7, i, STORE_STDOUT, "x", 1);
+        kit_end(k, i, 1, NULL);
+        if (i % 3 == 0)
+            kit_purge(k, (struct store_purge){.only = (struct store_id[]){{7, i}}, .nonly = 1});
+        if (i % 200 == 0)
+            k->s->ops->turn(k->s, i);
+    }
+    kit_wait(k, &seen->done);
+    assert_true(!seen->failed && seen->n > 10000 && seen->v[0].seq == 2);
+    for (size_t i = 1; i < seen->n; i++)
+        assert_true(seen->v[i].seq > seen->v[i - 1].seq);
+    kit_free(k);
+}
+
 static void purges(void **state)
 {
     struct kit *k = kit_new(*state, 0, 0);
@@ -278,10 +359,12 @@ int main(void)
         EACH(walks_see_what_was_recorded),
         EACH(purges),
         EACH(resubmitted),
+        EACH(single_tasks_keep_their_order),
         EACH(walks_survive_changes),
         cmocka_unit_test(evicts_delivered_first),
         cmocka_unit_test(bytes_bound),
         cmocka_unit_test(counts_bound),
+        cmocka_unit_test(a_walk_goes_on_when_its_place_changes),
         cmocka_unit_test(walks_are_sliced),
         cmocka_unit_test(none_forgets),
     };
