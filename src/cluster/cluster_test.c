@@ -170,7 +170,7 @@ static void refusals(void **state)
         enum settings_next next;
         const char *says;
     } CASES[] = {
-        {VERB_START, "--engines=winhpc", SETTINGS_FAILED, "there are local, mpi"},
+        {VERB_START, "--engines=winhpc", SETTINGS_FAILED, "there are local, ssh"},
         {VERB_START, "--bogus=1", SETTINGS_USAGE, "--bogus"},
         {VERB_START, "-n x", SETTINGS_FAILED, "n must be"},
         {VERB_START, "-n -1", SETTINGS_FAILED, "from 0"},

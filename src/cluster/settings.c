@@ -81,7 +81,7 @@
          "engine_launcher_class",                                                                  \
          NULL,                                                                                     \
          "KIND",                                                                                   \
-         "launcher: local, mpi, slurm, pbs ... (default: local)"},                                 \
+         "launcher: local, ssh, mpi, slurm ... (default: local)"},                                 \
         {"threads",   0,                                                                           \
          ARG_VALUE,   "IPCluster",                                                                 \
          "threads",   NULL,                                                                        \
@@ -96,7 +96,7 @@
 static const struct arg START_ROWS[] = {
     ENGINE_ROWS,
     {"controller", 0, ARG_VALUE, "Cluster", "controller_launcher_class", NULL, "KIND",
-     "launcher: local, mpi, slurm, pbs ... (default: local)"},
+     "launcher: local, ssh, mpi, slurm ... (default: local)"},
     {"ip", 0, ARG_VALUE, "Cluster", "controller_ip", NULL, "ADDR",
      "the controller listens here; '*' for all (default: 127.0.0.1)"},
     {"location", 0, ARG_VALUE, "Cluster", "controller_location", NULL, "HOST",
@@ -285,8 +285,11 @@ static void read_n(struct reader *r)
     struct cpus cpus;
     long n = get_int(r, "n", -1, 0, ENGINES_MAX);
     cpus_available(&cpus);
-    s->n = n < 0 ? cpus.n : (uint32_t)n;
-    if (n < 0)
+    uint32_t places = n < 0 && s->engines == &launch_ssh ? launch_ssh_count(s->config) : 0;
+    s->n = places ? places : n < 0 ? cpus.n : (uint32_t)n;
+    if (places)
+        s->why_n = strdup("the hosts of SSHEngineSetLauncher.engines");
+    else if (n < 0)
         s->why_n = str_printf("%u cpu%s: %s", cpus.n, cpus.n == 1 ? "" : "s", cpus.why);
     const char *cls = class_of(r, "threads");
     json_t *v = cls ? config_get(s->config, cls, "threads") : NULL;

@@ -197,10 +197,10 @@ static bool record(struct submit *s, uint64_t seq, uint32_t count)
                            .origin = h->seq,
                            .submitted = h->time,
                            .label = s->route.label,
-                           .payload =
-                               p && !payload_head(p) && p->total <= KEEP_TASK_MAX && !payload_has_regions(p)
-                                   ? s->m->payload
-                                   : NULL};
+                           .payload = p && !payload_head(p) && p->total <= KEEP_TASK_MAX &&
+                                              !payload_has_regions(p)
+                                          ? s->m->payload
+                                          : NULL};
 
     t.bytes = t.payload ? p->total : 0;
     /* a broadcast's names its engines, which its parts would all keep; what is submitted again is

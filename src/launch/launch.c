@@ -9,8 +9,8 @@
 #include <strings.h>
 
 static const struct launch_ops *const OPS[] = {
-    &launch_local, &launch_mpi, &launch_slurm,    &launch_pbs,
-    &launch_sge,   &launch_lsf, &launch_htcondor, &launch_batch,
+    &launch_local, &launch_mpi,      &launch_slurm, &launch_pbs, &launch_sge,
+    &launch_lsf,   &launch_htcondor, &launch_batch, &launch_ssh, &launch_sshproxy,
 };
 #define NOPS (sizeof OPS / sizeof OPS[0])
 
@@ -74,8 +74,6 @@ static bool is_called(const struct launch_ops *ops, const char *name)
 static const char *missing(const char *name)
 {
     static const char *const MISSING[][2] = {
-        {"ssh", "launching by ssh is not available in this version"},
-        {"sshproxy", "launching by ssh is not available in this version"},
         {"winhpc", "Windows HPC is not supported: covey runs on Linux"},
         {"windowshpc", "Windows HPC is not supported: covey runs on Linux"},
     };
@@ -101,8 +99,8 @@ int launch_find(const char *name, const struct launch_ops **ret, struct err *e)
         }
     if (missing(s))
         return err_set(e, CV_EINVAL,
-                       "launcher \"%.80s\": %s; there are local, mpi, slurm, pbs, sge, lsf, "
-                       "htcondor, batch",
+                       "launcher \"%.80s\": %s; there are local, ssh, sshproxy, mpi, slurm, pbs, "
+                       "sge, lsf, htcondor, batch",
                        name, missing(s));
     *ret = &launch_python;
     return CV_OK;

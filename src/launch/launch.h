@@ -90,7 +90,7 @@ struct launch_ops {
     int (*restore)(const json_t *o, struct launch_job *ret, struct err *e);
 };
 
-extern const struct launch_ops launch_local, launch_mpi, launch_python;
+extern const struct launch_ops launch_local, launch_mpi, launch_python, launch_ssh, launch_sshproxy;
 extern const struct launch_ops launch_slurm, launch_pbs, launch_sge, launch_lsf, launch_htcondor,
     launch_batch;
 
@@ -101,6 +101,8 @@ int launch_find(const char *name, const struct launch_ops **ret, struct err *e) 
 /* A trait of a back end (borrowed): the most specific class that has it wins. NULL: not set. */
 json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const struct config *c,
                      const char *trait);
+/* How many engines SSHEngineSetLauncher.engines has places for. */
+uint32_t launch_ssh_count(const struct config *c);
 void launch_plan_release(struct launch_plan *p);
 
 #endif

@@ -49,6 +49,9 @@ static void names_of_every_era(void **state)
         {"LSFEngineSetLauncher", &launch_lsf},
         {"HTCondor", &launch_htcondor},
         {"condor", &launch_htcondor},
+        {"IPython.parallel.apps.launcher.SSHEngineSetLauncher", &launch_ssh},
+        {"SSH", &launch_ssh},
+        {"sshproxy", &launch_sshproxy},
         {"batch", &launch_batch},
         {"BatchSystemLauncher", &launch_batch},
     };

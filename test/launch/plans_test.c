@@ -48,6 +48,18 @@ static const struct golden CASES[] = {
     {"lsf-engines", &launch_lsf, LAUNCH_ENGINES, "{\"LSFLauncher\": {\"queue\": \"q\"}}"},
     {"htcondor-engines", &launch_htcondor, LAUNCH_ENGINES, "{}"},
     {"htcondor-controller", &launch_htcondor, LAUNCH_CONTROLLER, "{}"},
+    {"ssh-engines", &launch_ssh, LAUNCH_ENGINES,
+     "{\"SSHEngineSetLauncher\": {\"engines\": {\"h1\": 2, \"bob@h2:2200\": [3, "
+     "[\"--profile_dir=/h2/p\","
+     " \"--x=1\"]], \"h3\": {\"n\": 5, \"remote_python\": \"/py\", \"engine_args\": [\"--y\"]}}},"
+     " \"SSHLauncher\": {\"ssh_args\": [\"-i\", \"key\"], \"remote_python\": \"/opt/a "
+     "b/python\"}}"},
+    {"ssh-controller", &launch_ssh, LAUNCH_CONTROLLER,
+     "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\"}}"},
+    {"sshproxy-engines", &launch_sshproxy, LAUNCH_ENGINES,
+     "{\"SSHProxyEngineSetLauncher\": {\"hostname\": \"far\", \"ipcluster_args\": "
+     "[\"--engines=mpi\"],"
+     " \"remote_profile_dir\": \"far_profile\"}}"},
     {"batch-own", &launch_batch, LAUNCH_ENGINES,
      "{\"BatchSystemLauncher\": {\"submit_command\": [\"mysub\", \"-x\"], \"delete_command\": "
      "\"mydel\", \"job_id_regexp\": \"job (\\\\d+)\", \"job_id_regexp_group\": 1}}"},
@@ -56,8 +68,10 @@ static const struct golden CASES[] = {
 static struct launch_request request(enum launch_what what, const struct config *c)
 {
     static const char *const ARGS[] = {"--log-level=10", "--IPEngine.x=a b", NULL};
+    static const char *const ENV[] = {"PATH=/bin", "HOME=/h", NULL};
     return (struct launch_request){
         .what = what,
+        .env = ENV,
         .program_dir = "/p",
         .profile_dir = "/h/profile_x",
         .cluster_id = "c1",
@@ -139,6 +153,12 @@ static void what_can_t_be_done_is_refused(void **state)
         const char *config, *word;
     } BAD[] = {
         {&launch_batch, "{}", "submit_command"},
+        {&launch_ssh, "{}", "SSHEngineSetLauncher.engines"},
+        {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": \"x\"}}}", "engines['h']"},
+        {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": 7}}}", "7 engines, 8 are"},
+        {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": 8}, \"to_send\": [\"a\"]}}",
+         "to_send"},
+        {&launch_sshproxy, "{}", "SSHProxyEngineSetLauncher.hostname"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"queue\": 3}}", "SlurmEngineSetLauncher.queue"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template\": \"{nodes}\"}}", "{nodes}"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template_file\": \"/no/such\"}}", "/no/such"},

@@ -52,6 +52,14 @@ def batch(tmp_path, monkeypatch):
     return Batch(folder)
 
 
+def other_engines(rc, n, pids):
+    """Whether there are n engines, none of them one of those that had these pids."""
+    try:
+        return len(rc.ids) == n and not set(rc[:].apply_sync(os.getpid)) & set(pids)
+    except (ipp.EngineError, ipp.CompositeError):     # the old ones are just ending
+        return False
+
+
 def log_files(home):
     return sorted(p.name for p in Path(home).glob("profile_default/log/*"))
 
@@ -172,8 +180,9 @@ def test_m9_a_batch_class_of_ones_own(home, batch, tmp_path, monkeypatch):
         assert "#SBATCH --partition=q\n" in script and "\n# 7 1\n" in script
         state = json.loads(Path(c.cluster_file).read_text())["engines"]["0"]
         assert (state["class"], state["job_id"], state["undo"]) == ("Python", "4711", "scancel 4711")
+        pids = rc[:].apply_sync(os.getpid)
         c.restart_engines_sync()
-        rc.wait_for_engines(2, timeout=20)
+        wait_until(lambda: other_engines(rc, 2, pids), what="new engines")
     assert batch.calls("scancel") == [["4711"], ["4711"]] and wait_gone(home) == {}
 
 

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Launching by ssh (docs/internals.md, "Agents"): one module for both ends, which speak JSON lines through ssh's pipes.
+
+`python -m covey._sshagent local` is the supervisor's agent: one ssh for each host, told what to run there. `… remote` is what ssh
+runs: it writes the files, starts the program, hands its events back, and ends it when told to or when the line was cut for
+LEASE seconds. Files travel through the same connection, and no key is ever in an argument.
+"""
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+LEASE = 20.0        # seconds that the far end goes on when the line is cut
+GRACE = 5.0         # seconds from SIGTERM to SIGKILL
+FILE_WAIT = 60.0    # seconds for the connection files to appear
+
+
+def write_file(path: str, text: str) -> bool:
+    """Writes a private file in one step; False if it has that text already (a shared home)."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            if f.read() == text:
+                return False
+    except OSError:
+        pass
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+        f.write(text)
+    os.replace(temporary, path)
+    return True
+
+
+def read_line(fd: int) -> bytes:
+    """One line and not a byte more: commands follow."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(fd, 1)):
+        line += byte
+    return line
+
+
+# ------------------------------------------------ the far end
+
+def engines_of(pid: int) -> list[int]:
+    """The engines of a host: its children, but not the first that forks others (the zygote)."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as f:
+                fields = f.read().rsplit(b")", 1)[1].split()
+            with open(f"/proc/{name}/cmdline", "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and b"covey.engine" in line:
+            found.append((int(fields[19]), int(name), b"--zygote" in line))
+    found.sort()
+    return [n for _, n, _ in (found[1:] if found and found[0][2] else found)]
+
+
+class Remote:
+    """The program on this machine, for somebody at the other end of standard input and output."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        home = os.path.expanduser("~")
+        self.fetch = [os.path.join(home, path) for path in request["fetch"]]
+        self.written = []
+        profile = os.path.join(home, request["profile_dir"])
+        for name in ("security", "log", "pid", "startup"):
+            os.makedirs(os.path.join(profile, name), mode=0o700, exist_ok=True)
+        for path, text in request["files"].items():
+            if write_file(os.path.join(home, path), text):
+                self.written.append(os.path.join(home, path))
+        self.events, theirs = os.pipe()
+        argv = [*request["argv"], f"--profile-dir={profile}", *request["args"]]
+        env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
+        self.child = subprocess.Popen(argv, env=env, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+        os.close(theirs)
+        self.pending = {0: b"", self.events: b""}
+        self.deadline: float | None = None      # when it is stopped, then killed
+        self.stopping = False
+
+    def on_line(self, fd: int, line: bytes) -> None:
+        """A command of theirs or an event of the program."""
+        if fd != 0:
+            if b'"listening"' in line:
+                files = {}
+                for path in self.fetch:
+                    with open(path, encoding="utf-8") as f:
+                        files[path] = f.read()
+                os.write(1, json.dumps({"event": "files", "files": files}).encode() + b"\n")
+            os.write(1, line + b"\n")
+            return
+        command = json.loads(line)
+        if command["do"] == "stop":
+            self.stop()
+        elif command["do"] == "signal":
+            number = command["signal"]
+            for pid in [self.child.pid] if number == signal.SIGINT else engines_of(self.child.pid) or [self.child.pid]:
+                os.kill(pid, number)
+
+    def stop(self) -> None:
+        """SIGTERM now, SIGKILL later."""
+        self.stopping = True
+        self.deadline = time.monotonic() + GRACE
+        self.child.terminate()
+
+    def on_deadline(self) -> None:
+        """The lease has run out, or SIGTERM was not enough."""
+        if self.stopping:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.deadline = None
+        else:
+            self.stop()
+
+    def read(self, fd: int) -> bool:
+        """Takes what is there; False at its end."""
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            data = b""
+        *lines, self.pending[fd] = (self.pending[fd] + data).split(b"\n")
+        for line in lines:
+            self.on_line(fd, line)
+        return bool(data)
+
+    def run(self) -> int:
+        """Until the program has ended; its exit code."""
+        ended = os.pidfd_open(self.child.pid)
+        watched = [0, self.events, ended]
+        while True:
+            left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+            ready = select.select(watched, [], [], left)[0]
+            for fd in ready:
+                if fd != ended and not self.read(fd):
+                    watched.remove(fd)
+                    if fd == 0 and not self.stopping:
+                        self.deadline = time.monotonic() + LEASE
+            if not ready and self.deadline is not None:
+                self.on_deadline()
+            if ended in ready:
+                break
+        for path in self.written:
+            if os.path.exists(path):
+                os.unlink(path)
+        return self.child.wait()
+
+
+def remote() -> int:
+    """The far end's main function."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    request = json.loads(read_line(0))
+    try:
+        far = Remote(request)
+    except OSError as e:
+        print(f"can't start {request['argv']}: {e}", file=sys.stderr)
+        return 1
+    code = far.run()
+    return code if code >= 0 else 128 - code
+
+
+# ------------------------------------------------ the near end
+
+class Host:
+    """One ssh."""
+
+    def __init__(self, agent: Local, spec: dict[str, Any]) -> None:
+        self.agent = agent
+        self.spec = spec
+        self.process: Any = None
+        self.tail = b""
+
+    async def run(self) -> None:
+        """Starts it, follows it, says how it ended."""
+        files = {}
+        for near, far in self.spec["send"]:
+            files[far] = await self.agent.file(near)
+        request = {**self.spec, "files": files, "fetch": [far for far, _ in self.spec["fetch"]]}
+        self.process = await asyncio.create_subprocess_exec(*self.spec["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                            stderr=subprocess.PIPE, limit=1 << 22)
+        self.send({k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "fetch")})
+        if self.agent.stopping:
+            self.send({"do": "stop"})
+        await asyncio.gather(self.follow_events(), self.follow_words())
+        code = await self.process.wait()
+        if not self.agent.stopping:
+            text = f"{self.spec['name']}: what ssh ran there ended with exit code {code}"
+            print(text, file=sys.stderr, flush=True)
+            self.agent.say({"event": "engine_failed", "slot": 0, "host": self.spec["name"],
+                            "cause": {"text": text, "stderr": self.tail.decode(errors="replace")}})
+
+    def send(self, command: dict[str, Any]) -> None:
+        """One line to the far end, if it is there."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.stdin.write(json.dumps(command).encode() + b"\n")
+
+    async def follow_events(self) -> None:
+        """Hands on events; files are written here, and a controller's are named as they are called here."""
+        while line := await self.process.stdout.readline():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue        # what a login shell says
+            if event.get("event") == "files":
+                for (_, near), text in zip(self.spec["fetch"], event["files"].values()):
+                    write_file(near, text)
+                continue
+            if event.get("event") == "listening":
+                for key, (_, near) in zip(("client_file", "engine_file"), self.spec["fetch"]):
+                    event[key] = near
+            self.agent.say(event)
+
+    async def follow_words(self) -> None:
+        """Standard error goes to ours; the last of it is kept."""
+        while data := await self.process.stderr.read(65536):
+            os.write(2, data)
+            self.tail = (self.tail + data)[-4000:]
+
+
+class Local:
+    """The supervisor's agent: all hosts of a set, or the controller's."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.hosts: list[Host] = []
+        self.pending = b""
+
+    def say(self, event: dict[str, Any]) -> None:
+        """Writes one event."""
+        os.write(1, json.dumps(event).encode() + b"\n")
+
+    async def file(self, path: str) -> str:
+        """The text of a file that may still be written."""
+        deadline = time.monotonic() + FILE_WAIT
+        while not os.path.exists(path) and not self.stopping:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} was not there after {FILE_WAIT:g} s")
+            await asyncio.sleep(0.05)
+        with open(path, encoding="utf-8") as f:
+            return f.read()
+
+    def on_input(self) -> None:
+        """Commands go to all hosts."""
+        data = os.read(0, 65536)
+        if not data:
+            asyncio.get_running_loop().remove_reader(0)
+            self.stop()
+        *lines, self.pending = (self.pending + data).split(b"\n")
+        for command in map(json.loads, lines):
+            if command["do"] == "stop":
+                self.stop()
+            elif command["do"] == "signal":
+                for host in self.hosts:
+                    host.send(command)
+
+    def stop(self) -> None:
+        """All shall end."""
+        self.stopping = True
+        for host in self.hosts:
+            host.send({"do": "stop"})
+
+    async def run(self) -> int:
+        """From the request to the end of the last host."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stop)
+        request = json.loads(read_line(0))
+        self.hosts = [Host(self, spec) for spec in request["hosts"]]
+        loop.add_reader(0, self.on_input)
+        for result in await asyncio.gather(*(h.run() for h in self.hosts), return_exceptions=True):
+            if isinstance(result, Exception) and not self.stopping:
+                print(result, file=sys.stderr)
+        return 0 if self.stopping else 1
+
+
+def main() -> None:
+    """`python -m covey._sshagent local|remote`."""
+    if sys.argv[1:] == ["remote"]:
+        sys.exit(remote())
+
+    async def run() -> int:
+        return await Local().run()
+
+    sys.exit(asyncio.run(run()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Launching by ssh: a controller on another machine, engines on several, or `ipcluster engines` of
+ * another machine (sshproxy). prepare() says for each host which ssh to run, what to run there and
+ * which files to exchange; the agent (`python -m covey._sshagent local`) does it. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+#include "launch/words.h"
+
+/* One preparation. `own`: the settings of one host of SSHEngineSetLauncher.engines, or NULL. */
+struct ssh {
+    const struct launch_ops *ops;
+    const struct launch_request *r;
+    struct err *e;
+    json_t *hosts;
+};
+
+static int oom(struct ssh *s)
+{
+    return err_set(s->e, CV_ENOMEM, "out of memory");
+}
+
+/* A text: of the host's own settings, else of the classes'. */
+static int text(struct ssh *s, const json_t *own, const char *trait, const char *fallback,
+                const char **ret)
+{
+    const char *v = json_string_value(json_object_get(own, trait));
+    if (v) {
+        *ret = v;
+        return CV_OK;
+    }
+    return trait_text(s->ops, s->r, trait, fallback, ret, s->e);
+}
+
+/* The words of a host's own list, else of the classes' trait; whether there were some. */
+static int words(struct ssh *s, const json_t *own, const char *trait, struct words *w, bool *ret)
+{
+    json_t *list = json_object_get(own, trait), *item;
+    size_t i, before = w->n;
+    int rc = list ? CV_OK : words_add_trait(w, s->ops, s->r, trait, NULL, s->e);
+    json_array_foreach(list, i, item)
+    {
+        if (!json_is_string(item))
+            return err_set(s->e, CV_EINVAL, "SSHEngineSetLauncher.engines: %s must be a list of "
+                           "texts", trait);
+        words_add(w, json_string_value(item));
+    }
+    if (ret)
+        *ret = w->n > before;
+    return rc;
+}
+
+static const char *home_of(const struct launch_request *r)
+{
+    for (const char *const *v = r->env; v && *v; v++)
+        if (!strncmp(*v, "HOME=", 5))
+            return *v + 5;
+    return "";
+}
+
+/* The profile's folder over there: below the home there if it is below ours here. */
+static const char *far_profile(const struct launch_request *r)
+{
+    const char *home = home_of(r);
+    size_t n = strlen(home);
+    return n > 1 && !strncmp(r->profile_dir, home, n) && r->profile_dir[n] == '/'
+               ? r->profile_dir + n + 1
+               : r->profile_dir;
+}
+
+/* ssh [args] [-p PORT] [USER@]HOST COMMAND; `place` is "[user@]host[:port]". */
+static int add_ssh(struct ssh *s, const json_t *own, struct words *w, const char *place,
+                   const char *command)
+{
+    const char *colon = strrchr(place, ':');
+    bool some;
+    int rc = words(s, own, "ssh_cmd", w, &some);
+    if (!some)
+        words_add(w, "ssh");
+    words_add(w, "-oBatchMode=yes");
+    words_add(w, "-oServerAliveInterval=15");
+    rc = rc ? rc : words(s, own, "ssh_args", w, NULL);
+    if (colon && colon[1] && !colon[1 + strspn(colon + 1, "0123456789")]) {
+        words_add(w, "-p");
+        words_add(w, colon + 1);
+        words_take(w, strndup(place, (size_t)(colon - place)));
+    } else {
+        words_add(w, place);
+    }
+    words_add(w, command);
+    return rc;
+}
+
+/* What runs over there, and which profile it has. */
+struct far {
+    struct words argv, args, given; /* given: the user's arguments, which profile may point into */
+    const char *profile;
+    json_t *send, *fetch;
+};
+
+static void far_release(struct far *f)
+{
+    words_release(&f->argv);
+    words_release(&f->args);
+    words_release(&f->given);
+    json_decref(f->send);
+    json_decref(f->fetch);
+}
+
+/* An option --profile-dir among the user's arguments says where the profile is over there. */
+static void add_args(struct far *f)
+{
+    for (size_t i = 0; i < f->given.n; i++) {
+        const char *a = f->given.v[i];
+        if (!strncmp(a, "--profile-dir=", 14) || !strncmp(a, "--profile_dir=", 14))
+            f->profile = a + 14;
+        else
+            words_add(&f->args, a);
+    }
+}
+
+/* Pairs of paths for one of the two connection files. */
+static int add_pair(struct ssh *s, json_t *list, const char *profile, const char *role, bool send)
+{
+    const char *id = s->r->cluster_id;
+    const char *dash = *id ? "-" : "";
+    char *near = str_printf("%s/security/ipcontroller%s%s-%s.json", s->r->profile_dir, dash, id,
+                            role);
+    char *far = str_printf("%s/security/ipcontroller%s%s-%s.json", profile, dash, id, role);
+    json_t *pair = near && far
+                       ? json_pack("[s, s]", send ? near : far, send ? far : near)
+                       : NULL;
+    free(near);
+    free(far);
+    return json_array_append_new(list, pair) ? oom(s) : CV_OK;
+}
+
+/* A list of pairs that the user gave (to_send, to_fetch), or the connection files. */
+static int add_files(struct ssh *s, const json_t *own, struct far *f)
+{
+    bool engines = s->r->what == LAUNCH_ENGINES;
+    const char *trait = engines ? "to_send" : "to_fetch";
+    json_t *given = json_object_get(own, trait);
+    given = given ? given : launch_trait(s->ops, s->r->what, s->r->config, trait);
+    f->send = json_array();
+    f->fetch = json_array();
+    json_t **list = engines ? &f->send : &f->fetch, *pair;
+    size_t i;
+    if (!f->send || !f->fetch)
+        return oom(s);
+    json_array_foreach(given, i, pair)
+    {
+        if (json_array_size(pair) != 2 || !json_is_string(json_array_get(pair, 0)) ||
+            !json_is_string(json_array_get(pair, 1)))
+            return err_set(s->e, CV_EINVAL, "%s must be a list of pairs of paths", trait);
+        if (json_array_append(*list, pair))
+            return oom(s);
+    }
+    if (given)
+        return CV_OK;
+    if (engines)
+        return add_pair(s, f->send, f->profile, "engine", true);
+    int rc = add_pair(s, f->fetch, f->profile, "client", false);
+    return rc ? rc : add_pair(s, f->fetch, f->profile, "engine", false);
+}
+
+static int add_program(struct ssh *s, const json_t *own, struct far *f, const char *python,
+                       uint32_t n)
+{
+    bool engines = s->r->what == LAUNCH_ENGINES, proxy = s->ops == &launch_sshproxy, some;
+    const char *cmd = proxy ? "ipcluster_cmd" : engines ? "engine_cmd" : "controller_cmd";
+    int rc = words(s, own, cmd, &f->argv, &some);
+    if (!some) {
+        words_add(&f->argv, python);
+        words_add(&f->argv, "-m");
+        words_add(&f->argv, proxy ? "covey.cluster" : engines ? "covey.engine" : "covey.controller");
+    }
+    if (proxy)
+        words_add(&f->argv, "engines");
+    if (*s->r->cluster_id)
+        words_take(&f->args, str_printf("--cluster-id=%s", s->r->cluster_id));
+    if (engines)
+        words_take(&f->args, str_printf("--n=%u", n));
+    return rc;
+}
+
+/* The arguments: the host's own, else what the settings and the command line say. */
+static int add_arguments(struct ssh *s, const json_t *own, struct far *f)
+{
+    bool proxy = s->ops == &launch_sshproxy;
+    int rc = proxy ? words(s, own, "ipcluster_args", &f->given, NULL) : CV_OK;
+    json_t *list = json_object_get(own, "engine_args"), *item;
+    size_t i;
+    json_array_foreach(list, i, item)
+    {
+        if (json_is_string(item))
+            words_add(&f->given, json_string_value(item));
+    }
+    if (!list && !proxy)
+        words_add_all(&f->given, s->r->args);
+    if (f->given.failed)
+        rc = oom(s);
+    add_args(f);
+    return rc;
+}
+
+static json_t *environment(struct ssh *s, int *rc)
+{
+    json_t *own = launch_trait(s->ops, s->r->what, s->r->config, "environment");
+    if (own && !json_is_object(own))
+        *rc = err_set(s->e, CV_EINVAL, "environment must be a dict of texts");
+    return own ? json_incref(own) : json_object();
+}
+
+static int add_host(struct ssh *s, const char *place, const json_t *own, uint32_t n)
+{
+    struct far f = {0};
+    struct words ssh = {0};
+    const char *python = NULL;
+    int rc = text(s, own, "remote_python", "python3", &python);
+    rc = rc ? rc : text(s, own, "remote_profile_dir", far_profile(s->r), &f.profile);
+    char *command[] = {(char *)python, "-m", "covey._sshagent", "remote", NULL};
+    char *line = rc ? NULL : words_shell(command);
+    rc = rc ? rc : add_program(s, own, &f, python, n);
+    rc = rc ? rc : add_arguments(s, own, &f);
+    rc = rc ? rc : add_files(s, own, &f);
+    rc = rc ? rc : !line ? oom(s) : add_ssh(s, own, &ssh, place, line);
+    if (!rc) {
+        json_t *env = environment(s, &rc);
+        json_t *o = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:O, s:O}", "name", place, "ssh",
+                              words_json(&ssh), "profile_dir", f.profile, "argv",
+                              words_json(&f.argv), "args", words_json(&f.args), "env", env, "send",
+                              f.send, "fetch", f.fetch);
+        if (!o || json_array_append_new(s->hosts, o))
+            rc = rc ? rc : oom(s);
+    }
+    free(line);
+    words_release(&ssh);
+    far_release(&f);
+    return rc;
+}
+
+/* ---- the hosts ---- */
+
+/* A value of `engines`: a number, [number, arguments], or a dict with "n". -1: none of them. */
+static json_int_t count_of(const json_t *v)
+{
+    const json_t *n = json_is_array(v) ? json_array_get(v, 0)
+                      : json_is_object(v) ? json_object_get(v, "n")
+                                          : v;
+    if (json_is_object(v) && !n)
+        return 1;
+    return json_is_integer(n) && json_integer_value(n) >= 0 && json_integer_value(n) < 100000
+               ? json_integer_value(n)
+               : -1;
+}
+
+uint32_t launch_ssh_count(const struct config *c)
+{
+    json_t *engines = launch_trait(&launch_ssh, LAUNCH_ENGINES, c, "engines"), *v;
+    const char *place;
+    json_int_t n = 0;
+    json_object_foreach(engines, place, v)
+    {
+        n += count_of(v) > 0 ? count_of(v) : 0;
+    }
+    return (uint32_t)n;
+}
+
+/* Engines on the hosts of `engines`, in their order, as many as were asked for. */
+static int add_hosts(struct ssh *s)
+{
+    json_t *engines = launch_trait(s->ops, s->r->what, s->r->config, "engines"), *v;
+    const char *place;
+    json_int_t left = s->r->n;
+    if (!json_is_object(engines) || !json_object_size(engines))
+        return err_set(s->e, CV_EINVAL,
+                       "SSHEngineSetLauncher.engines must say where engines are to run: {'host1': "
+                       "2, 'user@host2:22': 4}");
+    json_object_foreach(engines, place, v)
+    {
+        json_int_t n = count_of(v);
+        if (n < 0)
+            return err_set(s->e, CV_EINVAL,
+                           "SSHEngineSetLauncher.engines['%.80s'] must be a number, (number, "
+                           "[arguments]) or a dict with 'n'",
+                           place);
+        n = n < left ? n : left;
+        json_t *own = json_is_object(v) ? json_incref(v) : json_object();
+        if (json_is_array(v) && json_array_get(v, 1))
+            json_object_set(own, "engine_args", json_array_get(v, 1));
+        int rc = n ? add_host(s, place, own, (uint32_t)n) : CV_OK;
+        json_decref(own);
+        if (rc)
+            return rc;
+        left -= n;
+    }
+    return left ? err_set(s->e, CV_EINVAL,
+                          "SSHEngineSetLauncher.engines has places for %u engines, %u are asked for",
+                          s->r->n - (uint32_t)left, s->r->n)
+                : CV_OK;
+}
+
+static int add_one(struct ssh *s)
+{
+    const char *host = NULL, *user = NULL, *location = NULL;
+    int rc = text(s, NULL, "hostname", NULL, &host);
+    rc = rc ? rc : text(s, NULL, "user", NULL, &user);
+    rc = rc ? rc : text(s, NULL, "location", NULL, &location);
+    if (rc)
+        return rc;
+    if (!host && !location)
+        return err_set(s->e, CV_EINVAL, "%s.hostname must say which machine",
+                       s->ops->classes[s->r->what][0]);
+    char *place = host && user ? str_printf("%s@%s", user, host) : strdup(host ? host : location);
+    rc = place ? add_host(s, place, NULL, s->r->n) : oom(s);
+    free(place);
+    return rc;
+}
+
+static int ssh_prepare(const struct launch_ops *ops, const struct launch_request *r,
+                       struct launch_plan *ret, struct err *e)
+{
+    struct ssh s = {.ops = ops, .r = r, .e = e, .hosts = json_array()};
+    struct words argv = {0}, env = {0};
+    bool set = ops == &launch_ssh && r->what == LAUNCH_ENGINES;
+    int rc = !s.hosts ? oom(&s) : set ? add_hosts(&s) : add_one(&s);
+    words_add(&argv, r->python ? r->python : "python3");
+    words_add(&argv, "-m");
+    words_add(&argv, "covey._sshagent");
+    words_add(&argv, "local");
+    words_add(&env, "COVEY_EVENTS_FD");
+    struct launch_plan p = {.argv = argv.v, .env = env.v};
+    json_t *o = rc ? NULL : json_pack("{s:s, s:O}", "do", "start", "hosts", s.hosts);
+    p.input = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (!rc && (argv.failed || env.failed || !p.input))
+        rc = oom(&s);
+    json_decref(o);
+    json_decref(s.hosts);
+    if (rc) {
+        launch_plan_release(&p);
+        return rc;
+    }
+    *ret = p;
+    return CV_OK;
+}
+
+static const char *const CONTROLLER[] = {"SSHControllerLauncher", "SSHLauncher",
+                                         "ControllerLauncher", "BaseLauncher", NULL};
+static const char *const ENGINES[] = {"SSHEngineSetLauncher", "SSHEngineLauncher", "SSHLauncher",
+                                      "EngineLauncher",       "BaseLauncher",      NULL};
+static const char *const PROXY[] = {"SSHProxyEngineSetLauncher", "SSHLauncher", "EngineLauncher",
+                                    "BaseLauncher", NULL};
+
+const struct launch_ops launch_ssh = {
+    .name = "ssh",
+    .cls = "SSH",
+    .flags = LAUNCH_AGENT,
+    .classes = {CONTROLLER, ENGINES},
+    .prepare = ssh_prepare,
+    LAUNCH_JOB_FUNCTIONS,
+};
+
+const struct launch_ops launch_sshproxy = {
+    .name = "sshproxy",
+    .cls = "SSHProxy",
+    .flags = LAUNCH_AGENT,
+    .classes = {CONTROLLER, PROXY},
+    .prepare = ssh_prepare,
+    LAUNCH_JOB_FUNCTIONS,
+};
