@@ -152,10 +152,33 @@ static void engine_failed(struct supervisor *v, json_t *event)
     free(why);
 }
 
+/* Engines that start on other machines, and a controller that only this one can reach: without a
+ * word they would just not come. */
+static void check_reach(const struct supervisor *v)
+{
+    const char *path = json_string_value(json_object_get(v->listening, "engine_file"));
+    json_t *file = path ? json_load_file(path, 0, NULL) : NULL, *endpoint;
+    bool tcp = false, reachable = !v->s->n || !(v->s->engines->flags & LAUNCH_ELSEWHERE);
+    size_t i;
+    json_array_foreach(json_object_get(file, "endpoints"), i, endpoint)
+    {
+        const char *text = json_string_value(endpoint);
+        if (!text || strncmp(text, "tcp://", 6))
+            continue;
+        tcp = true;
+        reachable |= strncmp(text + 6, "127.", 4) && strncmp(text + 6, "[::1]", 5);
+    }
+    if (tcp && !reachable)
+        log_warn(v->s->log, "the controller listens on its own machine only: engines on other "
+                            "machines need --ip='*' (Cluster.controller_ip)");
+    json_decref(file);
+}
+
 static void on_listening(struct supervisor *v, json_t *event)
 {
     json_decref(v->listening);
     v->listening = json_incref(event);
+    check_reach(v);
     if (v->state != SUPER_STARTING)
         return;
     if (v->s->n && list_empty(&v->sets) && start_set(v))

@@ -421,7 +421,7 @@ static const char *const BATCH_ALIASES[] = {"batchsystem", NULL};
         .name = #variable,                                                                         \
         .cls = word,                                                                               \
         .aliases = also,                                                                           \
-        .flags = LAUNCH_AGENT | LAUNCH_EVENTS_FILE,                                                \
+        .flags = LAUNCH_AGENT | LAUNCH_EVENTS_FILE | LAUNCH_ELSEWHERE,                             \
         .classes = {kind##_CONTROLLER, kind##_ENGINES},                                            \
         .prepare = batch_prepare,                                                                  \
         LAUNCH_JOB_FUNCTIONS,                                                                      \

@@ -64,6 +64,7 @@ enum launch_flag {
      * commands, all JSON lines (docs/internals.md). It acts for something that runs elsewhere. */
     LAUNCH_AGENT = 1,
     LAUNCH_EVENTS_FILE = 2, /* no descriptor reaches a controller: its events come by a file */
+    LAUNCH_ELSEWHERE = 4,   /* on other machines, which can't reach a loopback address */
 };
 
 struct launch_ops {

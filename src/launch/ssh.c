@@ -42,8 +42,10 @@ static int words(struct ssh *s, const json_t *own, const char *trait, struct wor
     json_array_foreach(list, i, item)
     {
         if (!json_is_string(item))
-            return err_set(s->e, CV_EINVAL, "SSHEngineSetLauncher.engines: %s must be a list of "
-                           "texts", trait);
+            return err_set(s->e, CV_EINVAL,
+                           "SSHEngineSetLauncher.engines: %s must be a list of "
+                           "texts",
+                           trait);
         words_add(w, json_string_value(item));
     }
     if (ret)
@@ -125,12 +127,10 @@ static int add_pair(struct ssh *s, json_t *list, const char *profile, const char
 {
     const char *id = s->r->cluster_id;
     const char *dash = *id ? "-" : "";
-    char *near = str_printf("%s/security/ipcontroller%s%s-%s.json", s->r->profile_dir, dash, id,
-                            role);
+    char *near =
+        str_printf("%s/security/ipcontroller%s%s-%s.json", s->r->profile_dir, dash, id, role);
     char *far = str_printf("%s/security/ipcontroller%s%s-%s.json", profile, dash, id, role);
-    json_t *pair = near && far
-                       ? json_pack("[s, s]", send ? near : far, send ? far : near)
-                       : NULL;
+    json_t *pair = near && far ? json_pack("[s, s]", send ? near : far, send ? far : near) : NULL;
     free(near);
     free(far);
     return json_array_append_new(list, pair) ? oom(s) : CV_OK;
@@ -174,7 +174,9 @@ static int add_program(struct ssh *s, const json_t *own, struct far *f, const ch
     if (!some) {
         words_add(&f->argv, python);
         words_add(&f->argv, "-m");
-        words_add(&f->argv, proxy ? "covey.cluster" : engines ? "covey.engine" : "covey.controller");
+        words_add(&f->argv, proxy     ? "covey.cluster"
+                            : engines ? "covey.engine"
+                                      : "covey.controller");
     }
     if (proxy)
         words_add(&f->argv, "engines");
@@ -228,10 +230,10 @@ static int add_host(struct ssh *s, const char *place, const json_t *own, uint32_
     rc = rc ? rc : !line ? oom(s) : add_ssh(s, own, &ssh, place, line);
     if (!rc) {
         json_t *env = environment(s, &rc);
-        json_t *o = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:O, s:O}", "name", place, "ssh",
-                              words_json(&ssh), "profile_dir", f.profile, "argv",
-                              words_json(&f.argv), "args", words_json(&f.args), "env", env, "send",
-                              f.send, "fetch", f.fetch);
+        json_t *o =
+            json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:O, s:O}", "name", place, "ssh",
+                      words_json(&ssh), "profile_dir", f.profile, "argv", words_json(&f.argv),
+                      "args", words_json(&f.args), "env", env, "send", f.send, "fetch", f.fetch);
         if (!o || json_array_append_new(s->hosts, o))
             rc = rc ? rc : oom(s);
     }
@@ -246,7 +248,7 @@ static int add_host(struct ssh *s, const char *place, const json_t *own, uint32_
 /* A value of `engines`: a number, [number, arguments], or a dict with "n". -1: none of them. */
 static json_int_t count_of(const json_t *v)
 {
-    const json_t *n = json_is_array(v) ? json_array_get(v, 0)
+    const json_t *n = json_is_array(v)    ? json_array_get(v, 0)
                       : json_is_object(v) ? json_object_get(v, "n")
                                           : v;
     if (json_is_object(v) && !n)
@@ -296,10 +298,11 @@ static int add_hosts(struct ssh *s)
             return rc;
         left -= n;
     }
-    return left ? err_set(s->e, CV_EINVAL,
-                          "SSHEngineSetLauncher.engines has places for %u engines, %u are asked for",
-                          s->r->n - (uint32_t)left, s->r->n)
-                : CV_OK;
+    return left
+               ? err_set(s->e, CV_EINVAL,
+                         "SSHEngineSetLauncher.engines has places for %u engines, %u are asked for",
+                         s->r->n - (uint32_t)left, s->r->n)
+               : CV_OK;
 }
 
 static int add_one(struct ssh *s)
@@ -356,7 +359,7 @@ static const char *const PROXY[] = {"SSHProxyEngineSetLauncher", "SSHLauncher", 
 const struct launch_ops launch_ssh = {
     .name = "ssh",
     .cls = "SSH",
-    .flags = LAUNCH_AGENT,
+    .flags = LAUNCH_AGENT | LAUNCH_ELSEWHERE,
     .classes = {CONTROLLER, ENGINES},
     .prepare = ssh_prepare,
     LAUNCH_JOB_FUNCTIONS,

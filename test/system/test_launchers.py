@@ -100,9 +100,12 @@ def test_config_and_signals_of_a_batch_system(home, batch, tmp_path):
     env = dict(os.environ)
     ipcluster = subprocess.Popen([*program_argv("ipcluster"), "start", "--profile=q", "-n", "2"], env=env, stderr=subprocess.PIPE, text=True)
     try:
+        said = ""
         for line in ipcluster.stderr:
+            said += line
             if "Engines appear to have started successfully" in line:
                 break
+        assert "--ip='*'" in said       # the controller listens on the loopback interface only
         assert "# 7\n" in (tmp_path / "mine.sbatch").read_text()
         with ipp.Cluster.from_file(profile="q").connect_client_sync() as rc:
             rc.wait_for_engines(2, timeout=20, interactive=False)
@@ -139,6 +142,21 @@ def test_an_agent_without_a_supervisor_deletes_its_job(home, batch):
     os.kill(cluster._supervisor.pid, signal.SIGKILL)
     wait_until(lambda: batch.calls("scancel") == [["4711"]], what="the job's deletion")
     cluster._supervisor.process.wait()
+
+
+@pytest.mark.parametrize("more", [[], ["--daemonize"]])
+def test_ipcluster_engines_by_a_batch_system(home, batch, more):
+    """In the foreground or left running: SIGTERM to it, or the agent's, deletes the job."""
+    with ipp.Cluster(n=0) as rc:
+        line = [*program_argv("ipcluster"), "engines", "--engines=slurm", "-n", "1", f"--cluster-id={rc.cluster.cluster_id}", *more]
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        rc.wait_for_engines(1, timeout=20, interactive=False)
+        pid = next(p for p, said in processes_of(home).items() if said.endswith("batch-job"))
+        assert (pid == process.pid) == (not more)
+        os.kill(pid, signal.SIGTERM)
+        process.communicate(timeout=20)
+        wait_until(lambda: batch.calls("scancel") == [["4711"]] and rc.ids == [], what="the job's end")
+    assert wait_gone(home) == {}
 
 
 @pytest.mark.parametrize("submit, words", [("echo sorry >&2; exit 3", ["exited with code 3", "sorry"]), ("echo welcome", ["no job id", "welcome"])])
