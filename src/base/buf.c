@@ -57,13 +57,16 @@ int buf_addstr(struct buf *b, const char *s)
 int buf_addf(struct buf *b, const char *fmt, ...)
 {
     va_list ap, again;
+    size_t room = b->cap - b->len;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n =
+        vsnprintf(room ? (char *)b->data + b->len : NULL, room, fmt, ap); /* it fits, as a rule */
     va_end(ap);
-    int rc = n < 0 ? CV_EINVAL : buf_reserve(b, (size_t)n + 1);
+    int rc = n < 0 ? CV_EINVAL : (size_t)n < room ? CV_OK : buf_reserve(b, (size_t)n + 1);
     if (!rc) {
-        vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, again);
+        if ((size_t)n >= room)
+            vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, again);
         b->len += (size_t)n;
     }
     va_end(again);
