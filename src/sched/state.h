@@ -66,7 +66,7 @@ struct sched {
     uint64_t now, rng;
     bool oom; /* decisions were lost: it is at its end */
 
-    struct hash index;                  /* (session, block) -> task or page, see task.c */
+    struct hash index;                  /* (session, block) -> task or page, see index.c */
     uint64_t block_use[64], block_mask; /* index entries by block size, and which sizes there are */
     struct index_page *spare;           /* empty ones */
     uint32_t nspare;
