@@ -190,13 +190,6 @@ static int copy_texts(struct store_record *r, const char *label, const void *rou
     return CV_OK;
 }
 
-static void record_lists_init(struct store_record *r)
-{
-    list_init(&r->by_time);
-    list_init(&r->by_state);
-    list_init(&r->unwritten);
-}
-
 /* --- submission --- */
 
 static bool is_brief(const struct memory *m, const struct store_task *t)
@@ -250,7 +243,7 @@ static int submit_record(struct memory *m, struct session *x, const struct store
                                .task = t->payload,
                                .task_bytes = t->payload ? t->bytes : 0,
                                .in_memory = true};
-    record_lists_init(r);
+    memory_record_init(r);
     ret = copy_texts(r, t->label, t->route, t->route_len);
     if (ret == CV_OK)
         ret = index_insert(&x->index, r);
@@ -292,84 +285,6 @@ int memory_submit(struct store *s, const struct store_task *t)
     return CV_OK;
 }
 
-/* --- briefs --- */
-
-void memory_read_brief(const struct log_entry *e, struct store_record *ret)
-{
-    *ret = (struct store_record){.session = e->session->id,
-                                 .lo = e->seq,
-                                 .hi = e->seq + 1,
-                                 .id = log_id(e),
-                                 .origin = e->seq,
-                                 .target = e->target,
-                                 .kind = e->kind,
-                                 .mode = e->mode,
-                                 .flags = e->flags,
-                                 .submitted = e->submitted,
-                                 .task = e->task,
-                                 .task_bytes = e->bytes,
-                                 .written = e->written,
-                                 .in_memory = true};
-    record_lists_init(ret);
-}
-
-/* There is more to say about it: NULL: out of memory. */
-static struct store_record *unfold(struct memory *m, struct log_entry *e)
-{
-    struct store_record *r = malloc(sizeof(*r));
-
-    if (!r)
-        return NULL;
-    memory_read_brief(e, r);
-    r->entry = e;
-    log_fill(e, LOG_RECORDS);
-    list_init(&e->records);
-    list_init(&r->by_time);
-    list_add_tail(&e->records, &r->by_time);
-    list_add_tail(&m->states[STORE_PENDING], &r->by_state);
-    index_put_record(&e->session->index, r);
-    return r;
-}
-
-void memory_fold(struct memory *m, struct store_record *r)
-{
-    struct session *x = hash_get(&m->sessions, 0, r->session);
-    struct log_entry *e = r->entry;
-    bool alone = e->records.next == &r->by_time && e->records.prev == &r->by_time;
-
-    if (r->state != STORE_PENDING || !alone || r->hi != r->lo + 1 || r->origin != r->lo ||
-        r->id != log_id(e) || r->label || r->route_len || r->output || r->again.seq ||
-        r->task_bytes > UINT32_MAX || r->kind >= 16 || r->mode >= 4 || !list_empty(&r->unwritten))
-        return;
-    memory_walk_fold(m, r);
-    list_del(&r->by_state);
-    log_fill(e, LOG_BRIEF);
-    e->seq = r->lo;
-    e->submitted = r->submitted;
-    e->session = x;
-    e->task = r->task;
-    e->bytes = (uint32_t)r->task_bytes;
-    e->target = r->target;
-    e->flags = r->flags;
-    e->kind = r->kind;
-    e->mode = r->mode;
-    e->written = r->written;
-    index_put_brief(&x->index, e);
-    free(r);
-}
-
-const struct store_record *memory_peek(const struct memory *m, uint64_t session, uint64_t seq,
-                                       struct store_record *room)
-{
-    const struct session *x = hash_get(&m->sessions, 0, session);
-    const struct index_slot *slot = x ? index_find(&x->index, seq) : NULL;
-
-    if (!slot || !slot_brief(slot))
-        return slot ? slot_record(slot) : NULL;
-    memory_read_brief(slot_brief(slot), room);
-    return room;
-}
-
 /* --- parts --- */
 
 /* Cuts r at seq: r keeps [lo, seq), the new record behind it gets the rest. Output stays with r. */
@@ -389,7 +304,7 @@ static int record_split(struct memory *m, struct session *x, struct store_record
     b->output = NULL;
     b->written = false;
     b->task_bytes = b->result.bytes = 0; /* what is shared is counted once, with r */
-    record_lists_init(b);
+    memory_record_init(b);
     int code = copy_texts(b, r->label, r->route, r->route_len);
     if (code == CV_OK) {
         r->hi = seq;
@@ -438,16 +353,6 @@ int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t h
     return code;
 }
 
-struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq)
-{
-    const struct session *x = hash_get(&m->sessions, 0, session);
-    const struct index_slot *slot = x ? index_find(&x->index, seq) : NULL;
-
-    if (!slot)
-        return NULL;
-    return slot_brief(slot) ? unfold(m, slot_brief(slot)) : slot_record(slot);
-}
-
 /* The store's own copy of the text; NULL when out of memory. */
 static const char *uuid_keep(struct memory *m, const struct store_result *res)
 {
@@ -489,7 +394,7 @@ int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
         seq = slot_hi(&slot);
         if (slot_hole(&slot) || (r && r->state != STORE_PENDING))
             continue;
-        if (!r && !(r = unfold(m, slot_brief(&slot))))
+        if (!r && !(r = memory_unfold(m, slot_brief(&slot))))
             return CV_ENOMEM;
         int code = memory_cut(m, r, r->lo < start ? start : r->lo, r->hi > end ? end : r->hi, &r);
         if (code != CV_OK)

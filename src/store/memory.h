@@ -53,6 +53,13 @@ static inline struct memory *memory_of(const struct store *s)
     return (struct memory *)s;
 }
 
+static inline void memory_record_init(struct store_record *r)
+{
+    list_init(&r->by_time);
+    list_init(&r->by_state);
+    list_init(&r->unwritten);
+}
+
 /* The ops. */
 int memory_submit(struct store *s, const struct store_task *t) CV_CHECK;
 int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
@@ -86,6 +93,8 @@ struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t 
 /* To be looked at; of a brief in *room. NULL: there is none. */
 const struct store_record *memory_peek(const struct memory *m, uint64_t session, uint64_t seq,
                                        struct store_record *room);
+/* There is more to say about it. NULL: out of memory. */
+struct store_record *memory_unfold(struct memory *m, struct log_entry *e);
 void memory_read_brief(const struct log_entry *e, struct store_record *ret);
 /* A pending record of which there is no more to say than a brief has becomes one. */
 void memory_fold(struct memory *m, struct store_record *r);
