@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "pyext/bigcopy.h"
 #include "wire/header.h"
 
 #define GIL_COPY_MAX (1u << 20)
@@ -105,7 +106,7 @@ static void fill(struct payload *p, const Py_buffer *views)
     PyThreadState *ts = p->total > GIL_COPY_MAX ? PyEval_SaveThread() : NULL;
     for (uint32_t i = 0; i < p->nbufs; i++) {
         if (views[i].len)
-            memcpy(p->bufs[i].data, views[i].buf, (size_t)views[i].len);
+            big_copy(p->bufs[i].data, views[i].buf, (size_t)views[i].len);
     }
     if (ts)
         PyEval_RestoreThread(ts);
