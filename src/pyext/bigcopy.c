@@ -28,8 +28,7 @@ static size_t shares_for(size_t n)
     if (most < 2)
         return 1;
     cpu_set_t set;
-    size_t cpus =
-        sched_getaffinity(0, sizeof set, &set) ? SHARES_MAX : (size_t)CPU_COUNT(&set);
+    size_t cpus = sched_getaffinity(0, sizeof set, &set) ? SHARES_MAX : (size_t)CPU_COUNT(&set);
     if (most > cpus)
         most = cpus;
     return most < SHARES_MAX ? most : SHARES_MAX;
@@ -56,9 +55,8 @@ void big_copy(void *dst, const void *src, size_t n)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     for (size_t i = 0; i < k; i++) {
         struct share *s = &shares[i];
-        *s = (struct share){.dst = (char *)dst + at,
-                            .src = (const char *)src + at,
-                            .n = i + 1 < k ? each : n - at};
+        *s = (struct share){
+            .dst = (char *)dst + at, .src = (const char *)src + at, .n = i + 1 < k ? each : n - at};
         at += s->n;
         s->started = i > 0 && pthread_create(&s->thread, NULL, copy_share, s) == 0;
     }

@@ -17,8 +17,8 @@
 
 static void copies_are_whole(void **state)
 {
-    static const size_t sizes[] = {0,           1,           4095,         8 * MIB - 1, 8 * MIB,
-                                   8 * MIB + 1, 12 * MIB + 7, 16 * MIB - 9, 33 * MIB + 4097};
+    static const size_t sizes[] = {
+        0, 1, 4095, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 12 * MIB + 7, 16 * MIB - 9, 33 * MIB + 4097};
     size_t most = 34 * MIB;
     uint8_t *src = malloc(most), *dst = malloc(most + 2 * EDGE);
     assert_non_null(src);

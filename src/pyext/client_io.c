@@ -525,6 +525,7 @@ static void on_wake(void *arg)
         send_outbox(c);
     if (close) {
         c->closing = true;
+        send_ack(c); /* what has come need not be kept for us */
         uplink_close(&c->up, linger_ns);
     }
 }

@@ -52,9 +52,20 @@ void client_gone(struct sched *s, const struct sched_event *ev)
     if (!c || c->gone)
         return;
     c->gone = true;
-    if (s->o.client_grace_ns &&
-        heap_push(&s->client_timers, &c->grace, s->now + s->o.client_grace_ns) < 0)
+    if (!c->live)
+        client_idle(s, c);
+    else if (s->o.client_grace_ns &&
+             heap_push(&s->client_timers, &c->grace, s->now + s->o.client_grace_ns) < 0)
         s->oom = true;
+}
+
+void client_idle(struct sched *s, struct client *c)
+{
+    if (!c->gone || c->paused)
+        return;
+    heap_del(&s->client_timers, &c->grace);
+    int r = heap_push(&s->client_timers, &c->grace, s->now + 1); /* ended records name it */
+    (void)r; /* out of memory: it is kept, which harms nobody */
 }
 
 /* What had its turn meanwhile goes back to the head of its queue, the youngest first. */
@@ -87,6 +98,8 @@ void client_pause(struct sched *s, const struct sched_event *ev)
     c->paused = ev->type == SCHED_CLIENT_PAUSE;
     if (!c->paused)
         unpark(s, c);
+    if (!c->live)
+        client_idle(s, c);
 }
 
 static void again(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi)

@@ -37,7 +37,8 @@ void client_free(struct client *c);
 void client_gone(struct sched *s, const struct sched_event *ev);
 void client_pause(struct sched *s, const struct sched_event *ev); /* and resume */
 void client_back(struct sched *s, const struct sched_event *ev);
-void client_tick(struct sched *s); /* gone longer than the grace time */
+void client_idle(struct sched *s, struct client *c); /* its last record has ended, or it has gone */
+void client_tick(struct sched *s); /* gone longer than the grace time, or with nothing left */
 
 /* Walks the records that cover [id, +count), bounded by what the session ever used:
  * `struct task_walk w = task_walk(s, id, count); while ((t = task_walk_next(s, &w)))`, with t's

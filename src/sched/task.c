@@ -3,6 +3,7 @@
  * Task records: pool, and the moves between states. Called by the scheduler's one thread. The pool
  * hands out records from slabs that are given back when they are empty. Failure: out of memory sets
  * s->oom where it can't be said. */
+#include "sched/event.h"
 #include "sched/task.h"
 
 #include <assert.h>
@@ -247,7 +248,8 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
         deps_free(s, t);
         task_index_del(s, t);
         task_arm(s, t, UINT64_MAX);
-        t->client->live--;
+        if (!--t->client->live)
+            client_idle(s, t->client);
         s->records--;
         return;
     }

@@ -103,7 +103,7 @@ def clients(table, quick):
     n = 100 if quick else 1000
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IPYTHONDIR"] = folder
-        with ipp.Cluster(n=2, log_level=40) as rc:
+        with ipp.Cluster(n=2, log_level=40, controller_args=["--nodb"]) as rc:  # records are kept on purpose
             rc.wait_for_engines(2)
             controller, file = rc._query("status")["pid"], str(rc._source)
             for how, each in ((churn.in_turn, n), (churn.in_threads, n), (churn.killed, n)):
