@@ -2,6 +2,7 @@
 """The process `ipcluster start` as `Cluster` sees it: started or found, followed by its events, asked over its control socket."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -40,13 +41,14 @@ class _Supervisor:
         self.asked = self.ready = 0
         self.failure: str | None = None
         self.cluster_file: str | None = None
+        self._writing = ""
         self._ready_event = self._ended = False
         self._changed = threading.Condition()
         self._stderr = -1
 
     @classmethod
-    def start(cls, args: list[str], load_profile: bool = True) -> _Supervisor:
-        """Runs `ipcluster` with these arguments, in a session of its own."""
+    def start(cls, args: list[str], load_profile: bool = True, cluster_file: str = "") -> _Supervisor:
+        """Runs `ipcluster` with these arguments, in a session of its own. cluster_file: the one it will write."""
         from ._programs import program_argv
 
         self = cls()
@@ -71,6 +73,7 @@ class _Supervisor:
             for fd in inherited:
                 os.close(fd)
         self.pid = self.process.pid
+        self._writing = f"{cluster_file}.tmp.{self.pid}"
         threading.Thread(target=self._follow, args=(events,), daemon=True, name="covey-cluster-events").start()
         return self
 
@@ -96,6 +99,8 @@ class _Supervisor:
                 with self._changed:
                     self._take(event)
                     self._changed.notify_all()
+        with contextlib.suppress(OSError):  # there only if it was killed while it wrote
+            os.unlink(self._writing)
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -513,7 +513,7 @@ class Cluster:
             raise RuntimeError("this Cluster belongs to the process that made it, not to its forked children")
         if self._supervisor is not None and self._supervisor.alive():
             raise RuntimeError(f"the cluster is running already: {self!r}")
-        supervisor = _Supervisor.start(["start", *self._arguments(n, extra)], self.load_profile)
+        supervisor = _Supervisor.start(["start", *self._arguments(n, extra)], self.load_profile, self.cluster_file)
         self._supervisor = supervisor
         if self.shutdown_atexit:
             _stop_at_exit.add(self)
