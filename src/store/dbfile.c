@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "store/dbplan.h"
 #include "store/dbpriv.h"
 #include "store/pickled.h"
 
@@ -16,10 +17,11 @@
 #define BLOB_SLACK (1u << 20)  /* of SQLite's limit of a row: what is not the result */
 #define KEEP_BUFFER (1u << 20) /* larger buffers are not kept for the next row */
 
-#define COLUMNS                                                                                    \
+#define PLAIN_COLUMNS                                                                              \
     "id, session, lo, hi, origin, kind, mode, flags, target, submitted, label, route, status, "    \
     "attempt, engine, incarnation, engine_uuid, started, completed, received, first, count, "      \
-    "again_session, again_seq, output_cut, stdout, stderr, call, result"
+    "again_session, again_seq"
+#define COLUMNS PLAIN_COLUMNS ", output_cut, stdout, stderr, call, result"
 
 enum column {
     C_ID,
@@ -391,10 +393,29 @@ static bool visit_row(struct dbfile *f, sqlite3_stmt *s, struct store_walk *w, u
     return more;
 }
 
+/* Reads from records; what the walk does not need is left on the disk. NULL: out of memory. */
+static char *select_for(const struct store_walk *w, const char *rest)
+{
+    return sqlite3_mprintf("SELECT " PLAIN_COLUMNS ", %s, %s, %s FROM records %s",
+                           w->outputs ? "output_cut, stdout, stderr" : "0, NULL, NULL",
+                           w->calls ? "call" : "NULL", w->results ? "result" : "NULL", rest);
+}
+
+static int prepare_for(struct dbfile *f, const struct store_walk *w, const char *rest,
+                       sqlite3_stmt **ret, struct err *e)
+{
+    char *sql = select_for(w, rest);
+    int r = sql ? db_prepare(f, sql, ret, e)
+                : err_set(e, CV_ENOMEM, "out of memory for a question about the task records");
+
+    sqlite3_free(sql);
+    return r;
+}
+
 static int walk_all(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
 {
     sqlite3_stmt *s = NULL;
-    int code = db_prepare(f, "SELECT " COLUMNS " FROM records ORDER BY id", &s, e);
+    int code = prepare_for(f, w, "ORDER BY id", &s, e);
     int r = SQLITE_DONE;
 
     while (code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED) &&
@@ -407,14 +428,43 @@ static int walk_all(struct dbfile *f, struct store_walk *w, const bool *cancel, 
     return code;
 }
 
+static int walk_ids(struct dbfile *f, struct store_walk *w, const struct dbplan *p,
+                    const bool *cancel, struct err *e)
+{
+    sqlite3_stmt *s = NULL;
+    bool more = true;
+    int code = prepare_for(f, w, "WHERE id = ?1", &s, e);
+
+    for (size_t i = 0;
+         i < p->n && more && code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED); i++) {
+        sqlite3_bind_int64(s, 1, p->ids[i]);
+        int r = sqlite3_step(s);
+        if (r == SQLITE_ROW)
+            more = visit_row(f, s, w, 0, 0);
+        else if (r != SQLITE_DONE)
+            code = db_error(f, e, r);
+        sqlite3_reset(s);
+    }
+    sqlite3_finalize(s);
+    return code;
+}
+
+static int walk_planned(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
+{
+    struct dbplan p;
+    int r = dbplan_make(&p, f, &w->bounds, e);
+
+    if (r == CV_OK)
+        r = p.all ? walk_all(f, w, cancel, e) : walk_ids(f, w, &p, cancel, e);
+    dbplan_release(&p);
+    return r;
+}
+
 static int walk_only(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
 {
     sqlite3_stmt *s = NULL;
     bool more = true;
-    int code = db_prepare(f,
-                          "SELECT " COLUMNS " FROM records WHERE session = ?1 AND lo <= ?2 "
-                          "ORDER BY lo DESC LIMIT 1",
-                          &s, e);
+    int code = prepare_for(f, w, "WHERE session = ?1 AND lo <= ?2 ORDER BY lo DESC LIMIT 1", &s, e);
 
     for (size_t i = 0;
          i < w->nonly && more && code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED); i++) {
@@ -434,7 +484,7 @@ static int walk_only(struct dbfile *f, struct store_walk *w, const bool *cancel,
 
 int dbfile_walk(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
 {
-    return w->only ? walk_only(f, w, cancel, e) : walk_all(f, w, cancel, e);
+    return w->only ? walk_only(f, w, cancel, e) : walk_planned(f, w, cancel, e);
 }
 
 /* --- purging --- */

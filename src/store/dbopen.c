@@ -237,6 +237,8 @@ static int set_up(struct dbfile *f, enum whose whose, const char *table, struct 
     if (r == CV_OK && whose == WHOSE_EMPTY)
         r = create_tables(f, e);
     if (r == CV_OK)
+        r = db_exec(f, SCHEMA_INDEXES, e);
+    if (r == CV_OK)
         r = db_exec(f, view, e);
     /* what an earlier controller had not seen the end of */
     if (r == CV_OK && f->fresh)

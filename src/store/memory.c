@@ -11,7 +11,6 @@
 
 /* What a record costs beside its payloads and output: itself, its place in the index, malloc. */
 #define RECORD_COST (sizeof(struct store_record) + 64)
-#define IDLE_SESSIONS 10000 /* of so many sessions without records it is known what expired */
 
 struct uuid {
     struct list node;
@@ -24,7 +23,7 @@ static uint64_t output_bytes(const struct store_record *r)
                      : 0;
 }
 
-static uint64_t record_bytes(const struct store_record *r)
+uint64_t memory_record_bytes(const struct store_record *r)
 {
     return RECORD_COST + r->task_bytes + r->route_len + r->result.bytes + output_bytes(r);
 }
@@ -50,7 +49,7 @@ void memory_unmark(struct memory *m, struct store_record *r)
 static void record_move(struct memory *m, struct store_record *r, enum store_state to)
 {
     if (r->state == STORE_PENDING && to != STORE_PENDING)
-        m->bytes += record_bytes(r);
+        m->bytes += memory_record_bytes(r);
     m->counts[r->state]--;
     list_del(&r->by_state);
     r->state = (uint8_t)to;
@@ -70,65 +69,6 @@ static void record_free(struct memory *m, struct store_record *r)
     free(r);
 }
 
-/* --- sessions --- */
-
-static void session_free(struct memory *m, struct session *x)
-{
-    hash_del(&m->sessions, 0, x->id);
-    if (!list_empty(&x->idle)) {
-        list_del(&x->idle);
-        m->nidle--;
-    }
-    index_release(&x->index);
-    ranges_release(&x->expired);
-    free(x);
-}
-
-/* One without records is kept for a while if it says what expired. */
-static void session_rest(struct memory *m, struct session *x)
-{
-    if (x->records)
-        return;
-    if (!x->expired.n) {
-        session_free(m, x);
-        return;
-    }
-    index_release(&x->index);
-    if (list_empty(&x->idle)) {
-        list_add_tail(&m->idle, &x->idle);
-        m->nidle++;
-    }
-    if (m->nidle > IDLE_SESSIONS)
-        session_free(m, list_entry(list_first(&m->idle), struct session, idle));
-}
-
-static struct session *session_get(struct memory *m, uint64_t id)
-{
-    struct session *x = hash_get(&m->sessions, 0, id);
-
-    if (x)
-        return x;
-    x = calloc(1, sizeof(*x));
-    if (!x)
-        return NULL;
-    x->id = id;
-    list_init(&x->idle);
-    if (hash_put(&m->sessions, 0, id, x, NULL) != CV_OK) {
-        free(x);
-        return NULL;
-    }
-    return x;
-}
-
-static void session_took(struct memory *m, struct session *x)
-{
-    x->records++;
-    if (list_empty(&x->idle))
-        return;
-    list_del(&x->idle);
-    m->nidle--;
-}
-
 /* --- records come and go --- */
 
 /* Takes a record out of everything and frees it. */
@@ -137,7 +77,9 @@ void memory_drop(struct memory *m, struct store_record *r, bool expired)
     struct session *x = hash_get(&m->sessions, 0, r->session);
 
     if (r->state != STORE_PENDING)
-        m->bytes -= record_bytes(r);
+        m->bytes -= memory_record_bytes(r);
+    memory_pass_on_task(m, r);
+    memory_pass_on_result(m, r);
     m->counts[r->state]--;
     if (!list_empty(&m->walks))
         memory_walk_leave(m, r);
@@ -152,7 +94,7 @@ void memory_drop(struct memory *m, struct store_record *r, bool expired)
         expired = false;
     record_free(m, r);
     x->records--;
-    session_rest(m, x);
+    memory_session_rest(m, x);
 }
 
 /* Beyond the limit of bytes the oldest goes; beyond the limit of records it goes when the file has
@@ -178,7 +120,7 @@ static void evict(struct memory *m)
         }
 }
 
-static int copy_texts(struct store_record *r, const char *label, const void *route, uint32_t n)
+int memory_copy_texts(struct store_record *r, const char *label, const void *route, uint32_t n)
 {
     if (label && !(r->label = strdup(label)))
         return CV_ENOMEM;
@@ -244,7 +186,7 @@ static int submit_record(struct memory *m, struct session *x, const struct store
                                .task_bytes = t->payload ? t->bytes : 0,
                                .in_memory = true};
     memory_record_init(r);
-    ret = copy_texts(r, t->label, t->route, t->route_len);
+    ret = memory_copy_texts(r, t->label, t->route, t->route_len);
     if (ret == CV_OK)
         ret = index_insert(&x->index, r);
     if (ret != CV_OK) {
@@ -270,87 +212,19 @@ int memory_submit(struct store *s, const struct store_task *t)
 
     if (!t->count || t->seq + t->count < t->seq)
         return CV_EINVAL;
-    struct session *x = session_get(m, t->session);
+    struct session *x = memory_session_get(m, t->session);
     if (!x)
         return CV_ENOMEM;
     int r = is_brief(m, t) ? submit_brief(m, x, t) : submit_record(m, x, t);
     if (r != CV_OK) {
-        session_rest(m, x);
+        memory_session_rest(m, x);
         return r;
     }
     m->payload.ref(t->payload);
     m->next_id += t->count;
     m->counts[STORE_PENDING]++;
-    session_took(m, x);
+    memory_session_took(m, x);
     return CV_OK;
-}
-
-/* --- parts --- */
-
-/* Cuts r at seq: r keeps [lo, seq), the new record behind it gets the rest. Output stays with r. */
-static int record_split(struct memory *m, struct session *x, struct store_record *r, uint64_t seq,
-                        struct store_record **ret)
-{
-    struct store_record *b = malloc(sizeof(*b));
-    uint64_t hi = r->hi;
-
-    if (!b)
-        return CV_ENOMEM;
-    *b = *r;
-    b->lo = seq;
-    b->id = r->id + (seq - r->lo);
-    b->label = NULL;
-    b->route = NULL;
-    b->output = NULL;
-    b->written = false;
-    b->task_bytes = b->result.bytes = 0; /* what is shared is counted once, with r */
-    memory_record_init(b);
-    int code = copy_texts(b, r->label, r->route, r->route_len);
-    if (code == CV_OK) {
-        r->hi = seq;
-        code = index_insert(&x->index, b);
-    }
-    if (code != CV_OK) {
-        r->hi = hi;
-        free(b->label);
-        free(b->route);
-        free(b);
-        return code;
-    }
-    m->payload.ref(b->task);
-    m->payload.ref(b->result.payload);
-    list_add_head(&r->by_time, &b->by_time);
-    list_add_head(&r->by_state, &b->by_state);
-    m->counts[b->state]++;
-    if (!list_empty(&m->walks))
-        memory_walk_split(m, r, b);
-    if (b->state != STORE_PENDING)
-        m->bytes += record_bytes(b);
-    session_took(m, x);
-    memory_mark(m, r);
-    memory_mark(m, b);
-    *ret = b;
-    return CV_OK;
-}
-
-int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,
-               struct store_record **ret)
-{
-    struct session *x = hash_get(&m->sessions, 0, r->session);
-    struct store_record *rest;
-    int code = CV_OK;
-
-    if (r->lo < lo) {
-        code = record_split(m, x, r, lo, &rest);
-        if (code != CV_OK)
-            return code;
-        r = rest;
-    }
-    if (r->hi > hi)
-        code = record_split(m, x, r, hi, &rest);
-    if (code == CV_OK)
-        *ret = r;
-    return code;
 }
 
 /* The store's own copy of the text; NULL when out of memory. */
@@ -449,6 +323,7 @@ void memory_give_back(struct memory *m, struct store_record *r)
     if (!p || !m->payload.lent || !m->payload.lent(p))
         return;
     m->bytes -= r->result.bytes;
+    memory_pass_on_result(m, r);
     r->result.bytes = 0;
     r->result.payload = NULL;
     r->result.gone = true;
@@ -556,7 +431,7 @@ static void entry_free(struct memory *m, struct log_entry *e)
     m->payload.unref(e->task);
     log_clear(e);
     x->records--;
-    session_rest(m, x);
+    memory_session_rest(m, x);
 }
 
 void memory_free(struct store *s)
@@ -570,7 +445,7 @@ void memory_free(struct store *s)
         entry_free(m, e);
     log_release(&m->log);
     while ((l = list_first(&m->idle)))
-        session_free(m, list_entry(l, struct session, idle));
+        memory_session_free(m, list_entry(l, struct session, idle));
     while ((l = list_first(&m->all_uuids))) {
         list_del(l);
         free(list_entry(l, struct uuid, node));

@@ -73,6 +73,13 @@ void memory_resubmitted(struct store *s, struct store_id id, struct store_id aga
 void memory_stats(const struct store *s, struct store_stats *ret);
 void memory_free(struct store *s);
 
+/* memory_session.c: the session of that id, made if need be; NULL: out of memory. */
+struct session *memory_session_get(struct memory *m, uint64_t id);
+/* It has one record more; or perhaps none any more, and may go. */
+void memory_session_took(struct memory *m, struct session *x);
+void memory_session_rest(struct memory *m, struct session *x);
+void memory_session_free(struct memory *m, struct session *x);
+
 /* memory_walk.c */
 void memory_walk(struct store *s, struct store_walk *w);
 void memory_purge(struct store *s, struct store_purge *p);
@@ -85,9 +92,17 @@ void memory_walk_fold(struct memory *m, const struct store_record *r);
 /* `rest` was cut off behind r. */
 void memory_walk_split(struct memory *m, const struct store_record *r, struct store_record *rest);
 
-/* The record that covers exactly [lo, hi) of r, which covers more. CV_ENOMEM. */
+/* memory_parts.c: the record that covers exactly [lo, hi) of r, which covers more. CV_ENOMEM. */
 int memory_cut(struct memory *m, struct store_record *r, uint64_t lo, uint64_t hi,
                struct store_record **ret) CV_CHECK;
+/* A payload that records share is charged to one of them, and to another when that one leaves. */
+void memory_pass_on_result(struct memory *m, const struct store_record *r);
+void memory_pass_on_task(struct memory *m, const struct store_record *r);
+
+/* memory.c: what a record costs; r's own copies of label and route. */
+uint64_t memory_record_bytes(const struct store_record *r);
+int memory_copy_texts(struct store_record *r, const char *label, const void *route,
+                      uint32_t n) CV_CHECK;
 /* To be changed; a brief becomes a record. NULL: there is none, or memory is out. */
 struct store_record *memory_record(struct memory *m, uint64_t session, uint64_t seq);
 /* To be looked at; of a brief in *room. NULL: there is none. */

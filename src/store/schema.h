@@ -21,6 +21,13 @@
     "CREATE INDEX records_pending ON records(id) WHERE status IS NULL;"                            \
     "CREATE INDEX records_of_many ON records(id) WHERE hi > lo + 1;"
 
+/* For questions (dbplan.h); made in older files, too, when they are opened. */
+#define SCHEMA_INDEXES                                                                             \
+    "CREATE INDEX IF NOT EXISTS records_by_submitted ON records(submitted);"                       \
+    "CREATE INDEX IF NOT EXISTS records_by_completed ON records(completed);"                       \
+    "CREATE INDEX IF NOT EXISTS records_by_engine ON records(engine_uuid, completed);"             \
+    "CREATE INDEX IF NOT EXISTS records_failed ON records(id) WHERE status > 0;"
+
 /* ISO 8601 with microseconds; NULL for 0. */
 #define SCHEMA_TIME(column)                                                                        \
     "CASE WHEN " column " > 0 THEN strftime('%Y-%m-%dT%H:%M:%S', " column                          \

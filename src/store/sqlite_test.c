@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "store/dbplan.h"
 #include "store/testkit.h"
 
 /* A folder for several stores, one after the other. */
@@ -343,14 +344,85 @@ static void locked_by_a_reader(void **state)
     kit_free(k);
 }
 
+/* A question looks at what its narrowest bound gives, and at all only if none is narrow. */
+static void bounds_are_kept_to(void **state)
+{
+    struct place *p = *state;
+    struct kit *k = open_kit(p);
+    struct store_result res = {.engine = 1, .engine_uuid = "first", .count = 1};
+    struct seen *seen;
+
+    for (uint64_t i = 1; i <= 1000; i++) {
+        struct store_task t = {.session = 1, .seq = i, .count = 1, .submitted = i, .origin = i};
+        assert_int_equal(k->s->ops->submit(k->s, &t), CV_OK);
+        res.engine_uuid = i % 100 ? "first" : "second";
+        res.status = i % 500 == 7;
+        res.completed = i == 900 ? 0 : 10000 + i;
+        if (i != 800)
+            assert_int_equal(k->s->ops->end(k->s, 1, i, 1, &res), CV_OK);
+    }
+    kit_settle(k);
+    const struct {
+        struct store_bounds b;
+        size_t n;
+        uint64_t first;
+    } cases[] = {
+        {{.completed = {10991, UINT64_MAX, true}}, 10, 991},
+        {{.submitted = {5, 8, true}}, 4, 5},
+        {{.engine_uuid = "second"}, 9, 100}, /* one is pending */
+        {{.engine_uuid = "second", .completed = {10500, 10600, true}}, 2, 500},
+        {{.engine_uuid = "nobody"}, 0, 0},
+        {{.failed = true}, 2, 7},
+        {{.pending = true}, 1, 800},
+        {{.no_time = true}, 2, 800},
+        {{{0}}, 1000, 1},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        k->bounds = cases[i].b;
+        seen = kit_walk(k, NULL, 0);
+        assert_int_equal(seen->n, cases[i].n);
+        assert_int_equal(seen->n ? seen->v[0].seq : 0, cases[i].first);
+    }
+    kit_free(k);
+}
+
+/* None of the plans looks at the table, or at all of an index. */
+static void plans_search(void **state)
+{
+    static const char *const plans[] = {DBPLAN_COMPLETED, DBPLAN_SUBMITTED, DBPLAN_ENGINE,
+                                        DBPLAN_NO_TIME};
+    struct place *p = *state;
+    sqlite3 *db;
+
+    kit_free(open_kit(p));
+    assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
+    for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
+        char sql[500];
+        sqlite3_stmt *s;
+        int searches = 0;
+        snprintf(sql, sizeof(sql), "EXPLAIN QUERY PLAN %s", plans[i]);
+        if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+            fail_msg("%s", sqlite3_errmsg(db));
+        while (sqlite3_step(s) == SQLITE_ROW) {
+            const char *line = (const char *)sqlite3_column_text(s, 3);
+            assert_null(strstr(line, "SCAN"));
+            searches += strstr(line, "USING COVERING INDEX") != NULL;
+        }
+        assert_true(searches > 0);
+        sqlite3_finalize(s);
+    }
+    sqlite3_close(db);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, place_new, place_free)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(outlives),     T(others_read_it),    T(one_controller_at_a_time),
-        T(full_disk),    T(foreign_files),     T(stock_file_is_put_aside),
-        T(damaged_file), T(unwritable_folder), T(locked_by_a_reader),
+        T(outlives),           T(others_read_it),    T(one_controller_at_a_time),
+        T(full_disk),          T(foreign_files),     T(stock_file_is_put_aside),
+        T(damaged_file),       T(unwritable_folder), T(locked_by_a_reader),
+        T(bounds_are_kept_to), T(plans_search),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,12 +119,26 @@ struct store_stats {
     uint64_t lost;      /* records that went before they could be written */
 };
 
+struct store_span {
+    uint64_t from, to; /* both belong to it */
+    bool set;
+};
+
+/* What all records that a walk is for have in common; others may be shown, too. The file finds
+ * them by its indexes. */
+struct store_bounds {
+    struct store_span submitted, completed;
+    const char *engine_uuid;       /* borrowed; NULL: any */
+    bool failed, pending, no_time; /* ended, but not well; not ended; completed is unknown */
+};
+
 /* Looks at records in the order of submission, in slices between the loop's turns, or on the
  * store's thread. It is the caller's until done() was called, which may be before walk() returns.
  */
 struct store_walk {
     const struct store_id *only; /* NULL: all; else at the records of these ids, in this order */
     size_t nonly;
+    struct store_bounds bounds;
     bool calls, results, outputs; /* are read from the file, too: task, result.payload, output */
     /* For items [lo, hi) of r. False ends the walk. */
     bool (*visit)(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi);

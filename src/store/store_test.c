@@ -282,6 +282,48 @@ static void bytes_bound(void **state)
     kit_free(k);
 }
 
+static uint64_t bytes_of(struct kit *k)
+{
+    struct store_stats st;
+
+    k->s->ops->stats(k->s, &st);
+    return st.bytes;
+}
+
+/* What records share counts once, as long as one of them is there. */
+static void a_shared_payload_counts_while_it_is_held(void **state)
+{
+    static const uint64_t orders[][3] = {{1, 2, 3}, {3, 1, 2}, {2, 3, 1}};
+    struct blob *call = kit_blob("a call's buffers"), *res = kit_blob("a result");
+    const uint64_t ncall = strlen(call->text), nres = strlen(res->text);
+
+    for (int i = 0; i < 3; i++)
+        for (int parts = 0; parts < 2; parts++) { /* the result came in one, or in three */
+            struct kit *k = kit_new("memory", 0, 0);
+            kit_submit(k, 8, 1, NULL, NULL);
+            kit_end(k, 8, 1, NULL);
+            const uint64_t bare = bytes_of(k);
+            kit_submit(k, 1, 3, NULL, call);
+            for (uint64_t id = 1; parts && id <= 3; id++)
+                kit_end(k, id, 1, res);
+            kit_end(k, 1, 3, res);
+            for (uint64_t id = 1; id <= 3; id++) /* each item is a record now */
+                k->s->ops->output(k->s, 7, id, STORE_STDOUT, "o", 1);
+            for (uint64_t left = 3; left; left--) {
+                assert_int_equal(bytes_of(k),
+                                 bare + left * (bare + 1) + ncall + (parts ? left : 1) * nres);
+                struct store_id id = {7, orders[i][3 - left]};
+                assert_int_equal(kit_purge(k, (struct store_purge){.only = &id, .nonly = 1}), 1);
+            }
+            assert_int_equal(bytes_of(k), bare);
+            kit_free(k);
+        }
+    assert_int_equal(call->refs, 1);
+    assert_int_equal(res->refs, 1);
+    blob_unref(call);
+    blob_unref(res);
+}
+
 static void counts_bound(void **state)
 {
     struct kit *k = kit_new("memory", 0, 10);
@@ -363,6 +405,7 @@ int main(void)
         EACH(walks_survive_changes),
         cmocka_unit_test(evicts_delivered_first),
         cmocka_unit_test(bytes_bound),
+        cmocka_unit_test(a_shared_payload_counts_while_it_is_held),
         cmocka_unit_test(counts_bound),
         cmocka_unit_test(a_walk_goes_on_when_its_place_changes),
         cmocka_unit_test(walks_are_sliced),

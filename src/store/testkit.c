@@ -245,6 +245,7 @@ struct seen *kit_walk_start(struct kit *k, const struct store_id *only, size_t n
     k->seen = s;
     s->w = (struct store_walk){.only = only,
                                .nonly = n,
+                               .bounds = k->bounds,
                                .calls = true,
                                .results = true,
                                .outputs = true,

@@ -25,6 +25,7 @@ struct kit {
     char notice[600];
     atomic_int woken;
     struct seen *seen;
+    struct store_bounds bounds; /* of the walks that begin */
 };
 
 struct seen_item {
