@@ -51,6 +51,7 @@ struct connector {
     uint64_t timeout_ns;
     connect_cb cb;
     void *arg;
+    bool way_closed; /* tcp.dial leads nowhere */
     struct loop_job start;
     struct timer *stagger, *deadline;
 };
@@ -96,9 +97,13 @@ static void finish(struct connector *c, struct link *l)
     connector_stop(c);
     for (uint32_t i = 0; !l && i < c->n; i++) {
         struct attempt *a = &c->v[i];
-        int r = buf_addf(&why, "%s%s: %s", i ? "; " : "", a->endpoint,
+        if (!a->failed)
+            continue; /* never begun */
+        bool through = c->tcp.through && !a->is_unix;
+        int r = buf_addf(&why, "%s%s%s%s: %s", why.len ? "; " : "", a->endpoint,
+                         through ? " through ssh " : "", through ? c->tcp.through : "",
                          a->why ? a->why : "out of memory");
-        if (code != CV_EAUTH)
+        if (code != CV_EAUTH && code != CV_EACCES) /* what won't change counts most */
             code = r < 0 ? CV_ENOMEM : a->code;
     }
     if (!l && !c->n && buf_addstr(&why, "there is no endpoint to connect to") < 0)
@@ -137,6 +142,18 @@ static void attempt_connected(struct attempt *a)
         r = stream_transport_new(&t, fd);
     else
         r = a->c->tcp.make(a->c->tcp.arg, fd, &t, &e);
+    if (r == CV_OK)
+        r = link_new(&a->link, a->c->loop, t, &handshaking, a);
+    if (r < 0)
+        attempt_fail(a, r, e.text);
+}
+
+/* The factory knows its own way there. */
+static void dial(struct attempt *a, const char *host, uint16_t port)
+{
+    struct transport *t;
+    struct err e = {"out of memory"};
+    int r = a->c->tcp.dial(a->c->tcp.arg, host, port, &t, &e);
     if (r == CV_OK)
         r = link_new(&a->link, a->c->loop, t, &handshaking, a);
     if (r < 0)
@@ -273,11 +290,13 @@ static void tcp_start(struct attempt *a)
     uint16_t port;
     struct sockaddr_in a4;
     struct sockaddr_in6 a6;
-    if (!a->c->tcp.make)
+    if (!a->c->tcp.make && !a->c->tcp.dial)
         return attempt_fail(a, CV_EINVAL, "there is no key for it");
     if (strncmp(a->endpoint, "tcp://", 6) || !address_split(a->endpoint + 6, host, &port))
         return attempt_fail(a, CV_EINVAL,
                             "not an endpoint (unix:@name, unix:/path, tcp://host:port)");
+    if (a->c->tcp.dial)
+        return dial(a, host, port);
     if (uv_ip4_addr(host, port, &a4) == 0)
         return tcp_connect(a, (struct sockaddr *)&a4, sizeof a4);
     if (uv_ip6_addr(host, port, &a6) == 0)
@@ -301,9 +320,9 @@ static void go_on(struct connector *c)
         else if (!a->failed && !next)
             next = a;
     }
-    if (unix_open)
+    if (unix_open || (tcp_open && c->tcp.dial))
         return;
-    if (next) {
+    if (next && !c->way_closed) {
         next->started = true;
         timer_start(c->stagger, STAGGER, 0);
         tcp_start(next); /* may come back here, or finish: nothing follows */
@@ -318,6 +337,7 @@ static void attempt_fail(struct attempt *a, int code, const char *why)
     a->failed = true;
     a->code = code;
     a->why = strdup(why);
+    a->c->way_closed |= a->c->tcp.dial && !a->is_unix && (code == CV_EACCES || code == CV_ENOENT);
     go_on(a->c);
 }
 

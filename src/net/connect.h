@@ -11,10 +11,14 @@
 struct connector;
 
 /* Makes the transport of a connected TCP descriptor: the TLS factory, or plain for tests. Takes fd.
- */
+ * Or, where dial is set, one to host:port by a way of its own; such attempts are made one after the
+ * other, since each is a login, and none follows one that failed with CV_EACCES or CV_ENOENT: the
+ * way itself is closed (for good, or for now). */
 struct transport_factory {
     int (*make)(void *arg, int fd_take, struct transport **ret, struct err *e);
     void *arg;
+    int (*dial)(void *arg, const char *host, uint16_t port, struct transport **ret, struct err *e);
+    const char *through; /* names that way in texts; NULL: none */
 };
 
 /* link: a ready link (its handshake is done) with no callbacks yet: the callee calls

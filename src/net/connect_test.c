@@ -165,6 +165,68 @@ static void all_failures_are_named(void **state)
     world_close(&w);
 }
 
+/* A way of its own to addresses: what it is asked for, and how each call ends. */
+struct dialer {
+    char asked[256];
+    int codes[3], calls;
+    struct world *w;
+};
+
+static int dial_somehow(void *arg, const char *host, uint16_t port, struct transport **ret,
+                        struct err *e)
+{
+    int fds[2];
+    struct dialer *d = arg;
+    size_t n = strlen(d->asked);
+    snprintf(d->asked + n, sizeof d->asked - n, "%s %u;", host, port);
+    int code = d->codes[d->calls++];
+    if (code)
+        return err_set(e, code, "call %d failed", d->calls);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    end_open_fd(&d->w->p, &d->w->p.b, fds[1]);
+    return stream_transport_new(ret, fds[0]);
+}
+
+static void dial(struct world *w, struct dialer *d)
+{
+    struct err e;
+    const char *endpoints[] = {"tcp://10.0.0.5:4711", "tcp://[::1]:9", "unix:@covey-nobody-is-here",
+                               "tcp://name:1"};
+    const struct transport_factory f = {.arg = d, .dial = dial_somehow, .through = "gate"};
+    world_open(w);
+    d->w = w;
+    assert_int_equal(
+        connector_new(&w->c, w->p.loop, endpoints, 4, &f, 5 * NS_PER_S, on_connect, w, &e), CV_OK);
+    loop_run(w->p.loop);
+    assert_int_equal(w->called, 1);
+}
+
+static void a_factory_that_dials_is_asked_for_one_address_after_the_other(void **state)
+{
+    struct world w;
+    struct dialer d = {.codes = {CV_EOF, CV_OK}};
+    dial(&w, &d);
+    assert_int_equal(w.code, CV_OK);
+    assert_string_equal(d.asked, "10.0.0.5 4711;::1 9;");
+    exchange(&w);
+    world_close(&w);
+}
+
+static void a_closed_way_is_not_tried_again(void **state)
+{
+    struct world w;
+    static const int codes[] = {CV_EACCES, CV_ENOENT};
+    for (int i = 0; i < 2; i++) {
+        struct dialer d = {.codes = {codes[i]}};
+        dial(&w, &d);
+        assert_true(w.code < 0 && (codes[i] != CV_EACCES || w.code == CV_EACCES));
+        assert_string_equal(d.asked, "10.0.0.5 4711;");
+        assert_string_equal(w.why, "tcp://10.0.0.5:4711 through ssh gate: call 1 failed; "
+                                   "unix:@covey-nobody-is-here: nobody listens there (any more)");
+        world_close(&w);
+    }
+}
+
 static void names_are_resolved(void **state)
 {
     struct world w;
@@ -337,6 +399,8 @@ int main(void)
         cmocka_unit_test(a_unix_socket_is_taken_first_and_tells_the_uid),
         cmocka_unit_test(a_dead_endpoint_does_not_hinder),
         cmocka_unit_test(all_failures_are_named),
+        cmocka_unit_test(a_factory_that_dials_is_asked_for_one_address_after_the_other),
+        cmocka_unit_test(a_closed_way_is_not_tried_again),
         cmocka_unit_test(names_are_resolved),
         cmocka_unit_test(silence_ends_in_a_timeout),
         cmocka_unit_test(a_connector_may_be_freed_at_any_time),

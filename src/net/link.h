@@ -100,8 +100,8 @@ struct link_memfds {
      * kept_max, beyond that copied. True: mapped, private and writable; copied up to 4 MiB. */
     bool map;
     uint32_t *kept, kept_max;
-    /* map: counts this process's forks, before each. What was mapped then is never given back to be
-     * written again. */
+    /* map: counts before and after each fork of this process: odd while one is under way. What was
+     * mapped by then is never given back to be written again. */
     const atomic_uint *forks;
     /* Called on whatever thread drops a received region: the loop's thread shall call
      * link_release_due(). NULL: that is the loop's thread. */

@@ -228,10 +228,4 @@ void memfd_released(struct link *l, const struct header *h); /* RELEASE has come
 int memfd_release_flush(struct link *l) CV_CHECK;            /* queues those that are due */
 void memfd_end(struct link *l);                              /* of the link: no more RELEASEs */
 
-/* The bytes that a CHUNK is cut from. NULL: out of memory. */
-static inline const uint8_t *slice_bytes(const struct slice *s)
-{
-    return s->data ? s->data : region_data(s->region);
-}
-
 #endif

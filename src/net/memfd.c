@@ -82,6 +82,13 @@ static void inbox_put(struct inbox *in, struct received *rc)
         free(rc);
 }
 
+/* A fork has begun since it was mapped, or had and has not ended. */
+static bool child_may_see(const struct received *rc)
+{
+    unsigned forks = rc->forks ? atomic_load(rc->forks) : rc->born;
+    return forks != rc->born || forks % 2;
+}
+
 static void received_release(struct region *r)
 {
     struct received *rc = (struct received *)r;
@@ -96,7 +103,7 @@ static void received_release(struct region *r)
     }
     if (rc->kept)
         --*rc->kept;
-    if (rc->forks && atomic_load(rc->forks) != rc->born)
+    if (child_may_see(rc))
         atomic_store(&r->discard, true);
     inbox_put(in, rc);
     inbox_unref(in);

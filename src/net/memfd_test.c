@@ -371,6 +371,7 @@ static void a_fork_pins_what_is_mapped(void **state)
     struct msg *m = wait_msg(&p, &p.b);
     atomic_fetch_add(&forks, 1);
     pid_t child = fork();
+    atomic_fetch_add(&forks, 1);
     if (child == 0) {
         close(go[1]);
         if (read(go[0], &c, 1) != 0)
@@ -396,6 +397,34 @@ static void a_fork_pins_what_is_mapped(void **state)
     assert_int_equal(status, 0);
     pool_free(pool);
     pair_close(&p);
+}
+
+/* Nor is what another thread maps between the two counts of a fork, whenever it is dropped. */
+static void a_fork_under_way_pins_what_is_mapped(void **state)
+{
+    for (int dropped_meanwhile = 0; dropped_meanwhile < 2; dropped_meanwhile++) {
+        struct pair p;
+        struct pool *pool;
+        struct pool_stats s;
+        atomic_uint forks = 1;
+        assert_int_equal(pool_new(&pool, 1u << 30), CV_OK);
+        open_agreed(&p, 10, true);
+        agree(p.b.link, (struct link_memfds){.receive = 10, .map = true, .forks = &forks});
+        post(p.a.link, MSG_TASK, 1, in_regions(pool, 1, BIG, 6));
+        struct msg *m = wait_msg(&p, &p.b);
+        if (dropped_meanwhile)
+            msg_free(m);
+        atomic_fetch_add(&forks, 1);
+        if (!dropped_meanwhile)
+            msg_free(m);
+        do {
+            pair_settle(&p);
+            pool_stats(pool, &s);
+        } while (s.n);
+        assert_int_equal(s.dropped, 1);
+        pool_free(pool);
+        pair_close(&p);
+    }
 }
 
 /* ---- what a peer may not do ---- */
@@ -638,6 +667,7 @@ int main(void)
         cmocka_unit_test(more_than_the_peer_takes_goes_in_frames),
         cmocka_unit_test(descriptors_need_no_credit),
         cmocka_unit_test(a_fork_pins_what_is_mapped),
+        cmocka_unit_test(a_fork_under_way_pins_what_is_mapped),
         cmocka_unit_test(descriptors_that_are_no_sealed_memfds),
         cmocka_unit_test(descriptors_out_of_place),
         cmocka_unit_test(more_descriptors_than_agreed),

@@ -73,7 +73,7 @@ static inline void pair_late(void *arg)
 
 static inline void end_open(struct pair *p, struct end *end, struct transport *t)
 {
-    static const struct wire_limits open = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
+    static const struct wire_limits open = {.body_max = WIRE_BODY_MAX, .route_max = WIRE_ROUTE_MAX};
     end->loop = p->loop;
     assert_int_equal(link_new(&end->link, p->loop, t, &end_callbacks, end), CV_OK);
     link_set_limits(end->link, &open);

@@ -185,11 +185,46 @@ static int await_exec(const struct spawn *s, pid_t pid, int fd, struct err *e)
     while (n < 0 && errno == EINTR);
     if (n == 0)
         return CV_OK;
+    if (n != sizeof f) /* it may run */
+        kill(pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
     if (n != sizeof f)
         return err_set(e, CV_ESYS, "can't start '%s': no word from the child", s->argv[0]);
     return failure_text(s, &f, e);
+}
+
+/* A child of vfork() shares our memory until it execs: no handler of ours may run in it, and no
+ * signal may find them before they are gone. */
+static void child_drop_handlers(void)
+{
+    struct sigaction act;
+    for (int i = 1; i < NSIG; i++)
+        if (!sigaction(i, NULL, &act) && act.sa_handler != SIG_IGN && act.sa_handler != SIG_DFL)
+            signal(i, SIG_DFL);
+}
+
+/* fork(), or vfork() with SPAWN_THREADED; returns in the parent alone. */
+static pid_t start_child(struct plan *p)
+{
+    sigset_t all, old;
+    if (!(p->s->flags & SPAWN_THREADED)) {
+        pid_t pid = fork();
+        if (pid == 0)
+            child_run(p);
+        return pid;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pid_t pid = vfork();
+    if (pid == 0) {
+        child_drop_handlers();
+        child_run(p);
+    }
+    int code = errno;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = code;
+    return pid;
 }
 
 int process_spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
@@ -207,13 +242,11 @@ int process_spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
         goto cleanup;
     }
     p.report = pipefd[1];
-    pid_t pid = fork();
+    pid_t pid = start_child(&p);
     if (pid < 0) {
         rc = err_sys(e, "can't start '%s'", s->argv[0]);
         goto cleanup;
     }
-    if (pid == 0)
-        child_run(&p);
     close(pipefd[1]);
     pipefd[1] = -1;
     rc = await_exec(s, pid, pipefd[0], e);

@@ -5,7 +5,8 @@
  * May be called from a loop's thread (it blocks for the exec alone) and in a program with threads:
  * between fork and exec the child only makes system calls. Owns nothing that outlives the call.
  *
- * A death signal (PDEATHSIG) fires when the calling *thread* ends: call from the main thread. */
+ * A death signal (PDEATHSIG) fires when the calling *thread* ends: call from the main thread, or
+ * from the one that the child belongs to. */
 #ifndef COVEY_PROC_SPAWN_H
 #define COVEY_PROC_SPAWN_H
 
@@ -17,6 +18,7 @@ enum spawn_flag {
     SPAWN_SESSION = 1,  /* setsid(): own session and process group, no controlling terminal */
     SPAWN_GROUP = 2,    /* own process group in this session */
     SPAWN_KEEP_FDS = 4, /* descriptors from 3 up that are not close-on-exec stay open too */
+    SPAWN_THREADED = 8, /* vfork(): for a process with other people's threads and fork handlers */
 };
 
 /* Descriptor `fd` of this process becomes `as` in the child. Sources stay open here. */

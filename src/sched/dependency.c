@@ -141,11 +141,14 @@ static int side_add(struct sched *s, struct task_deps *d, uint8_t kind, const st
     return CV_OK;
 }
 
+/* At most UINT32_MAX, which no client's tasks come near: then some were never there. */
 static uint64_t ranges_total(const struct sched_range *v, uint32_t n)
 {
     uint64_t total = 0;
-    for (uint32_t i = 0; i < n; i++)
-        total += v[i].hi > v[i].lo ? v[i].hi - v[i].lo : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t more = v[i].hi > v[i].lo ? v[i].hi - v[i].lo : 0;
+        total = more < UINT32_MAX - total ? total + more : UINT32_MAX;
+    }
     return total;
 }
 
@@ -162,8 +165,11 @@ int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
     *verdict = DEPS_MET;
     if (na + nf == 0)
         return CV_OK;
-    struct task_deps *d =
-        na + nf < UINT32_MAX ? calloc(1, sizeof *d + (na + nf) * sizeof d->edges[0]) : NULL;
+    if (na + nf >= UINT32_MAX) {
+        *verdict = DEPS_INVALID;
+        return CV_OK;
+    }
+    struct task_deps *d = calloc(1, sizeof *d + (na + nf) * sizeof d->edges[0]);
     struct task_more *m = d ? task_need_more(t) : NULL;
     if (!m) {
         free(d);

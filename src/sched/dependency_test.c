@@ -293,6 +293,37 @@ static void test_cancelled_with_what_it_waits_for(void **state)
     kit_release(&k);
 }
 
+/* More items than counters hold, though some of them are there. */
+static void test_ranges_without_end(void **state)
+{
+    struct kit k;
+    struct sched_range on[] = {
+        {SESSION, 1, (1ull << 63) + 1}, {SESSION, 5, (1ull << 63) + 5}, {SESSION, 1, 2}};
+    kit_init(&k, (struct sched_options){0});
+    kit_balanced(&k, 1, 3, 0);
+    struct sched_event ev = kit_task(&k, 4, 1);
+    ev.submit.after = on;
+    ev.submit.after_flags = SUCCESS;
+    for (ev.submit.nafter = 1; ev.submit.nafter <= 3; ev.submit.nafter++, ev.id.seq++) {
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+        kit_expect_end(&k, ev.id.seq, SCHED_S_INVALID);
+    }
+    kit_release(&k);
+}
+
+static void test_a_task_does_not_wait_for_itself(void **state)
+{
+    struct kit k;
+    struct sched_range itself = {SESSION, 1, 3};
+    setup(&k);
+    kit_balanced(&k, 1, 1, 0);
+    submit(&k, 2, &itself, ALL | SUCCESS, NULL, 0);
+    kit_expect_end(&k, 2, SCHED_S_INVALID);
+    submit(&k, 3, NULL, 0, &(struct sched_range){SESSION, 3, 4}, SUCCESS);
+    kit_expect_end(&k, 3, SCHED_S_INVALID);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +340,8 @@ int main(void)
         cmocka_unit_test(test_unmet_tries_the_next),
         cmocka_unit_test(test_unmet_tries_those_that_come_later),
         cmocka_unit_test(test_cancelled_with_what_it_waits_for),
+        cmocka_unit_test(test_ranges_without_end),
+        cmocka_unit_test(test_a_task_does_not_wait_for_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

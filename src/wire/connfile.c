@@ -209,11 +209,31 @@ int connfile_decode(const char *text, size_t n, struct connfile *ret, struct err
 
 /* ---- files ---- */
 
+/* A pipe may be: `--file=<(COMMAND)` of a shell. */
+static int check_kind(const struct stat *st, const char *path, struct err *e)
+{
+    if (S_ISREG(st->st_mode) || S_ISFIFO(st->st_mode))
+        return CV_OK;
+    return err_set(e, CV_EINVAL, "%s is a %s, not a connection file", path,
+                   S_ISDIR(st->st_mode)    ? "folder"
+                   : S_ISSOCK(st->st_mode) ? "socket"
+                                           : "device");
+}
+
+int connfile_check_path(const char *path, struct err *e)
+{
+    struct stat st;
+    return stat(path, &st) ? CV_OK : check_kind(&st, path, e);
+}
+
 static int check_owner(int fd, const char *path, struct err *e)
 {
     struct stat st;
     if (fstat(fd, &st))
         return err_sys(e, "can't read %s", path);
+    int rc = check_kind(&st, path, e);
+    if (rc)
+        return rc;
     if (st.st_uid != geteuid() && geteuid() != 0)
         return err_set(e, CV_EACCES, "%s belongs to user %u, not to you (%u)", path, st.st_uid,
                        geteuid());

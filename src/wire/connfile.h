@@ -39,6 +39,8 @@ int connfile_decode(const char *text, size_t n, struct connfile *ret, struct err
 /* Reads a file: refuses one that others may read (names mode and the chmod that helps), another
  * owner, a truncated one. CV_ENOENT when missing. */
 int connfile_read(const char *path, struct connfile *ret, struct err *e) CV_CHECK;
+/* CV_EINVAL: what is there (a device, a folder) can't be or become a connection file. */
+int connfile_check_path(const char *path, struct err *e) CV_CHECK;
 int connfile_write(const char *path, const struct connfile *c, struct err *e) CV_CHECK;
 /* This machine's boot identity, to tell whether a unix endpoint can be ours (hash of
  * /proc/sys/kernel/random/boot_id). */

@@ -124,6 +124,10 @@ static void files_that_others_may_read_are_refused(void **state)
     struct err e;
     struct stat st;
     assert_int_equal(connfile_read(path, &c, &e), CV_ENOENT);
+    assert_int_equal(connfile_check_path(path, &e), CV_OK);
+    assert_int_equal(connfile_check_path("/dev/null", &e), CV_EINVAL);
+    assert_int_equal(connfile_read("/dev/zero", &c, &e), CV_EINVAL);
+    assert_string_equal(e.text, "/dev/zero is a device, not a connection file");
     assert_int_equal(connfile_write(path, &FULL, &e), CV_OK);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);

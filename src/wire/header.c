@@ -99,8 +99,10 @@ int header_decode(const uint8_t in[WIRE_HEADER_SIZE], const struct wire_limits *
     if (get16(in) != WIRE_MAGIC)
         return err_set(e, CV_EPROTO, "not covey's protocol (first bytes %02x %02x)", in[0], in[1]);
     if (in[2] != WIRE_VERSION)
-        return err_set(e, CV_EVERSION, "the peer speaks wire version %u, this program %u", in[2],
-                       WIRE_VERSION);
+        return err_set(
+            e, CV_EVERSION,
+            "the peer speaks wire version %u, this program %u: both must have the same covey",
+            in[2], WIRE_VERSION);
     if (in[3] == 0 || in[3] >= MSG_TYPE_END)
         return err_set(e, CV_EPROTO, "unknown message type %u", in[3]);
     uint32_t status_and_route = get32(in + 8);

@@ -17,6 +17,7 @@
 #define WIRE_INLINE_MAX (64u << 10) /* buffers of together this much follow the header */
 #define WIRE_CHUNK_MAX (256u << 10) /* data bytes of one CHUNK */
 #define WIRE_ROUTE_MAX (1u << 20)
+#define WIRE_BODY_MAX (16ull << 30) /* largest body that peers take from each other */
 #define WIRE_BUFFERS_MAX 65535u
 #define WIRE_PREAUTH_MAX 4096u /* largest message of a peer that has not said HELLO yet */
 #define WIRE_HELLO_MAX                                                                             \

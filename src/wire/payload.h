@@ -19,6 +19,12 @@ struct slice {
     struct region *region; /* what data lies in, or NULL; the payload holds a reference */
 };
 
+/* The bytes, mapped to be read if need be. NULL: empty, or out of memory. Any thread. */
+static inline const uint8_t *slice_bytes(const struct slice *s)
+{
+    return s->data || !s->region ? s->data : region_data(s->region);
+}
+
 struct payload {
     atomic_uint refs;
     atomic_uint tables; /* references that are held only in case it is sent again */

@@ -26,9 +26,14 @@ void region_unref(struct region *r)
 
 const uint8_t *region_data(struct region *r)
 {
-    if (!r->data) {
-        void *m = mmap(NULL, r->len, PROT_READ, MAP_SHARED, r->fd, 0);
-        r->data = m == MAP_FAILED ? NULL : m;
-    }
-    return r->data;
+    uint8_t *data = __atomic_load_n(&r->data, __ATOMIC_ACQUIRE);
+    if (data)
+        return data;
+    void *m = mmap(NULL, r->len, PROT_READ, MAP_SHARED, r->fd, 0);
+    if (m == MAP_FAILED)
+        return NULL;
+    if (__atomic_compare_exchange_n(&r->data, &data, m, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return m;
+    munmap(m, r->len); /* another thread was first */
+    return data;
 }

@@ -27,7 +27,7 @@ struct region {
 struct region *region_ref(struct region *r); /* NULL is fine and stays NULL */
 void region_unref(struct region *r);         /* NULL is fine */
 /* The bytes, mapped to be read if need be: for the hop that must send them where descriptors don't
- * reach. NULL: out of memory. On one thread at a time. */
+ * reach, and for who reads them. NULL: out of memory. Any thread. */
 const uint8_t *region_data(struct region *r);
 
 #endif
