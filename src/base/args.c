@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/file.h"
 
 #define NAME_MAX_ 128
 #define HELP_COLUMN 34
@@ -36,40 +37,33 @@ static bool same_name(const char *row, const char *text, size_t n)
     return i == n && !row[i];
 }
 
-/* Levenshtein distance; names that are too long to be a slip are far away. */
-static unsigned distance(const char *a, const char *b, size_t nb)
+/* The row after r (the first for NULL) of both tables, NULL behind the last. */
+static const struct arg *next_row(const struct args_spec *spec, const struct arg *r)
 {
-    unsigned row[NAME_MAX_ + 1];
-    size_t na = strlen(a);
-    if (na > NAME_MAX_ || nb > NAME_MAX_)
-        return NAME_MAX_;
-    for (unsigned j = 0; j <= nb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= na; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= nb; j++) {
-            unsigned best = diagonal + (fold(a[i - 1]) != fold(b[j - 1]));
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[nb];
+    bool in_more = false;
+    for (const struct arg *m = spec->more; r && m && m->name && !in_more; m++)
+        in_more = m == r;
+    r = r ? r + 1 : spec->rows;
+    if (!r->name && !in_more && spec->more)
+        r = spec->more;
+    return r->name ? r : NULL;
 }
+
+#define EACH_ROW(r, spec) (const struct arg *r = next_row(spec, NULL); r; r = next_row(spec, r))
 
 static int unknown(struct parse *p, const char *name, size_t n)
 {
     const char *nearest = NULL;
     unsigned best = NAME_MAX_;
-    for (const struct arg *r = p->spec->rows; r->name; r++) {
-        unsigned d = distance(r->name, name, n);
-        if (d < best) {
-            best = d;
-            nearest = r->name;
+    for
+        EACH_ROW(r, p->spec)
+        {
+            unsigned d = name_distance(r->name, name, n);
+            if (d < best) {
+                best = d;
+                nearest = r->name;
+            }
         }
-    }
     if (nearest && best <= 2 + n / 4)
         return err_set(p->e, CV_EINVAL, "unknown option --%.*s; did you mean --%s?",
                        (int)(n > 80 ? 80 : n), name, nearest);
@@ -118,7 +112,7 @@ static int apply(struct parse *p, const struct arg *first, const char *value)
                     first->help ? first->help : "");
         return CV_OK;
     }
-    for (const struct arg *r = first; r->name; r++) {
+    for (const struct arg *r = first; r; r = next_row(p->spec, r)) {
         if (strcmp(r->name, first->name))
             continue;
         int rc = r->kind == ARG_VALUE ? config_set(p->c, r->cls, r->trait, value, p->e)
@@ -146,21 +140,127 @@ static int class_trait(struct parse *p, const char *name, size_t n, const char *
     return config_set(p->c, cls, trait, value ? value : "true", p->e);
 }
 
+static bool shown_before(const struct args_spec *spec, const struct arg *row)
+{
+    for (const struct arg *r = next_row(spec, NULL); r != row; r = next_row(spec, r))
+        if (!strcmp(r->name, row->name))
+            return true;
+    return false;
+}
+
+/* What the option does: its own text, or its setting's with the default. malloc'ed. */
+static char *help_text(const struct args_spec *spec, const struct arg *r)
+{
+    const struct setting *s =
+        r->help || !spec->schema ? NULL : schema_find(spec->schema, r->cls, r->trait);
+    if (!s)
+        return strdup(r->help ? r->help : "");
+    return s->value && strcmp(s->value, "''") ? str_printf("%s (default: %s)", s->help, s->value)
+                                              : strdup(s->help);
+}
+
+static void help_row(const struct args_spec *spec, const struct arg *r, FILE *out)
+{
+    char left[NAME_MAX_ * 2];
+    char shortname[8] = "    ";
+    char *help = help_text(spec, r);
+    if (r->shortname)
+        snprintf(shortname, sizeof shortname, "-%c, ", r->shortname);
+    snprintf(left, sizeof left, "  %s--%s%s%s", shortname, r->name, r->kind == ARG_VALUE ? "=" : "",
+             r->kind == ARG_VALUE ? (r->metavar ? r->metavar : "VALUE") : "");
+    if (strlen(left) >= HELP_COLUMN)
+        fprintf(out, "%s\n%*s%s\n", left, HELP_COLUMN, "", help ? help : "");
+    else
+        fprintf(out, "%-*s%s\n", HELP_COLUMN, left, help ? help : "");
+    free(help);
+}
+
+static bool is_ignored(const struct arg *r)
+{
+    return r->kind == ARG_IGNORED_VALUE || r->kind == ARG_IGNORED_FLAG;
+}
+
+void args_help(const struct args_spec *spec, FILE *out)
+{
+    fprintf(out, "Usage: %s [options]\n\n%s\n\nOptions:\n", spec->program,
+            spec->description ? spec->description : "");
+    for
+        EACH_ROW(r, spec)
+    if (!is_ignored(r) && !shown_before(spec, r))
+        help_row(spec, r, out);
+    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "    --Class.trait=VALUE",
+            "any setting of the config files");
+    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "-h, --help", "this text");
+    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "    --help-all", "and all settings");
+    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "-V, --version", "the version");
+    if (spec->examples)
+        fprintf(out, "\nExamples:\n%s\n", spec->examples);
+}
+
+/* The options and settings for programs: {"program": …, "options": [...], "settings": [...]}. */
+static json_t *describe(const struct args_spec *spec)
+{
+    json_t *o = spec->schema ? schema_json(spec->schema) : json_object(), *rows = json_array();
+    for
+        EACH_ROW(r, spec)
+        {
+            char shortname[2] = {r->shortname, 0};
+            char *help = help_text(spec, r);
+            if (!shown_before(spec, r))
+                json_array_append_new(rows,
+                                      json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:b, s:s?}", "name",
+                                                r->name, "short", shortname, "metavar",
+                                                r->kind == ARG_VALUE || r->kind == ARG_IGNORED_VALUE
+                                                    ? (r->metavar ? r->metavar : "VALUE")
+                                                    : NULL,
+                                                "class", r->cls, "trait", r->trait, "ignored",
+                                                is_ignored(r), "help", help));
+            free(help);
+        }
+    json_object_set_new(o, "program", json_string(spec->program));
+    json_object_set_new(o, "description", json_string(spec->description));
+    json_object_set_new(o, "examples", json_string(spec->examples));
+    json_object_set_new(o, "options", rows);
+    return o;
+}
+
+static int help_all(struct parse *p, const char *format)
+{
+    if (!strcmp(format, "config") && p->spec->schema) {
+        schema_template(p->spec->schema, stdout);
+    } else if (!strcmp(format, "json")) {
+        json_t *o = describe(p->spec);
+        json_dumpf(o, stdout, JSON_COMPACT);
+        json_decref(o);
+    } else if (!strcmp(format, "text")) {
+        args_help(p->spec, stdout);
+        if (p->spec->schema)
+            schema_help(p->spec->schema, stdout);
+    } else {
+        return err_set(p->e, CV_EINVAL, "--help-all=%.40s: there are text, json and config",
+                       format);
+    }
+    return 1;
+}
+
 static int long_option(struct parse *p, const char *text)
 {
     const char *eq = strchr(text, '=');
     size_t n = eq ? (size_t)(eq - text) : strlen(text);
-    if (same_name("help", text, n) || same_name("help-all", text, n)) {
+    if (same_name("help", text, n)) {
         args_help(p->spec, stdout);
         return 1;
     }
+    if (same_name("help-all", text, n))
+        return help_all(p, eq ? eq + 1 : "text");
     if (same_name("version", text, n)) {
         printf("%s\n", COVEY_VERSION);
         return 1;
     }
-    for (const struct arg *r = p->spec->rows; r->name; r++)
-        if (same_name(r->name, text, n))
-            return apply(p, r, eq ? eq + 1 : NULL);
+    for
+        EACH_ROW(r, p->spec)
+    if (same_name(r->name, text, n))
+        return apply(p, r, eq ? eq + 1 : NULL);
     if (memchr(text, '.', n))
         return class_trait(p, text, n, eq ? eq + 1 : NULL);
     return unknown(p, text, n);
@@ -172,12 +272,18 @@ static int short_option(struct parse *p, const char *text)
         args_help(p->spec, stdout);
         return 1;
     }
-    for (const struct arg *r = p->spec->rows; r->name; r++) {
-        if (!r->shortname || r->shortname != text[0])
-            continue;
-        const char *value = text[1] == '=' ? text + 2 : text[1] ? text + 1 : NULL;
-        return apply(p, r, value);
+    if (text[0] == 'V' && !text[1]) {
+        printf("%s\n", COVEY_VERSION);
+        return 1;
     }
+    for
+        EACH_ROW(r, p->spec)
+        {
+            if (!r->shortname || r->shortname != text[0])
+                continue;
+            const char *value = text[1] == '=' ? text + 2 : text[1] ? text + 1 : NULL;
+            return apply(p, r, value);
+        }
     return err_set(p->e, CV_EINVAL, "unknown option -%.80s; %s --help lists what there is", text,
                    p->spec->program);
 }
@@ -209,41 +315,4 @@ int args_parse(const struct args_spec *spec, int argc, char **argv, struct confi
     }
     *ret_rest = p.rest;
     return CV_OK;
-}
-
-static bool shown_before(const struct args_spec *spec, const struct arg *row)
-{
-    for (const struct arg *r = spec->rows; r != row; r++)
-        if (!strcmp(r->name, row->name))
-            return true;
-    return false;
-}
-
-static void help_row(const struct arg *r, FILE *out)
-{
-    char left[NAME_MAX_ * 2];
-    char shortname[8] = "    ";
-    if (r->shortname)
-        snprintf(shortname, sizeof shortname, "-%c, ", r->shortname);
-    snprintf(left, sizeof left, "  %s--%s%s%s", shortname, r->name, r->kind == ARG_VALUE ? "=" : "",
-             r->kind == ARG_VALUE ? (r->metavar ? r->metavar : "VALUE") : "");
-    if (strlen(left) >= HELP_COLUMN)
-        fprintf(out, "%s\n%*s%s\n", left, HELP_COLUMN, "", r->help ? r->help : "");
-    else
-        fprintf(out, "%-*s%s\n", HELP_COLUMN, left, r->help ? r->help : "");
-}
-
-void args_help(const struct args_spec *spec, FILE *out)
-{
-    fprintf(out, "Usage: %s [options]\n\n%s\n\nOptions:\n", spec->program,
-            spec->description ? spec->description : "");
-    for (const struct arg *r = spec->rows; r->name; r++)
-        if (r->kind != ARG_IGNORED_VALUE && r->kind != ARG_IGNORED_FLAG && !shown_before(spec, r))
-            help_row(r, out);
-    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "    --Class.trait=VALUE",
-            "any setting of the config files");
-    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "-h, --help", "this text");
-    fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "    --version", "the version");
-    if (spec->examples)
-        fprintf(out, "\nExamples:\n%s\n", spec->examples);
 }

@@ -4,15 +4,20 @@
  * that fails changes nothing. */
 #include "base/config.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "base/buf.h"
+#include "base/configplace.h"
 #include "base/file.h"
 
 struct config {
     json_t *tree;
     json_t *texts; /* "Class.trait": the command line's text, so that --cluster-id=5 can be text */
+    json_t *moved; /* "Class.trait": [class, trait] under which it was written */
+    json_t *files; /* paths that were read, the weakest first */
 };
 
 int config_new(struct config **ret)
@@ -22,7 +27,9 @@ int config_new(struct config **ret)
         return CV_ENOMEM;
     c->tree = json_object();
     c->texts = json_object();
-    if (!c->tree || !c->texts) {
+    c->moved = json_object();
+    c->files = json_array();
+    if (!c->tree || !c->texts || !c->moved || !c->files) {
         config_free(c);
         return CV_ENOMEM;
     }
@@ -36,6 +43,8 @@ void config_free(struct config *c)
         return;
     json_decref(c->tree);
     json_decref(c->texts);
+    json_decref(c->moved);
+    json_decref(c->files);
     free(c);
 }
 
@@ -206,12 +215,11 @@ json_t *config_get(const struct config *c, const char *cls, const char *trait)
     return json_object_get(json_object_get(c->tree, cls), trait);
 }
 
-static int wrong_kind(const char *cls, const char *trait, const char *wanted, const json_t *v,
-                      struct err *e)
+static int wrong_kind(const struct config *c, const char *cls, const char *trait,
+                      const char *wanted, const json_t *v, struct err *e)
 {
     char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-    int rc =
-        err_set(e, CV_EINVAL, "%s.%s must be %s, not %.80s", cls, trait, wanted, text ? text : "?");
+    int rc = config_bad(c, cls, trait, e, "must be %s, not %.80s", wanted, text ? text : "?");
     free(text);
     return rc;
 }
@@ -224,7 +232,7 @@ int config_str(const struct config *c, const char *cls, const char *trait, const
         return CV_OK;
     const char *text = json_is_string(v) ? json_string_value(v) : text_of(c, cls, trait);
     if (!text)
-        return wrong_kind(cls, trait, "text", v, e);
+        return wrong_kind(c, cls, trait, "text", v, e);
     *ret = text;
     return CV_OK;
 }
@@ -235,7 +243,7 @@ int config_int(const struct config *c, const char *cls, const char *trait, long 
     if (!v || json_is_null(v))
         return CV_OK;
     if (!json_is_integer(v))
-        return wrong_kind(cls, trait, "a whole number", v, e);
+        return wrong_kind(c, cls, trait, "a whole number", v, e);
     *ret = (long)json_integer_value(v);
     return CV_OK;
 }
@@ -247,7 +255,7 @@ int config_real(const struct config *c, const char *cls, const char *trait, doub
     if (!v || json_is_null(v))
         return CV_OK;
     if (!json_is_number(v))
-        return wrong_kind(cls, trait, "a number", v, e);
+        return wrong_kind(c, cls, trait, "a number", v, e);
     *ret = json_number_value(v);
     return CV_OK;
 }
@@ -277,11 +285,107 @@ int config_bool(const struct config *c, const char *cls, const char *trait, bool
     else if (json_is_integer(v) && (json_integer_value(v) == 0 || json_integer_value(v) == 1))
         *ret = json_integer_value(v) == 1;
     else if (!json_is_string(v) || bool_word(json_string_value(v), ret))
-        return wrong_kind(cls, trait, "true or false", v, e);
+        return wrong_kind(c, cls, trait, "true or false", v, e);
     return CV_OK;
+}
+
+json_t *config_tree(const struct config *c)
+{
+    return c->tree;
 }
 
 char *config_dump(const struct config *c)
 {
     return json_dumps(c->tree, JSON_COMPACT);
+}
+
+/* ---- where values come from ---- */
+
+int config_source(struct config *c, const char *path)
+{
+    return json_array_append_new(c->files, json_string(path)) ? CV_ENOMEM : CV_OK;
+}
+
+/* Under which name it was written, as an array of class and trait; NULL: under its own. */
+static json_t *written_as(const struct config *c, const char *cls, const char *trait)
+{
+    char *key = str_printf("%s.%s", cls, trait);
+    json_t *name = key ? json_object_get(c->moved, key) : NULL;
+    free(key);
+    return name;
+}
+
+char *config_where(const struct config *c, const char *cls, const char *trait)
+{
+    json_t *name = written_as(c, cls, trait);
+    if (text_of(c, cls, trait))
+        return strdup(" (command line)");
+    if (name) {
+        cls = json_string_value(json_array_get(name, 0));
+        trait = json_string_value(json_array_get(name, 1));
+    }
+    for (size_t i = json_array_size(c->files); i-- > 0;) {
+        const char *path = json_string_value(json_array_get(c->files, i));
+        unsigned line = configplace_line(path, cls, trait);
+        if (line)
+            return str_printf(" (%s:%u)", path, line);
+    }
+    return NULL;
+}
+
+int config_bad(const struct config *c, const char *cls, const char *trait, struct err *e,
+               const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    char *where = config_where(c, cls, trait);
+    int rc = err_set(e, CV_EINVAL, "%s.%s%s %s", cls, trait, where ? where : "", text);
+    free(where);
+    return rc;
+}
+
+/* ---- values that move ---- */
+
+int config_overlay(struct config *c, const struct config *over, struct err *e)
+{
+    const char *cls, *trait;
+    json_t *traits, *v;
+    json_object_foreach(over->tree, cls, traits)
+    {
+        json_t *mine = class_of(c, cls);
+        if (!mine || json_object_update(mine, traits))
+            return err_set(e, CV_ENOMEM, "out of memory");
+        json_object_foreach(traits, trait, v)
+        {
+            if (text_set(c, cls, trait, text_of(over, cls, trait)))
+                return err_set(e, CV_ENOMEM, "out of memory");
+        }
+    }
+    if (json_object_update(c->moved, over->moved) || json_array_extend(c->files, over->files))
+        return err_set(e, CV_ENOMEM, "out of memory");
+    return CV_OK;
+}
+
+int config_move(struct config *c, const char *cls, const char *trait, const char *to_cls,
+                const char *to_trait, struct err *e)
+{
+    json_t *from = json_object_get(c->tree, cls), *to;
+    json_t *v = json_incref(json_object_get(from, trait));
+    char *key = str_printf("%s.%s", to_cls, to_trait);
+    int bad = !key || !v;
+    if (!bad && !config_get(c, to_cls, to_trait)) {
+        to = class_of(c, to_cls);
+        bad = !to || json_object_set(to, to_trait, v) ||
+              text_set(c, to_cls, to_trait, text_of(c, cls, trait)) ||
+              json_object_set_new(c->moved, key, json_pack("[s, s]", cls, trait));
+    }
+    json_object_del(from, trait);
+    if (json_object_size(from) == 0)
+        json_object_del(c->tree, cls);
+    json_decref(v);
+    free(key);
+    return bad || text_set(c, cls, trait, NULL) ? err_set(e, CV_ENOMEM, "out of memory") : CV_OK;
 }

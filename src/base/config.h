@@ -32,6 +32,21 @@ int config_real(const struct config *c, const char *cls, const char *trait, doub
                 struct err *e) CV_CHECK;
 int config_bool(const struct config *c, const char *cls, const char *trait, bool *ret,
                 struct err *e) CV_CHECK;
+/* Lays what `over` says over what is there (it wins). */
+int config_overlay(struct config *c, const struct config *over, struct err *e) CV_CHECK;
+/* Moves a value to another name unless that one is set; the old one is gone in any case. Where it
+ * came from stays known. */
+int config_move(struct config *c, const char *cls, const char *trait, const char *to_cls,
+                const char *to_trait, struct err *e) CV_CHECK;
+/* Notes a file that was read, so that errors can name its line. */
+int config_source(struct config *c, const char *path) CV_CHECK;
+/* Where a value came from: " (FILE:LINE)", " (command line)"; NULL: unknown. malloc'ed. */
+char *config_where(const struct config *c, const char *cls, const char *trait);
+/* Sets e to "CLS.TRAIT (FILE:LINE) <text>", says CV_EINVAL. */
+int config_bad(const struct config *c, const char *cls, const char *trait, struct err *e,
+               const char *fmt, ...) CV_PRINTF(5, 6);
+/* {"Class": {"trait": value}}, borrowed; for reading. */
+json_t *config_tree(const struct config *c);
 /* The whole tree as compact JSON text, malloc'ed. */
 char *config_dump(const struct config *c);
 

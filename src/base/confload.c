@@ -178,6 +178,8 @@ static int merge_json(struct config *c, const char *path, bool must_exist, struc
     else if (rc == CV_OK && (b.len > 0 || must_exist) &&
              (rc = config_merge(c, (const char *)b.data, b.len, e)) != CV_OK)
         err_wrap(e, rc, "%s", path);
+    if (rc == CV_OK && b.len > 0)
+        rc = config_source(c, path);
     buf_release(&b);
     return rc;
 }
@@ -218,6 +220,12 @@ static int visit_active(void *arg, const char *path, struct err *e)
     return confload_active(path);
 }
 
+/* Python has read it. */
+static int visit_source(void *arg, const char *path, struct err *e)
+{
+    return access(path, R_OK) ? CV_OK : config_source(arg, path);
+}
+
 static int visit_json(void *arg, const char *path, struct err *e)
 {
     return merge_json(arg, path, false, e);
@@ -236,11 +244,29 @@ int confload_files(struct config *c, const char *app, const char *profile_dir, c
                                           profile_dir};
     int rc;
     if ((extra && !is_json(extra) && confload_active(extra)) ||
-        each_file(folders, app, "py", visit_active, NULL, NULL))
+        each_file(folders, app, "py", visit_active, NULL, NULL)) {
         rc = run_python(c, app, profile_dir, extra, python, e);
-    else if ((rc = each_file(folders, app, "json", visit_json, c, e)) == CV_OK && extra &&
-             is_json(extra))
+        rc = rc ? rc : each_file(folders, app, "py", visit_source, c, e);
+        rc = rc ? rc : each_file(folders, app, "json", visit_source, c, e);
+        rc = rc || !extra ? rc : config_source(c, extra);
+    } else if ((rc = each_file(folders, app, "json", visit_json, c, e)) == CV_OK && extra &&
+               is_json(extra))
         rc = merge_json(c, extra, true, e);
     free(prefix);
+    return rc;
+}
+
+int confload_all(struct config *ret, const struct schema *schema, struct config *cli,
+                 const char *cls, const char *profile_dir, FILE *notices, struct err *e)
+{
+    const char *extra = NULL, *python = "python3";
+    int rc = config_str(cli, cls, "extra_config_file", &extra, e);
+    rc = rc ? rc : config_str(cli, cls, "python", &python, e);
+    rc = rc ? rc : confload_files(ret, schema->app, profile_dir, extra, python, e);
+    rc = rc ? rc : schema_rename(schema, ret, notices, e);
+    rc = rc ? rc : schema_rename(schema, cli, notices, e);
+    rc = rc ? rc : config_overlay(ret, cli, e);
+    if (rc == CV_OK)
+        schema_check(schema, ret, notices);
     return rc;
 }

@@ -195,3 +195,18 @@ int random_bytes(void *out, size_t n, struct err *e)
     }
     return CV_OK;
 }
+
+int file_env_descriptor(const char *name, int *ret, struct err *e)
+{
+    const char *text = getenv(name);
+    char *end;
+    *ret = -1;
+    if (!text || !*text)
+        return CV_OK;
+    long fd = strtol(text, &end, 10);
+    if (!strchr("0123456789", *text) || *end || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
+        return err_set(e, CV_EINVAL, "%s=%.40s is not the number of an open descriptor", name,
+                       text);
+    *ret = (int)fd;
+    return CV_OK;
+}

@@ -29,4 +29,8 @@ char *path_program_dir(void);
 /* 16 random bytes or n of them, from getrandom(). */
 int random_bytes(void *out, size_t n, struct err *e) CV_CHECK;
 
+/* The open descriptor that an environment variable names, as a number and nothing else; -1: it is
+ * unset or empty. CV_EINVAL names the variable and its text. */
+int file_env_descriptor(const char *name, int *ret, struct err *e) CV_CHECK;
+
 #endif
