@@ -311,7 +311,10 @@ const struct launch_job *child_job(const struct child *c)
 
 json_t *child_describe(const struct child *c)
 {
-    return c->ops->describe(c->ops, &c->job);
+    json_t *o = c->ops->describe(c->ops, &c->job);
+    if (o && c->log_path)
+        json_object_set_new(o, "log", json_string(c->log_path));
+    return o;
 }
 
 char *child_tail(const struct child *c, unsigned lines)

@@ -118,11 +118,11 @@ static void a_start_line_is_understood(void **state)
     assert_ptr_equal(s.engines, &launch_local);
     assert_true(has(s.controller_args, "--ip=*"));
     assert_true(has(s.controller_args, "--scheme=lru"));
-    assert_true(has(s.controller_args, "--HubFactory.registration_timeout=600"));
+    assert_true(has(s.controller_args, "--IPController.registration_timeout=600"));
     assert_true(has(s.controller_args, "--Session.x=1"));
     assert_true(has(s.engine_args, "--Session.x=1"));
     assert_true(has(s.engine_args, "--IPEngine.timeout=9"));
-    assert_false(has(s.engine_args, "--HubFactory.registration_timeout=600"));
+    assert_false(has(s.engine_args, "--IPController.registration_timeout=600"));
     assert_false(has(s.controller_args, "--IPEngine.timeout=9"));
     settings_release(&s);
 }
@@ -172,11 +172,11 @@ static void refusals(void **state)
     } CASES[] = {
         {VERB_START, "--engines=winhpc", SETTINGS_FAILED, "there are local, ssh"},
         {VERB_START, "--bogus=1", SETTINGS_USAGE, "--bogus"},
-        {VERB_START, "-n x", SETTINGS_FAILED, "n must be"},
+        {VERB_START, "-n x", SETTINGS_FAILED, "Cluster.n (command line) must be a whole number"},
         {VERB_START, "-n -1", SETTINGS_FAILED, "from 0"},
         {VERB_START, "--cluster-id=a/b", SETTINGS_FAILED, "'/'"},
         {VERB_START, "--profile=a/b", SETTINGS_FAILED, "'/'"},
-        {VERB_START, "--log-level=loud", SETTINGS_FAILED, "log level"},
+        {VERB_START, "--log-level=loud", SETTINGS_FAILED, "log_level"},
         {VERB_STOP, "--profile=nope", SETTINGS_FAILED, "Profile nope not found"},
         {VERB_LIST, "-o bad", SETTINGS_FAILED, "text or json"},
         {VERB_STOP, "--daemonize", SETTINGS_USAGE, "--daemonize"},

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * ipcluster engines: one more host for a controller that is there. In the foreground this process
- * becomes the host, so its signals and exit code are what the user gets; with --daemonize the host
- * is left in a session of its own. */
+ * becomes the host, so its signals and exit code are what the user gets; with --daemonize
+ * (background.h) it is left in a session of its own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "base/file.h"
+#include "cluster/background.h"
 #include "cluster/verbs.h"
-#include "proc/spawn.h"
 
 extern char **environ;
 
@@ -57,47 +56,6 @@ static int become(const struct settings *s, const struct launch_plan *plan)
     return EXIT_FAILED;
 }
 
-static int leave_running(const struct settings *s, const struct launch_plan *plan)
-{
-    struct err e;
-    pid_t pid;
-    const char *id = s->cluster_id;
-    char *path =
-        str_printf("%s/log/ipengine%s%s-%d.log", s->profile_dir, *id ? "-" : "", id, (int)getpid());
-    int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
-    if (fd < 0) {
-        log_critical(s->log, "can't open the log file %s: %s", path ? path : "", strerror(errno));
-        free(path);
-        return EXIT_FAILED;
-    }
-    int input[2];
-    if (request_pipe(plan, input)) {
-        log_critical(s->log, "can't tell the launcher what to do: %s", strerror(errno));
-        close(fd);
-        free(path);
-        return EXIT_FAILED;
-    }
-    const struct spawn_fd kept = {input[1], 3};
-    const struct spawn child = {
-        .argv = (const char *const *)plan->argv,
-        .env = (const char *const *)plan->env,
-        .fds = &kept,
-        .nfds = plan->input ? 1 : 0,
-        .stdin_fd = plan->input ? input[0] : SPAWN_NULL,
-        .stdout_fd = fd,
-        .stderr_fd = fd,
-        .flags = SPAWN_SESSION,
-    };
-    int rc = process_spawn(&child, &pid, &e);
-    if (rc)
-        log_critical(s->log, "%s", e.text);
-    else
-        log_info(s->log, "Engines are starting: process %d, log file %s", (int)pid, path);
-    close(fd);
-    free(path);
-    return rc ? EXIT_FAILED : EXIT_FINE;
-}
-
 int verb_engines(const struct settings *s)
 {
     struct launch_plan plan;
@@ -130,7 +88,7 @@ int verb_engines(const struct settings *s)
     }
     log_info(s->log, "Starting %u engine%s%s%s%s", s->n, s->n == 1 ? "" : "s", s->why_n ? " (" : "",
              s->why_n ? s->why_n : "", s->why_n ? ")" : "");
-    int code = s->daemonize ? leave_running(s, &plan) : become(s, &plan);
+    int code = s->daemonize ? background_engines(s, &plan) : become(s, &plan);
     launch_plan_release(&plan);
     return code;
 }

@@ -2,8 +2,11 @@
  *
  * ipcluster: finds the verb and runs it. Options before the verb are the verb's (entry points put
  * --python=PATH there). */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cluster/verbs.h"
 #include "launch/batchjob.h"
 
@@ -11,6 +14,16 @@ static int (*const VERBS[VERB_END])(const struct settings *s) = {
     [VERB_START] = verb_start, [VERB_STOP] = verb_stop,   [VERB_ENGINES] = verb_engines,
     [VERB_LIST] = verb_list,   [VERB_CLEAN] = verb_clean,
 };
+
+/* Verbs that are Python modules: they look and fetch, and start nothing that stays. */
+static const struct {
+    const char *name, *module, *help;
+} MODULES[] = {
+    {"doctor", "covey._doctor",
+     "Says what stands between this machine and a controller, and what to do"},
+    {"tunnel", "covey._tunnel", "Makes a cluster behind ssh a profile of this machine"},
+};
+#define NMODULES (sizeof MODULES / sizeof MODULES[0])
 
 static void print_help(FILE *out)
 {
@@ -20,6 +33,8 @@ static void print_help(FILE *out)
         const char *help = settings_verb_help(v);
         fprintf(out, "  %-9s%.*s\n", settings_verb_name(v), (int)strcspn(help, "\n."), help);
     }
+    for (size_t i = 0; i < NMODULES; i++)
+        fprintf(out, "  %-9s%s\n", MODULES[i].name, MODULES[i].help);
     fprintf(out, "\n`ipcluster VERB --help` shows the options of a verb.\n\nExamples:\n"
                  "  ipcluster start -n 4\n  ipcluster list\n  ipcluster stop\n");
 }
@@ -31,6 +46,47 @@ static int find_verb(int argc, char **argv)
         if (argv[i][0] && argv[i][0] != '-')
             return i;
     return 0;
+}
+
+/* Becomes `PYTHON -m MODULE ARGUMENTS`: the verb's words without --python, which stands before it.
+ */
+static int run_module(const char *module, int argc, char **argv, int at)
+{
+    const char *python = "python3";
+    char **words = calloc((size_t)argc + 4, sizeof *words);
+    int n = 0;
+    for (int i = 1; i < at; i++)
+        if (!strncmp(argv[i], "--python=", 9))
+            python = argv[i] + 9;
+    if (!words)
+        return EXIT_FAILED;
+    words[n++] = (char *)python;
+    words[n++] = "-m";
+    words[n++] = (char *)module;
+    for (int i = at + 1; i < argc; i++)
+        words[n++] = argv[i];
+    execvp(python, words);
+    fprintf(stderr, "ipcluster: can't start %s: %s\n", python, strerror(errno));
+    free(words);
+    return EXIT_FAILED;
+}
+
+/* --show-config and --init. */
+static int show(const struct settings *s)
+{
+    struct err e;
+    char *text = s->show_config ? config_dump(s->config) : NULL, *path = NULL;
+    if (text)
+        puts(text);
+    free(text);
+    if (s->init && settings_write_template(s, &path, &e)) {
+        log_critical(s->log, "%s", e.text);
+        return EXIT_FAILED;
+    }
+    if (path)
+        printf("The settings are explained in %s\n", path);
+    free(path);
+    return EXIT_FINE;
 }
 
 static int run_verb(enum verb verb, int argc, char **argv)
@@ -49,7 +105,7 @@ static int run_verb(enum verb verb, int argc, char **argv)
     case SETTINGS_RUN:
         break;
     }
-    int code = VERBS[verb](&s);
+    int code = s.show_config || s.init ? show(&s) : VERBS[verb](&s);
     settings_release(&s);
     return code;
 }
@@ -59,6 +115,11 @@ int main(int argc, char **argv)
     int at = find_verb(argc, argv);
     if (at && !strcmp(argv[at], "batch-job")) /* the supervisor's own, not for people */
         return batchjob_run();
+    if (at && !strcmp(argv[at], "each")) /* the launchers' own */
+        return each_run(argv[at + 1], argv + at + (argv[at + 1] ? 2 : 1));
+    for (size_t i = 0; at && i < NMODULES; i++)
+        if (!strcmp(argv[at], MODULES[i].name))
+            return run_module(MODULES[i].module, argc, argv, at);
     for (int v = 0; at && v < VERB_END; v++) {
         if (strcmp(argv[at], settings_verb_name(v)))
             continue;

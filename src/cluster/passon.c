@@ -42,11 +42,11 @@ static int add_trait(struct words *w, const struct config *c, const char *cls, c
         return rc;
     }
     if (v && !json_is_null(v) && !json_is_array(v))
-        return err_set(e, CV_EINVAL, "%s.%s must be a list of arguments", cls, trait);
+        return config_bad(c, cls, trait, e, "must be a list of arguments");
     for (size_t i = 0; i < json_array_size(v) && !rc; i++) {
         const char *text = json_string_value(json_array_get(v, i));
         rc = text ? add_take(w, strdup(text), e)
-                  : err_set(e, CV_EINVAL, "%s.%s must be a list of texts", cls, trait);
+                  : config_bad(c, cls, trait, e, "must be a list of texts");
     }
     return rc;
 }
@@ -122,6 +122,13 @@ static int add_option(struct words *w, const struct config *c, const char *trait
     return rc || !v || !*v ? rc : add_take(w, str_printf("--%s=%s", option, v), e);
 }
 
+static int add_gpus(struct words *w, const struct config *c, struct err *e)
+{
+    long n = 0;
+    int rc = config_int(c, "Cluster", "gpus_per_engine", &n, e);
+    return rc || !n ? rc : add_take(w, str_printf("--gpus-per-engine=%ld", n), e);
+}
+
 int passon_args(struct settings *s, const struct config *cli, struct err *e)
 {
     struct words controller = {0}, engines = {0};
@@ -129,6 +136,7 @@ int passon_args(struct settings *s, const struct config *cli, struct err *e)
     rc = rc ? rc : add_option(&controller, s->config, "controller_location", "location", e);
     rc = rc ? rc : add_trait(&controller, s->config, "Cluster", "controller_args", e);
     rc = rc ? rc : add_launcher_trait(&controller, s, LAUNCH_CONTROLLER, "controller_args", e);
+    rc = rc ? rc : add_gpus(&engines, s->config, e);
     rc = rc ? rc : add_launcher_trait(&engines, s, LAUNCH_ENGINES, "engine_args", e);
     rc = rc ? rc : add_settings(&controller, &engines, cli, e);
     for (char **w = s->words; w && *w && !rc && s->verb == VERB_START; w++)

@@ -11,6 +11,7 @@
 #include "cluster/super_priv.h"
 #include "proc/procinfo.h"
 
+#define TOLD_LINES 60 /* mpiexec says the reason first, and much after it */
 #define STOP_NS (5 * NS_PER_S)
 #define ANCESTORS 8
 
@@ -44,7 +45,8 @@ static void on_event(void *arg, struct child *c, json_t *event)
 
 static int launch(struct engine_set *s, struct err *e);
 
-/* The end of a set that was to be started again. */
+/* The end of a set that was to be started again. Who asked hears of a failure here, and of success
+ * from the caller. */
 static bool start_again(struct engine_set *s)
 {
     struct err e;
@@ -53,19 +55,20 @@ static bool start_again(struct engine_set *s)
     s->stopping = s->again = false;
     s->kill_at = 0;
     int rc = launch(s, &e);
+    if (!rc)
+        return true;
     if (s->waiter)
-        control_answer(s->owner->control, s->waiter, rc ? control_error(e.text) : control_ok(NULL));
+        control_answer(s->owner->control, s->waiter, control_error(e.text));
     s->waiter = 0;
-    if (rc)
-        log_error(s->owner->s->log, "the engines were not started again: %s", e.text);
-    return rc == CV_OK;
+    log_error(s->owner->s->log, "the engines were not started again: %s", e.text);
+    return false;
 }
 
 static void on_ended(void *arg, struct child *c, const struct reaped *r)
 {
     struct engine_set *s = arg;
     struct supervisor *v = s->owner;
-    char *how = child_end_text(r), *tail = child_tail(c, 20);
+    char *how = child_end_text(r), *tail = child_tail(c, TOLD_LINES);
     bool expected = s->stopping || v->state == SUPER_STOPPING;
     if (!expected && v->state == SUPER_STARTING) {
         char *why = str_printf(v->s->engines == &launch_local
@@ -75,19 +78,25 @@ static void on_ended(void *arg, struct child *c, const struct reaped *r)
         super_fail(v, why ? why : "out of memory", tail ? tail : "");
         free(why);
     } else if (!expected) {
-        log_warn(v->s->log, "the engines of set %s have ended: their host %s%s%s", s->id,
-                 how ? how : "ended", tail && *tail ? "; it said last: " : "",
-                 tail && *tail ? tail : "");
+        bool job = child_job(c)->id[0]; /* its agent's exit code tells nothing */
+        log_warn(v->s->log, "the engines of set %s have ended: %s%s%s%s", s->id,
+                 job ? "" : "their host ",
+                 job   ? "the batch system says: "
+                 : how ? how
+                       : "ended",
+                 !job && tail && *tail ? "; it said last: " : "", tail && *tail ? tail : "");
     }
     free(how);
     free(tail);
-    if (!s->again || v->state == SUPER_STOPPING || !start_again(s)) {
-        if (s->waiter)
-            control_answer(v->control, s->waiter, control_ok(NULL));
+    bool again = s->again && v->state != SUPER_STOPPING && start_again(s);
+    uint64_t waiter = s->waiter;
+    s->waiter = 0;
+    if (!again)
         set_free(s);
-    }
     if (v->state != SUPER_STOPPING)
         tell_cluster_file(v);
+    if (waiter) /* who asked may read the cluster file at once */
+        control_answer(v->control, waiter, control_ok(NULL));
     super_check_end(v);
 }
 

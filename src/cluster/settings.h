@@ -30,7 +30,7 @@ struct settings {
     uint32_t n;                                        /* engines */
     char *why_n;      /* own: "4 cpus (cgroup quota)", NULL when n was given */
     uint32_t threads; /* for each engine; 0: left alone */
-    bool daemonize, all, force, json, reuse;
+    bool daemonize, all, force, json, reuse, show_config, init;
     double engine_timeout; /* seconds until all engines must be there */
     long parent_pid;       /* 0: none */
     int events_fd;         /* -1: none */
@@ -48,6 +48,8 @@ enum settings_next {
 enum settings_next settings_parse(struct settings *ret, enum verb verb, int argc, char **argv,
                                   struct err *e) CV_CHECK;
 void settings_release(struct settings *s);
+/* Writes ipcluster_config.py with every setting as a comment; leaves an existing one alone. */
+int settings_write_template(const struct settings *s, char **ret_path, struct err *e) CV_CHECK;
 const char *settings_verb_name(enum verb v);
 const char *settings_verb_help(enum verb v);
 

@@ -40,6 +40,9 @@ struct supervisor {
     uv_timer_t tick; /* looks after deadlines while there are some */
     uv_poll_t parent;
     int parent_fd; /* pidfd, or -1 */
+    pid_t adopted; /* a controller that was there (adopt.h), or 0 */
+    uv_poll_t adoptee;
+    int adopted_fd; /* pidfd, or -1 */
     enum super_state state;
     int exit_code;
     uint32_t asked;             /* engines of all sets */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "cluster/adopt.h"
 #include "cluster/clusterfile.h"
 #include "cluster/super_priv.h"
 
@@ -39,6 +40,8 @@ static void close_all(struct supervisor *v)
     close_handle((uv_handle_t *)&v->tick);
     if (v->parent_fd >= 0)
         close_handle((uv_handle_t *)&v->parent);
+    if (v->adopted_fd >= 0)
+        close_handle((uv_handle_t *)&v->adoptee);
     reaper_free(v->reaper);
     v->reaper = NULL;
 }
@@ -100,15 +103,26 @@ static bool engines_queued(struct supervisor *v)
     return set && set->child && child_job(set->child)->id[0];
 }
 
+/* An adopted controller tells us nothing, and neither do these engines' hosts. */
+static bool engines_unseen(struct supervisor *v)
+{
+    const struct launch_ops *l = v->s->engines;
+    return v->adopted && !list_empty(&v->sets) && l != &launch_local && l != &launch_ssh &&
+           l != &launch_sshproxy;
+}
+
 void super_check_ready(struct supervisor *v)
 {
     bool all = json_object_size(v->engines) >= v->s->n;
-    if (v->state != SUPER_STARTING || !v->listening || (!all && !engines_queued(v)))
+    if (v->state != SUPER_STARTING || !v->listening ||
+        (!all && !engines_queued(v) && !engines_unseen(v)))
         return;
     v->state = SUPER_RUNNING;
     v->ready_by = 0;
     tell_cluster_file(v);
-    if (!all)
+    if (!all && engines_unseen(v))
+        log_info(v->s->log, "Engines are starting; `Client().ids` shows those that are there");
+    else if (!all)
         log_info(v->s->log,
                  "Engines appear to have started successfully: job %s of %s is in its queue",
                  child_job(set_find(v, NULL)->child)->id, v->s->engines->cls);
@@ -144,7 +158,7 @@ static void engine_failed(struct supervisor *v, json_t *event)
     const char *text = json_string_value(json_object_get(cause, "text"));
     const char *said = json_string_value(json_object_get(cause, "stderr"));
     if (v->state == SUPER_RUNNING)
-        log_warn(v->s->log, "an engine did not start: %s", text ? text : "");
+        log_warn(v->s->log, "an engine failed: %s", text ? text : "");
     if (v->state != SUPER_STARTING)
         return;
     char *why = str_printf("an engine failed: %s", text ? text : "it ended before it was ready");
@@ -238,19 +252,38 @@ static void engine_died(struct supervisor *v, json_t *event)
         tell_progress(v);
 }
 
+/* What an engine's host says, where the controller is not ours and can't say it. */
+static void engine_up(struct supervisor *v, json_t *event)
+{
+    if (v->adopted)
+        engine_joined(v, event);
+}
+
+static void engine_down(struct supervisor *v, json_t *event)
+{
+    if (v->adopted)
+        engine_died(v, event);
+}
+
+/* Events that are for the supervisor alone: a child's end is not the cluster's. */
+static bool is_internal(const char *name)
+{
+    return !strcmp(name, "stopped") || !strcmp(name, "job") || !strcmp(name, "engine_up") ||
+           !strcmp(name, "engine_down");
+}
+
 void super_event(void *arg, struct child *c, json_t *event)
 {
     static const struct {
         const char *name;
         void (*run)(struct supervisor *v, json_t *event);
-    } HANDLERS[] = {{"listening", on_listening},
-                    {"engine_joined", engine_joined},
-                    {"engine_died", engine_died},
-                    {"engine_failed", engine_failed},
+    } HANDLERS[] = {{"listening", on_listening},  {"engine_joined", engine_joined},
+                    {"engine_died", engine_died}, {"engine_failed", engine_failed},
+                    {"engine_up", engine_up},     {"engine_down", engine_down},
                     {"job", job_submitted}};
     struct supervisor *v = arg;
     const char *name = json_string_value(json_object_get(event, "event"));
-    if (strcmp(name, "stopped") && strcmp(name, "job")) /* a child's end is not the cluster's */
+    if (!is_internal(name))
         tell_event(v, json_incref(event));
     for (size_t i = 0; i < sizeof HANDLERS / sizeof HANDLERS[0]; i++)
         if (!strcmp(name, HANDLERS[i].name))
@@ -321,6 +354,48 @@ static int start_controller(struct supervisor *v, struct err *e)
     return super_launch(v, &v->controller, v->s->controller, &request, NULL, &cb, e);
 }
 
+static void on_adopted_ended(uv_poll_t *h, int status, int events)
+{
+    struct supervisor *v = h->data;
+    char why[96];
+    uv_poll_stop(h);
+    snprintf(why, sizeof why, "the controller (process %d) has ended", (int)v->adopted);
+    if (v->state == SUPER_STARTING)
+        super_fail(v, why, "");
+    else
+        super_stop(v, 0, why);
+}
+
+/* A controller that was started by hand is used as it is. False: there is none. */
+static bool adopt(struct supervisor *v)
+{
+    json_t *listening;
+    if (v->s->controller != &launch_local)
+        return false;
+    pid_t pid = adopt_find(v->s->profile_dir, v->s->cluster_id, &listening);
+    int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (fd >= 0 && uv_poll_init(&v->loop, &v->adoptee, fd)) {
+        close(fd);
+        fd = -1;
+    }
+    if (fd < 0) {
+        if (pid)
+            json_decref(listening);
+        return false;
+    }
+    v->adopted = pid;
+    v->adopted_fd = fd;
+    v->adoptee.data = v;
+    uv_poll_start(&v->adoptee, UV_READABLE, on_adopted_ended);
+    log_info(v->s->log,
+             "A controller of this profile runs already (process %d): the engines are for it, and "
+             "it stays when they are stopped",
+             (int)pid);
+    on_listening(v, listening);
+    json_decref(listening);
+    return true;
+}
+
 /* Is there a connection file that the engines would take for the new controller's? */
 static bool old_connection_file(const struct supervisor *v)
 {
@@ -341,6 +416,8 @@ static void start_all(struct supervisor *v)
     super_tick(v);
     bool wait = old_connection_file(v);
     tell_start(v);
+    if (wait && adopt(v))
+        return;
     if (start_controller(v, &e)) {
         super_fail(v, e.text, "");
         return;
@@ -488,7 +565,7 @@ static void share_config(void)
 
 int supervisor_run(const struct settings *s, const struct supervisor_hooks *hooks)
 {
-    struct supervisor v = {.s = s, .hooks = hooks, .parent_fd = -1};
+    struct supervisor v = {.s = s, .hooks = hooks, .parent_fd = -1, .adopted_fd = -1};
     struct err e;
     list_init(&v.sets);
     signal(SIGPIPE, SIG_IGN);
@@ -509,6 +586,8 @@ int supervisor_run(const struct settings *s, const struct supervisor_hooks *hook
     uv_run(&v.loop, UV_RUN_DEFAULT);
     if (v.parent_fd >= 0)
         close(v.parent_fd);
+    if (v.adopted_fd >= 0)
+        close(v.adopted_fd);
     uv_loop_close(&v.loop);
     json_decref(v.engines);
     json_decref(v.listening);

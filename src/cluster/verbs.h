@@ -25,4 +25,7 @@ int verb_clean(const struct settings *s);
 int cluster_stop(const struct settings *s, const char *path, const json_t *o,
                  struct err *e) CV_CHECK;
 
+/* The command `words` so many times, with the number for {i}; the exit code. */
+int each_run(const char *count, char **words);
+
 #endif

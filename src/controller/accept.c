@@ -130,7 +130,8 @@ void door_release(struct door *d)
 
 void conn_admitted(struct conn *k, uint8_t role)
 {
-    static const struct wire_limits limits = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
+    static const struct wire_limits limits = {.body_max = WIRE_BODY_MAX,
+                                              .route_max = WIRE_ROUTE_MAX};
 
     admission_welcome(&k->door->admission);
     leave_door(k);

@@ -118,11 +118,13 @@ static uint32_t count_buffers(const void *p)
     return ((const struct payload *)p)->nbufs;
 }
 
+/* On the store's thread. */
 static struct store_slice get_buffer(const void *p, uint32_t i)
 {
     const struct slice *s = &((const struct payload *)p)->bufs[i];
 
-    return (struct store_slice){s->data, s->len};
+    const uint8_t *data = slice_bytes(s);
+    return (struct store_slice){data, data ? s->len : 0};
 }
 
 static void *make_payload(const struct store_slice *v, uint32_t n)

@@ -202,6 +202,7 @@ void dbquery_handle(struct controller *c, const struct origin *o, const struct h
         return;
     }
     filter_needs(a->filter, &a->walk);
+    filter_bounds(a->filter, &a->walk.bounds);
     a->walk.only = a->only = filter_ids(a->filter, &a->walk.nonly);
     start(a);
 }

@@ -223,7 +223,9 @@ static void conclude(struct controller *c, struct engine *e)
                  e->host);
     else
         snprintf(text, sizeof(text),
-                 "engine %u (pid %u on %s) is gone, and so is its host, which could have said why",
+                 "engine %u (pid %u on %s) is gone, and so is its host, which could have said why: "
+                 "as when "
+                 "its machine fails, or mpiexec kills all ranks because of MPI_Abort on one",
                  e->number, e->pid, e->host);
     die(c, e, cause, cause ? json_object_get(cause, "running") != NULL : e->leaving, text);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/ranges.h"
 #include "controller/conn.h"
 #include "controller/record.h"
@@ -29,33 +30,27 @@ struct events {
 
 /* The descriptor of COVEY_EVENTS_FD, or a new one of the file COVEY_EVENTS_FILE, which stands for
  * it where no descriptor gets through (mpiexec, batch systems). -1: events are not wanted. */
-static int find_descriptor(long *ret, struct err *e)
+static int find_descriptor(int *ret, struct err *e)
 {
-    const char *text = getenv("COVEY_EVENTS_FD"), *path = getenv("COVEY_EVENTS_FILE");
-    char *end;
-    *ret = -1;
-    if (text && *text) {
-        long fd = strtol(text, &end, 10);
-        if (*end || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_GETFL) < 0)
-            return err_set(e, CV_EINVAL, "COVEY_EVENTS_FD=%s is not an open descriptor", text);
-        *ret = fd;
-    } else if (path && *path) {
+    const char *path = getenv("COVEY_EVENTS_FILE");
+    int rc = file_env_descriptor("COVEY_EVENTS_FD", ret, e);
+    if (rc == CV_OK && *ret < 0 && path && *path) {
         *ret = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         if (*ret < 0)
             return err_sys(e, "can't write the events to %s", path);
     }
-    return CV_OK;
+    return rc;
 }
 
 int events_new(struct events **ret, struct loop *l, struct err *e)
 {
-    long fd;
+    int fd;
 
     *ret = NULL;
     int rc = find_descriptor(&fd, e);
     if (rc || fd < 0)
         return rc;
-    int flags = fcntl((int)fd, F_GETFL);
+    int flags = fcntl(fd, F_GETFL);
     struct events *x = calloc(1, sizeof(*x));
     if (!x)
         return err_set(e, CV_ENOMEM, "out of memory");

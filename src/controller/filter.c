@@ -388,3 +388,60 @@ struct store_id *filter_ids(const struct filter *f, size_t *ret_n)
     *ret_n = unique;
     return v;
 }
+
+/* --- bounds --- */
+
+/* Times are compared by the microsecond, and kept by the nanosecond. */
+static void narrow(struct store_span *s, enum op op, int64_t us)
+{
+    uint64_t from = us < 0 ? 0 : (uint64_t)us * 1000, to = us < 0 ? 0 : from + 999;
+
+    if (us > INT64_MAX / 1000 - 1 || op == OP_NE || op > OP_GTE)
+        return;
+    if (!s->set)
+        *s = (struct store_span){.from = 1, .to = UINT64_MAX, .set = true};
+    if (op != OP_LT && op != OP_LTE && from > s->from)
+        s->from = from;
+    if (op != OP_GT && op != OP_GTE && to < s->to)
+        s->to = to;
+}
+
+static void bound_of_test(const struct filter *t, struct store_bounds *ret)
+{
+    const struct operand *o = t->args;
+    bool text = t->op == OP_EQ && o->kind == VALUE_TEXT;
+
+    switch (t->field) {
+    case FIELD_SUBMITTED:
+        if (o->is_time)
+            narrow(&ret->submitted, t->op, o->us);
+        break;
+    case FIELD_COMPLETED:
+        if (o->is_time)
+            narrow(&ret->completed, t->op, o->us);
+        ret->no_time |= t->op == OP_EQ && o->kind == VALUE_NULL;
+        ret->no_time |= t->op == OP_EXISTS && o->number == 0;
+        break;
+    case FIELD_ENGINE_UUID:
+        if (text)
+            ret->engine_uuid = o->text;
+        break;
+    case FIELD_STATE:
+        ret->failed |= text && !strcmp(o->text, "failed");
+        ret->pending |= text && !strcmp(o->text, "pending");
+        break;
+    case FIELD_STATUS:
+        ret->failed |= text && strcmp(o->text, "ok");
+        break;
+    default:
+        break;
+    }
+}
+
+void filter_bounds(const struct filter *f, struct store_bounds *ret)
+{
+    if (f->kind == FILTER_TEST && f->nargs)
+        bound_of_test(f, ret);
+    for (size_t i = 0; i < f->nkids && f->kind == FILTER_ALL; i++)
+        filter_bounds(f->kids[i], ret);
+}

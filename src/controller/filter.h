@@ -22,5 +22,7 @@ bool filter_by_item(const struct filter *f);
 void filter_needs(const struct filter *f, struct store_walk *w);
 /* If it can only match tasks that it names: their ids, sorted (malloc'ed), else NULL. */
 struct store_id *filter_ids(const struct filter *f, size_t *ret_n);
+/* What it says of all that it can match. Texts stay the filter's. */
+void filter_bounds(const struct filter *f, struct store_bounds *ret);
 
 #endif

@@ -82,9 +82,10 @@ static void set_id(struct value *v, uint64_t session, uint64_t seq)
 /* The first buffer of a payload as text. */
 static void set_buffer(struct value *v, const struct payload *p)
 {
+    const uint8_t *data = p && p->nbufs ? slice_bytes(&p->bufs[0]) : NULL;
     v->kind = p && p->nbufs ? VALUE_TEXT : VALUE_NULL;
-    v->text = p && p->nbufs ? (const char *)p->bufs[0].data : NULL;
-    v->len = p && p->nbufs ? p->bufs[0].len : 0;
+    v->text = (const char *)data;
+    v->len = data ? p->bufs[0].len : 0;
 }
 
 static void set_stream(struct value *v, const struct store_record *r, enum store_stream s)
@@ -321,8 +322,8 @@ static const char *type_of(const struct store_record *r, bool reply)
 static int error_add(struct buf *b, const struct store_record *r, const char *status)
 {
     const struct payload *p = r->result.payload;
-    json_t *j =
-        p && p->nbufs ? json_loadb((const char *)p->bufs[0].data, p->bufs[0].len, 0, NULL) : NULL;
+    const uint8_t *data = p && p->nbufs ? slice_bytes(&p->bufs[0]) : NULL;
+    json_t *j = data ? json_loadb((const char *)data, p->bufs[0].len, 0, NULL) : NULL;
 
     if (!json_is_object(j)) {
         json_decref(j);
@@ -341,15 +342,16 @@ static int error_add(struct buf *b, const struct store_record *r, const char *st
 static int bytes_add(struct buf *b, const struct slice *s)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    int r = buf_reserve(b, s->len / 3 * 4 + 8);
+    const uint8_t *data = slice_bytes(s);
+    int r = data || !s->len ? buf_reserve(b, s->len / 3 * 4 + 8) : CV_ENOMEM;
 
     if (r != CV_OK)
         return r;
     b->data[b->len++] = '"';
     for (uint64_t i = 0; i < s->len; i += 3) {
         uint64_t left = s->len - i;
-        uint32_t v = (uint32_t)s->data[i] << 16 | (left > 1 ? (uint32_t)s->data[i + 1] << 8 : 0) |
-                     (left > 2 ? s->data[i + 2] : 0);
+        uint32_t v = (uint32_t)data[i] << 16 | (left > 1 ? (uint32_t)data[i + 1] << 8 : 0) |
+                     (left > 2 ? data[i + 2] : 0);
         b->data[b->len++] = (uint8_t)digits[v >> 18];
         b->data[b->len++] = (uint8_t)digits[v >> 12 & 63];
         b->data[b->len++] = left > 1 ? (uint8_t)digits[v >> 6 & 63] : '=';

@@ -230,7 +230,7 @@ void fake_send(struct fake *f, struct header h, const void *route, uint32_t rout
 
 static struct msg *recv_one(struct fake *f)
 {
-    static const struct wire_limits limits = {16ull << 30, WIRE_ROUTE_MAX};
+    static const struct wire_limits limits = {WIRE_BODY_MAX, WIRE_ROUTE_MAX};
     uint8_t head[WIRE_HEADER_SIZE];
     struct header h;
     struct err e = {{0}};

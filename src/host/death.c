@@ -180,7 +180,8 @@ static int add_how(const struct death *d, struct buf *out)
     if (!d->signal && d->code == EXIT_TERMINATED && d->left)
         return buf_addstr(out, " has ended because somebody sent it SIGTERM");
     if (!d->signal)
-        return buf_addf(out, " ended with exit code %d", d->code);
+        return buf_addf(out, " ended with exit code %d%s", d->code,
+                        d->rank && d->code && !d->left ? ", as MPI_Abort ends a rank" : "");
     if (d->oom)
         return buf_addstr(out, " was killed by the kernel because memory ran out (SIGKILL)");
     int rc = buf_addf(out, " was killed by %s", signal_name(d->signal));

@@ -24,6 +24,7 @@ struct death {
     const char *because; /* we ended it: "a restart was asked for"; NULL: not by us */
     const char *failure; /* it could not be started: why; NULL otherwise */
     bool left;           /* it was leaving in order when it ended: it had been told to */
+    bool rank;           /* mpiexec started it */
     bool oom;            /* the kernel counted a kill for lack of memory in our cgroup */
     bool running;        /* user code ran: */
     uint64_t session, seq;

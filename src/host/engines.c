@@ -213,6 +213,7 @@ static json_t *slot_params(const struct engines *g, const struct slot *s)
     bad = bad ||
           json_object_set_new(
               p, "number", s->number == WIRE_ENGINE_NONE ? json_null() : json_integer(s->number));
+    bad = bad || json_object_set(p, "environment", json_array_get(g->c.environments, s->index));
     if (!bad)
         return p;
     json_decref(p);
@@ -379,6 +380,7 @@ static void slot_end(struct engines *g, struct slot *s, struct death *d, const c
     d->err = err;
     if (s->because[0])
         d->because = s->because;
+    d->rank = g->c.process_manager && single_is_mpiexec();
     d->planned = g->stopping || s->want_restart;
     bool again = slot_plan_restart(g, s, d);
     d->restart = again;
@@ -425,7 +427,7 @@ static void on_reaped(void *arg, const struct reaped *r)
 
 /* --- orders --- */
 
-bool engines_stop(struct engines *g, uint64_t grace_ns)
+bool engines_stop(struct engines *g, uint64_t grace_ns, const char *because)
 {
     g->stopping = true;
     timer_stop(g->pause);
@@ -436,7 +438,7 @@ bool engines_stop(struct engines *g, uint64_t grace_ns)
         if (!s->pid)
             continue;
         if (!s->because[0])
-            because_set(s, "the host was asked to stop");
+            because_set(s, because);
         s->kill_at = clock_mono() + grace_ns;
         kill(s->pid, SIGTERM);
     }

@@ -24,7 +24,8 @@ struct engines_config {
     bool single;          /* one Python process without a zygote */
     bool process_manager; /* it keeps the session, the environment and all descriptors */
     const char *python, *module, *host;
-    json_t *params; /* PARAMS without what differs by slot; borrowed */
+    json_t *params;       /* PARAMS without what differs by slot; borrowed */
+    json_t *environments; /* an object {NAME: text} for each slot; borrowed */
     struct loop *loop;
     struct reaper *reaper;
     struct log *log;
@@ -40,8 +41,8 @@ int engines_prepare(struct engines *g, struct err *e) CV_CHECK;
 /* Starts all engines; endpoint is where they register. */
 int engines_start(struct engines *g, const char *endpoint, struct err *e) CV_CHECK;
 /* SIGTERM to all, SIGKILL after grace_ns; died(last) follows, unless none lives now (returns
- * false). */
-bool engines_stop(struct engines *g, uint64_t grace_ns);
+ * false). because: what is told of their ends. */
+bool engines_stop(struct engines *g, uint64_t grace_ns, const char *because);
 /* kill(), because: told if it dies of that. A number without a living engine is CV_ENOENT. */
 int engines_signal(struct engines *g, uint32_t number, int signum, const char *because,
                    struct err *e) CV_CHECK;

@@ -8,16 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/file.h"
 
 int events_open(void)
 {
-    const char *text = getenv("COVEY_EVENTS_FD");
-    char *end;
-    long fd = text && *text ? strtol(text, &end, 10) : -1;
-    if (fd < 0 || *end || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
-        fd = -1;
+    int fd;
+    if (file_env_descriptor("COVEY_EVENTS_FD", &fd, NULL) != CV_OK)
+        fd = -1; /* a wrapper (engine_cmd) may let no descriptor through */
+    if (fd >= 0)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
     unsetenv("COVEY_EVENTS_FD");
-    return (int)fd;
+    return fd;
 }
 
 void events_write(int fd, json_t *event_take)

@@ -22,11 +22,13 @@
 #include "host/engines.h"
 #include "host/events.h"
 #include "host/params.h"
+#include "host/place.h"
 #include "host/single.h"
 #include "host/uplink.h"
 
 #define LAST_BYTES_NS (500 * NS_PER_MS)
 #define SECOND_INTERRUPT_NS (5 * NS_PER_S)
+#define MPIEXEC_GRACE_NS (400 * NS_PER_MS)
 
 struct host {
     const struct options *o;
@@ -42,10 +44,12 @@ struct host {
     struct elect *elect; /* NULL: engines reach the controller's socket themselves */
     struct watch *signals[3];
     json_t *params;
-    struct list exits; /* reports that wait for a relayed engine's last bytes; members' too */
+    json_t *environments; /* of the engines, by their places */
+    struct list exits;    /* reports that wait for a relayed engine's last bytes; members' too */
     struct timer *exits_timer;
     uint64_t interrupted; /* when SIGINT found nothing to interrupt */
     bool stopping, uplink_over, unclean;
+    bool terminated;  /* stopping by SIGTERM */
     bool no_engines;  /* none will come; the end waits for the last reports */
     bool ending;      /* finish() is due */
     int code, signal; /* what this program ends with */
@@ -60,9 +64,17 @@ struct exit_report {
     bool member; /* another host's: nobody here knows it when it is lost */
 };
 
+static bool by_mpiexec(const struct host *h)
+{
+    return h->terminated && h->process_manager && single_is_mpiexec();
+}
+
+/* mpiexec kills us a second after its SIGTERM, and an engine in MPI_Finalize may wait for ranks
+ * that are gone: our word of its end must be out before. */
 static uint64_t stop_grace(const struct host *h)
 {
-    return (uint64_t)(h->o->stop_grace * NS_PER_S);
+    uint64_t grace = (uint64_t)(h->o->stop_grace * NS_PER_S);
+    return by_mpiexec(h) && grace > MPIEXEC_GRACE_NS ? MPIEXEC_GRACE_NS : grace;
 }
 
 /* --- the end --- */
@@ -86,6 +98,24 @@ static void end(struct host *h)
         uplink_close(h->uplink, h->reason);
 }
 
+/* What is told of the engines' ends. mpiexec and batch systems end us by SIGTERM without a word. */
+static void name_the_end(const struct host *h, char *out, size_t size)
+{
+    static const char *const JOBS[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"};
+    const char *job = NULL;
+    if (by_mpiexec(h)) {
+        snprintf(
+            out, size,
+            "mpiexec stopped all ranks (SIGTERM), as when one of them calls MPI_Abort or dies");
+        return;
+    }
+    for (size_t i = 0; i < sizeof JOBS / sizeof JOBS[0] && !job && h->terminated; i++)
+        job = getenv(JOBS[i]);
+    snprintf(out, size, "the host was asked to stop%s%.40s%s",
+             job ? " by SIGTERM, as when batch job " : "", job ? job : "",
+             job ? " is cancelled, preempted or out of time" : "");
+}
+
 /* level: LOG_INFO_ for an end that was asked for. */
 static void stop(struct host *h, int level, int code, const char *reason)
 {
@@ -95,7 +125,9 @@ static void stop(struct host *h, int level, int code, const char *reason)
     h->code = code;
     snprintf(h->reason, sizeof h->reason, "%s", reason);
     log_at(h->log, level, level == LOG_INFO_ ? "stopping: %s" : "%s", reason);
-    if (!engines_stop(h->engines, stop_grace(h)))
+    char because[128];
+    name_the_end(h, because, sizeof because);
+    if (!engines_stop(h->engines, stop_grace(h), because))
         finish(h);
 }
 
@@ -253,6 +285,10 @@ static void on_died(void *arg, const struct death *d, bool last)
             events_write(h->events,
                          json_pack("{s:s,s:I,s:s,s:O}", "event", "engine_failed", "slot",
                                    (json_int_t)d->slot, "host", h->name, "cause", cause));
+        if (d->number != WIRE_ENGINE_NONE)
+            events_write(h->events,
+                         json_pack("{s:s,s:I,s:s,s:O}", "event", "engine_down", "id",
+                                   (json_int_t)d->number, "host", h->name, "cause", cause));
         json_decref(cause);
     }
     if (!last)
@@ -273,6 +309,8 @@ static void on_registered(void *arg, uint32_t number)
 {
     struct host *h = arg;
     log_info(h->log, "Completed registration with id %" PRIu32, number);
+    events_write(h->events, json_pack("{s:s,s:I,s:s}", "event", "engine_up", "id",
+                                      (json_int_t)number, "host", h->name));
 }
 
 static void on_leg_closed(void *arg, uint32_t number)
@@ -429,6 +467,7 @@ static void on_signal(void *arg, int signum)
         on_interrupt(h);
         return;
     }
+    h->terminated = signum == SIGTERM;
     snprintf(reason, sizeof reason, "%s received", signal_name(signum));
     stop(h, LOG_INFO_, 1, reason);
 }
@@ -461,6 +500,7 @@ static int make_engines(struct host *h, uint32_t number, struct err *e)
         .module = h->o->module,
         .host = h->name,
         .params = h->params,
+        .environments = h->environments,
         .loop = h->loop,
         .reaper = h->reaper,
         .log = h->log,
@@ -480,6 +520,8 @@ static int make_uplink(struct host *h, struct err *e)
         .path = h->o->file,
         .info = h->o->info,
         .location = h->o->location,
+        .ssh_server = h->o->ssh_server,
+        .ssh_key = h->o->ssh_key,
         .cluster_id = h->o->cluster_id,
         .host = h->name,
         .no_unix = h->o->no_unix,
@@ -520,6 +562,9 @@ static int host_start(struct host *h, struct err *e)
     uint32_t number = join_process_manager(h);
     if (!h->process_manager && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         return err_sys(e, "can't become the reaper of the engines");
+    rc = place_environments(&h->environments, h->o, e);
+    if (rc != CV_OK)
+        return rc;
     rc = params_new(&h->params, h->o, h->session, h->process_manager);
     if (rc == CV_OK)
         rc = loop_new(&h->loop);
@@ -554,6 +599,7 @@ static void host_release(struct host *h)
     if (h->loop)
         loop_free(h->loop);
     json_decref(h->params);
+    json_decref(h->environments);
 }
 
 int host_run(const struct options *o, struct log *log, int events_fd, int *ret_signal)

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "host/events.h"
 #include "host/host.h"
+#include "wire/connfile.h"
 
 #define APP "IPEngine"
 
@@ -70,12 +71,19 @@ static void allow_descriptors(uint32_t n)
     setrlimit(RLIMIT_NOFILE, &r);
 }
 
+/* One that is missing or half written is waited for. */
+static int check_file(const struct options *o, struct err *e)
+{
+    return o->info ? CV_OK : connfile_check_path(o->file, e);
+}
+
 static int run(const struct options *o, int *ret_signal)
 {
     struct log *log = NULL;
     struct err e;
     int fd = STDERR_FILENO;
-    if (check_profile(o, &e) != CV_OK || open_log(o, &log, &fd, &e) != CV_OK) {
+    if (check_profile(o, &e) != CV_OK || check_file(o, &e) != CV_OK ||
+        open_log(o, &log, &fd, &e) != CV_OK) {
         fprintf(stderr, "[%s] CRITICAL | %s\n", APP, e.text);
         return 1;
     }
@@ -85,6 +93,23 @@ static int run(const struct options *o, int *ret_signal)
     if (fd != STDERR_FILENO)
         close(fd);
     return code;
+}
+
+static int show(const struct options *o)
+{
+    struct err e;
+    char *text = o->show_config ? config_dump(o->config) : NULL, *path = NULL;
+    if (text)
+        puts(text);
+    free(text);
+    if (o->init && options_write_template(o, &path, &e) != CV_OK) {
+        fprintf(stderr, "[%s] CRITICAL | %s\n", APP, e.text);
+        return 1;
+    }
+    if (path)
+        printf("The settings are explained in %s\n", path);
+    free(path);
+    return 0;
 }
 
 /* What a process manager must see: the engine's signal as ours. */
@@ -114,10 +139,8 @@ int main(int argc, char **argv)
     case OPTIONS_RUN:
         break;
     }
-    if (o.show_config) {
-        char *text = config_dump(o.config);
-        puts(text ? text : "");
-        free(text);
+    if (o.show_config || o.init) {
+        code = show(&o);
     } else {
         code = run(&o, &signum);
     }

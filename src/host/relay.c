@@ -17,7 +17,6 @@
 
 #define HELLO_NS (5 * NS_PER_S)
 #define CLOSE_NS NS_PER_S
-#define BODY_MAX (16ull << 30)
 
 struct relay {
     struct relay_config c;
@@ -85,7 +84,8 @@ static uint8_t role_of(const struct msg *m)
 
 static void handle_hello(struct leg *g, struct msg *m)
 {
-    static const struct wire_limits limits = {.body_max = BODY_MAX, .route_max = WIRE_ROUTE_MAX};
+    static const struct wire_limits limits = {.body_max = WIRE_BODY_MAX,
+                                              .route_max = WIRE_ROUTE_MAX};
     uint8_t role = role_of(m);
     if (role != ROLE_ENGINE && role != ROLE_HOST) {
         log_warn(g->r->c.log,

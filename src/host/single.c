@@ -31,6 +31,12 @@ bool single_process_manager(long *ret_rank)
     return found;
 }
 
+/* srun hands over a rank of MPI's too, but leaves the others alone. */
+bool single_is_mpiexec(void)
+{
+    return getenv("OMPI_COMM_WORLD_RANK") || (getenv("PMI_RANK") && !getenv("SLURM_PROCID"));
+}
+
 /* The first of five numbers that nothing here uses, so that no inherited descriptor is overwritten.
  */
 static int free_numbers(const int fds[5])

@@ -14,6 +14,8 @@
 /* Were we started by a process manager? ret_rank: our rank, -1 when it names none. Reads the
  * environment. */
 bool single_process_manager(long *ret_rank);
+/* Is it mpiexec, so that one rank's end is the end of all? Reads the environment. */
+bool single_is_mpiexec(void);
 /* Starts PYTHON -m MODULE --single with `params` and the slot's five descriptors (slot.h), which
  * stay open here. keep: the process manager's session, descriptors and standard input stay. */
 int single_start(const char *python, const char *module, json_t *params, const int fds[5],

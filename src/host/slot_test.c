@@ -87,7 +87,7 @@ static void expect_endpoints(const struct connfile *f, const char *location, boo
 {
     char **v;
     uint32_t n, i = 0;
-    assert_int_equal(source_endpoints(f, location, "here", no_unix, &v, &n, NULL), CV_OK);
+    assert_int_equal(source_endpoints(f, location, "here", no_unix, false, &v, &n, NULL), CV_OK);
     for (; wanted[i]; i++) {
         assert_true(i < n);
         assert_string_equal(v[i], wanted[i]);
@@ -123,7 +123,7 @@ static void endpoints_are_tried_in_this_order(void **state)
     char **v;
     uint32_t n;
     struct err e;
-    assert_int_equal(source_endpoints(&f, "", "here", true, &v, &n, &e), CV_EINVAL);
+    assert_int_equal(source_endpoints(&f, "", "here", true, false, &v, &n, &e), CV_EINVAL);
     assert_non_null(strstr(e.text, "--no-unix"));
 }
 

@@ -60,6 +60,15 @@ static bool listed(const struct connfile *f, const char *endpoint)
     return false;
 }
 
+static bool all_loopback(const struct connfile *f)
+{
+    for (uint32_t i = 0; i < f->nendpoints; i++)
+        if (!is_unix(f->endpoints[i]) && strncmp(f->endpoints[i], "tcp://127.", 10) &&
+            strncmp(f->endpoints[i], "tcp://[::1]", 11))
+            return false;
+    return true;
+}
+
 /* Location endpoint to try first, malloc'ed, or NULL. */
 static char *first_choice(const struct connfile *f, const char *location, const char *own_name)
 {
@@ -76,9 +85,11 @@ static char *first_choice(const struct connfile *f, const char *location, const 
 }
 
 int source_endpoints(const struct connfile *f, const char *location, const char *own_name,
-                     bool no_unix, char ***ret, uint32_t *ret_n, struct err *e)
+                     bool no_unix, bool by_ssh, char ***ret, uint32_t *ret_n, struct err *e)
 {
-    char **v = calloc(f->nendpoints + 1, sizeof *v), *first = first_choice(f, location, own_name);
+    char **v = calloc(f->nendpoints + 1, sizeof *v), *first = NULL;
+    if (*location || !by_ssh || !all_loopback(f))
+        first = first_choice(f, location, own_name);
     uint32_t n = 0;
     bool failed = !v;
     for (uint32_t i = 0; v && i < f->nendpoints && !no_unix; i++)

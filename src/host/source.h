@@ -22,9 +22,12 @@ bool source_changed(const struct source *s);
 int source_read(struct source *s, struct connfile *ret, struct err *e) CV_CHECK;
 /* The endpoints to try, in order: Unix unless no_unix, TCP at `location` (or at the file's own
  * location when that has been edited to a machine that its endpoints don't name), the other TCP
- * ones. malloc'ed strings in a malloc'ed array; at least one, else CV_EINVAL. */
+ * ones. by_ssh: they are as an ssh server sees them, so that a controller that listens on its
+ * loopback interface alone is there and not at its machine's name. malloc'ed strings in a malloc'ed
+ * array; at least one, else CV_EINVAL. */
 int source_endpoints(const struct connfile *f, const char *location, const char *own_name,
-                     bool no_unix, char ***ret, uint32_t *ret_n, struct err *e) CV_CHECK;
+                     bool no_unix, bool by_ssh, char ***ret, uint32_t *ret_n,
+                     struct err *e) CV_CHECK;
 void endpoints_free(char **v, uint32_t n);
 
 #endif

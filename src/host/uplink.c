@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "host/peer.h"
 #include "host/source.h"
+#include "ssh/way.h"
 #include "tls/tls.h"
 #include "wire/hello.h"
 
@@ -24,9 +25,10 @@
 #define RETRY_MAX_NS (2 * NS_PER_S)
 #define RETRY_GONE_NS (250 * NS_PER_MS) /* of a controller that may be starting again */
 #define CONNECT_NS (10 * NS_PER_S)
+#define CONNECT_LOGIN_NS (30 * NS_PER_S) /* by ssh */
+#define RETRY_LOGIN_MAX_NS (5 * NS_PER_S)
 #define GREETING_NS (10 * NS_PER_S)
 #define FLUSH_NS (2 * NS_PER_S)
-#define BODY_MAX (16ull << 30)
 
 enum state { SEARCHING, CONNECTING, GREETING, UP, AWAY, CLOSING, ENDED };
 
@@ -38,6 +40,7 @@ struct uplink {
     bool have_file, told_waiting;
     struct connfile file;
     struct tls_context *tls;
+    struct ssh_way *way; /* NULL: none is needed */
     struct connector *connector;
     struct link *link;
     uint64_t connects; /* links so far */
@@ -83,6 +86,7 @@ void uplink_free(struct uplink *u)
     if (!u)
         return;
     drop_link(u);
+    ssh_way_free(u->way);
     tls_context_free(u->tls);
     connfile_release(&u->file);
     timer_free(u->timer);
@@ -134,7 +138,7 @@ static void retry_later(struct uplink *u)
     drop_link(u);
     u->state = u->was_up ? AWAY : SEARCHING;
     u->retry_at = clock_mono() + u->retry;
-    uint64_t max = u->gone_at ? RETRY_GONE_NS : RETRY_MAX_NS;
+    uint64_t max = u->gone_at ? RETRY_GONE_NS : u->way ? RETRY_LOGIN_MAX_NS : RETRY_MAX_NS;
     u->retry = u->retry * 2 < max ? u->retry * 2 : max;
     timer_start(u->timer, LOOK_NS, 0);
 }
@@ -277,7 +281,8 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 static void on_connect(void *arg, struct link *link_take, int code, const char *why)
 {
     static const struct link_callbacks callbacks = {.on_msg = on_msg, .on_closed = on_closed};
-    static const struct wire_limits limits = {.body_max = BODY_MAX, .route_max = WIRE_ROUTE_MAX};
+    static const struct wire_limits limits = {.body_max = WIRE_BODY_MAX,
+                                              .route_max = WIRE_ROUTE_MAX};
     struct uplink *u = arg;
     connector_free(u->connector);
     u->connector = NULL;
@@ -301,14 +306,17 @@ static void on_connect(void *arg, struct link *link_take, int code, const char *
 static void connect_now(struct uplink *u)
 {
     const struct transport_factory none = {0};
-    const struct transport_factory tls = u->tls ? tls_factory(u->tls) : none;
+    const struct transport_factory tls = u->way   ? ssh_way_factory(u->way)
+                                         : u->tls ? tls_factory(u->tls)
+                                                  : none;
     char **v = NULL;
     uint32_t n = 0;
     struct err e;
-    int rc = source_endpoints(&u->file, u->c.location, u->c.host, u->c.no_unix, &v, &n, &e);
+    int rc = source_endpoints(&u->file, u->c.location, u->c.host, u->c.no_unix, u->way != NULL, &v,
+                              &n, &e);
     if (rc == CV_OK)
-        rc = connector_new(&u->connector, u->c.loop, (const char *const *)v, n, &tls, CONNECT_NS,
-                           on_connect, u, &e);
+        rc = connector_new(&u->connector, u->c.loop, (const char *const *)v, n, &tls,
+                           u->way ? CONNECT_LOGIN_NS : CONNECT_NS, on_connect, u, &e);
     endpoints_free(v, n);
     if (rc == CV_OK) {
         u->state = CONNECTING;
@@ -320,6 +328,19 @@ static void connect_now(struct uplink *u)
 }
 
 /* --- waiting --- */
+
+/* The way through the ssh server that the user names, else the file. */
+static int find_way(struct uplink *u, const struct connfile *f, struct err *e)
+{
+    const char *server = *u->c.ssh_server ? u->c.ssh_server : f->ssh;
+    ssh_way_free(u->way);
+    u->way = NULL;
+    if (!server || !*server || !u->tls)
+        return CV_OK;
+    const struct ssh_way_config c = {
+        .server = server, .key = u->c.ssh_key, .inner = tls_factory(u->tls)};
+    return ssh_way_new(&u->way, &c, e);
+}
 
 /* A file that is there and new becomes ours. True: an attempt makes sense now. */
 static bool take_new_file(struct uplink *u)
@@ -336,6 +357,8 @@ static bool take_new_file(struct uplink *u)
     u->tls = NULL;
     if (rc == CV_OK && f.key)
         rc = tls_client_new(&u->tls, "engine", f.key, &e);
+    if (rc == CV_OK)
+        rc = find_way(u, &f, &e);
     connfile_release(&u->file);
     u->have_file = rc == CV_OK;
     if (rc == CV_OK) {

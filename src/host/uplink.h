@@ -33,6 +33,8 @@ struct uplink_config {
     const char *location;    /* "": as the file says */
     const char *cluster_id;  /* "": as the file says */
     const char *host;        /* this machine's name */
+    const char *ssh_server;  /* go through it; "": as the file says */
+    const char *ssh_key;     /* file with the key for it; "": as ssh is configured */
     bool no_unix;
     uint32_t slots;
     uint64_t session;

@@ -31,7 +31,7 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "sbatch",
         .delete = "scancel",
         .signal = "scancel -s",
-        .status = "squeue -h -o %T -j",
+        .status = "squeue -h -t all -o %T -j",
         .job_id = DIGITS,
         .script = {"#!/bin/sh\n"
                    "#SBATCH --export=ALL\n"
@@ -366,6 +366,8 @@ static int make_order(struct batch *b)
     rc = rc ? rc : add_command(b, "delete", "delete_command", b->system->delete);
     rc = rc ? rc : add_command(b, "signal", "signal_command", b->system->signal);
     rc = rc ? rc : add_command(b, "status", "status_command", b->system->status);
+    if (!rc && json_object_set_new(b->order, "output", json_string(b->output)))
+        rc = oom(b);
     return rc ? rc : add_job_id(b);
 }
 

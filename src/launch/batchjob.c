@@ -18,9 +18,14 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "launch/words.h"
+#include "proc/capture.h"
 #include "proc/spawn.h"
 
-#define STATUS_NS (60 * NS_PER_S)
+#define STATUS_NS (60 * NS_PER_S) /* between two questions after the job's state, at least */
+#define FIRST_NS (10 * NS_PER_S)  /* a script with a mistake in it has ended by then */
+#define SETTLE_NS (2 * NS_PER_S)  /* from an engine's end to the question why */
+#define OUTPUT_MAX (8u << 20)
+#define OUTPUT_LINES 10
 #define LINE_MAX_ (1u << 20)
 #define GROUPS 10
 
@@ -30,8 +35,9 @@ struct job {
     int signals; /* signalfd: SIGTERM, SIGINT, SIGHUP */
     struct buf line;
     bool quiet;          /* its engines are connected: it is there */
-    unsigned gone;       /* answers in a row that say it is not */
+    unsigned gone;       /* answers in a row that do not know it */
     uint64_t next_query; /* clock_mono() */
+    uint64_t may_query;  /* not before */
 };
 
 /* ---- commands of the batch system ---- */
@@ -217,32 +223,76 @@ static void signal_job(struct job *j, json_int_t signum)
         fprintf(stderr, "%s\n", e.text);
 }
 
-/* Does an answer name a state of a job that is still there? */
-static bool names_a_job(const char *text)
+enum answer { JOB_THERE, JOB_UNKNOWN, JOB_ENDED };
+
+/* Is this line one of the states that jobs end in? Slurm's and LSF's; the others forget a job. */
+static bool is_end(const char *line, size_t n)
 {
-    for (; *text; text += strcspn(text, "\n"), text += *text == '\n')
-        if (text[strspn(text, " \t\n")] && strncmp(text, "DONE", 4) && strncmp(text, "EXIT", 4))
+    static const char *const ENDS[] = {"DONE",          "EXIT",      "BOOT_FAIL", "CANCELLED",
+                                       "COMPLETED",     "DEADLINE",  "FAILED",    "NODE_FAIL",
+                                       "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"};
+    for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++)
+        if (n == strlen(ENDS[i]) && !memcmp(line, ENDS[i], n))
             return true;
     return false;
 }
 
-/* Has the job ended? One bad answer may be the batch system's own trouble: two in a row count. */
+/* An array's answer has a line for each of its jobs. */
+static enum answer read_answer(const char *text)
+{
+    enum answer all = JOB_UNKNOWN;
+    for (; *text; text += *text == '\n') {
+        text += strspn(text, " \t");
+        size_t line = strcspn(text, "\n"), n = strcspn(text, " \t\r\n");
+        if (n && !is_end(text, n))
+            return JOB_THERE;
+        all = n ? JOB_ENDED : all;
+        text += line;
+    }
+    return all;
+}
+
+/* The end of what the job wrote: often the reason of its own. */
+static void quote_output(const struct job *j)
+{
+    const char *path = json_string_value(json_object_get(j->order, "output"));
+    struct buf b = {0};
+    char *text = path && !file_read(path, OUTPUT_MAX, &b, NULL) ? (char *)buf_cstr(&b) : NULL;
+    if (text && *text)
+        fprintf(stderr, "%s ends with:\n%s", path, text + tail_lines(text, b.len, OUTPUT_LINES));
+    buf_release(&b);
+}
+
+/* Has the job ended? An answer that does not know it may be the batch system's own trouble: two in
+ * a row count. */
 static bool job_ended(struct job *j)
 {
     const char *const more[] = {j->id, NULL};
     struct buf said = {0};
     struct err e;
-    j->next_query = clock_mono() + STATUS_NS;
-    if (j->quiet || !command(j, "status"))
-        return false;
+    j->next_query = j->may_query = clock_mono() + STATUS_NS;
     int rc = run(command(j, "status"), more, NULL, &said, &e);
     const char *text = buf_cstr(&said);
-    bool ended = rc > 0 || (rc == 0 && text && !names_a_job(text));
-    j->gone = ended ? j->gone + 1 : 0;
-    if (j->gone == 2)
-        fprintf(stderr, "job %s has ended: %s\n", j->id, text ? text : "");
+    enum answer a = rc > 0 ? JOB_UNKNOWN : rc < 0 || !text ? JOB_THERE : read_answer(text);
+    j->gone = a == JOB_UNKNOWN ? j->gone + 1 : 0;
+    bool ended = a == JOB_ENDED || j->gone == 2;
+    if (ended)
+        fprintf(stderr, "job %s has ended: %s\n", j->id,
+                text && *text ? text : "the batch system does not know it any more");
+    if (ended)
+        quote_output(j);
     buf_release(&said);
-    return j->gone >= 2;
+    return ended;
+}
+
+/* While all engines are connected there is nothing to ask. When one has gone, soon: a job that has
+ * ended should be told at once. */
+static void set_quiet(struct job *j, bool quiet)
+{
+    uint64_t soon = clock_mono() + SETTLE_NS;
+    if (j->quiet && !quiet)
+        j->next_query = soon > j->may_query ? soon : j->may_query;
+    j->quiet = quiet;
 }
 
 /* One line of the supervisor's; whether it means the end. */
@@ -254,7 +304,7 @@ static bool obey(struct job *j, const char *line, size_t n)
     if (what && !strcmp(what, "signal"))
         signal_job(j, json_integer_value(json_object_get(o, "signal")));
     else if (what && !strcmp(what, "quiet"))
-        j->quiet = json_is_true(json_object_get(o, "on"));
+        set_quiet(j, json_is_true(json_object_get(o, "on")));
     json_decref(o);
     return stop;
 }
@@ -277,18 +327,26 @@ static bool read_commands(struct job *j)
     return false;
 }
 
+/* Milliseconds until the next question; -1: none. */
+static int next_wait(const struct job *j)
+{
+    uint64_t now = clock_mono();
+    if (j->quiet || !command(j, "status"))
+        return -1;
+    return now < j->next_query ? (int)((j->next_query - now) / NS_PER_MS) + 1 : 0;
+}
+
 static int watch(struct job *j)
 {
-    j->next_query = clock_mono() + STATUS_NS;
+    j->next_query = clock_mono() + FIRST_NS;
     for (;;) {
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = j->signals, .events = POLLIN}};
-        uint64_t now = clock_mono();
-        int wait = now < j->next_query ? (int)((j->next_query - now) / NS_PER_MS) + 1 : 0;
+        int wait = next_wait(j);
         int n = poll(fds, 2, wait);
         if (n > 0 && (fds[1].revents || (fds[0].revents && read_commands(j))))
             return delete_job(j);
-        if (clock_mono() >= j->next_query && job_ended(j)) {
+        if (next_wait(j) == 0 && job_ended(j)) {
             unlink(path_of(j));
             return 1;
         }

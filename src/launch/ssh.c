@@ -5,6 +5,7 @@
  * which files to exchange; the agent (`python -m covey._sshagent local`) does it. */
 #include <stdlib.h>
 #include <string.h>
+#include "base/buf.h"
 #include "base/file.h"
 #include "launch/words.h"
 
@@ -33,19 +34,24 @@ static int text(struct ssh *s, const json_t *own, const char *trait, const char 
     return trait_text(s->ops, s->r, trait, fallback, ret, s->e);
 }
 
+static int bad_list(struct ssh *s, const char *trait)
+{
+    return err_set(s->e, CV_EINVAL, "SSHEngineSetLauncher.engines: %s must be a list of texts",
+                   trait);
+}
+
 /* The words of a host's own list, else of the classes' trait; whether there were some. */
 static int words(struct ssh *s, const json_t *own, const char *trait, struct words *w, bool *ret)
 {
     json_t *list = json_object_get(own, trait), *item;
     size_t i, before = w->n;
     int rc = list ? CV_OK : words_add_trait(w, s->ops, s->r, trait, NULL, s->e);
+    if (list && !json_is_array(list))
+        return bad_list(s, trait);
     json_array_foreach(list, i, item)
     {
         if (!json_is_string(item))
-            return err_set(s->e, CV_EINVAL,
-                           "SSHEngineSetLauncher.engines: %s must be a list of "
-                           "texts",
-                           trait);
+            return bad_list(s, trait);
         words_add(w, json_string_value(item));
     }
     if (ret)
@@ -184,7 +190,13 @@ static int add_program(struct ssh *s, const json_t *own, struct far *f, const ch
         words_take(&f->args, str_printf("--cluster-id=%s", s->r->cluster_id));
     if (engines)
         words_take(&f->args, str_printf("--n=%u", n));
-    return rc;
+    for (size_t i = 0; i < f->argv.n && !rc; i++)
+        if (strstr(f->argv.v[i], "{i}"))
+            rc = err_set(s->e, CV_EINVAL,
+                         "%s has {i}, which only the local launcher fills in: take {i} out "
+                         "(environment may have it)",
+                         cmd);
+    return rc || !engines ? rc : words_add_places(&f->args, s->ops, s->r, s->e);
 }
 
 /* The arguments: the host's own, else what the settings and the command line say. */
@@ -207,12 +219,84 @@ static int add_arguments(struct ssh *s, const json_t *own, struct far *f)
     return rc;
 }
 
-static json_t *environment(struct ssh *s, int *rc)
+/* The classes' variables and, over them, the host's own. */
+static json_t *environment(struct ssh *s, const json_t *own, int *rc)
 {
-    json_t *own = launch_trait(s->ops, s->r->what, s->r->config, "environment");
-    if (own && !json_is_object(own))
+    json_t *all = launch_trait(s->ops, s->r->what, s->r->config, "environment");
+    json_t *more = json_object_get(own, "environment");
+    if ((all && !json_is_object(all)) || (more && !json_is_object(more)))
         *rc = err_set(s->e, CV_EINVAL, "environment must be a dict of texts");
-    return own ? json_incref(own) : json_object();
+    json_t *plain = all && !*rc ? json_copy(all) : json_object(), *v;
+    if (plain && more && !*rc && json_object_update(plain, more))
+        *rc = oom(s);
+    const char *name;
+    void *next;
+    json_object_foreach_safe(plain, next, name, v)
+    {
+        if (json_is_string(v) && strstr(json_string_value(v), "{i}"))
+            json_object_del(plain, name); /* ipengine fills it in: words_add_places() */
+    }
+    return plain;
+}
+
+/* The lines of the prologue, each in the same shell, with their output away from ours. */
+static int add_prologue(struct ssh *s, const json_t *own, struct buf *b)
+{
+    json_t *lines = json_object_get(own, "prologue"), *line;
+    if (!lines)
+        lines = launch_trait(s->ops, s->r->what, s->r->config, "prologue");
+    size_t n = json_is_array(lines) ? json_array_size(lines) : lines ? 1 : 0;
+    int rc = CV_OK;
+    for (size_t i = 0; i < n && !rc; i++) {
+        line = json_is_array(lines) ? json_array_get(lines, i) : lines;
+        if (!json_is_string(line))
+            return err_set(s->e, CV_EINVAL, "prologue must be a list of shell lines");
+        rc = buf_addf(b,
+                      "{ %s\n} >&2 || { echo 'line %zu of the prologue failed (its own words are "
+                      "above)' >&2; exit 1; }\n",
+                      json_string_value(line), i + 1);
+    }
+    return rc ? oom(s) : n ? buf_addstr(b, "exec ") : CV_OK;
+}
+
+/* The shell line that ssh runs: the prologue and the far end. A "~/" is left to that shell. */
+static int far_command(struct ssh *s, const json_t *own, const char *python, char **ret)
+{
+    bool home = !strncmp(python, "~/", 2);
+    char *command[] = {(char *)python + (home ? 2 : 0), "-m", "covey._sshagent", "remote", NULL};
+    char *line = words_shell(command);
+    struct buf b = {0};
+    int rc = add_prologue(s, own, &b);
+    if (!rc && (!line || buf_addf(&b, "%s%s", home ? "~/" : "", line) || !buf_cstr(&b)))
+        rc = oom(s);
+    if (!rc && !(*ret = strdup((const char *)b.data)))
+        rc = oom(s);
+    free(line);
+    buf_release(&b);
+    return rc;
+}
+
+/* A setting of a host that is not one: it would be ignored without a word. */
+static int check_host(struct ssh *s, const char *place, json_t *own)
+{
+    static const char *const NAMES[] = {
+        "n",        "engine_args",   "engine_cmd", "environment", "prologue", "remote_profile_dir",
+        "ssh_args", "remote_python", "ssh_cmd",    "to_send"};
+    const char *name;
+    json_t *v;
+    json_object_foreach(own, name, v)
+    {
+        bool known = false;
+        for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
+            known |= !strcmp(name, NAMES[i]);
+        if (!known)
+            return err_set(s->e, CV_EINVAL,
+                           "SSHEngineSetLauncher.engines['%.80s'] has no setting '%.40s'; a host "
+                           "has n, engine_args, engine_cmd, environment, prologue, "
+                           "remote_profile_dir, remote_python, ssh_args, ssh_cmd, to_send",
+                           place, name);
+    }
+    return CV_OK;
 }
 
 static int add_host(struct ssh *s, const char *place, const json_t *own, uint32_t n)
@@ -222,14 +306,14 @@ static int add_host(struct ssh *s, const char *place, const json_t *own, uint32_
     const char *python = NULL;
     int rc = text(s, own, "remote_python", "python3", &python);
     rc = rc ? rc : text(s, own, "remote_profile_dir", far_profile(s->r), &f.profile);
-    char *command[] = {(char *)python, "-m", "covey._sshagent", "remote", NULL};
-    char *line = rc ? NULL : words_shell(command);
+    char *line = NULL;
+    rc = rc ? rc : far_command(s, own, python, &line);
     rc = rc ? rc : add_program(s, own, &f, python, n);
     rc = rc ? rc : add_arguments(s, own, &f);
     rc = rc ? rc : add_files(s, own, &f);
-    rc = rc ? rc : !line ? oom(s) : add_ssh(s, own, &ssh, place, line);
+    rc = rc ? rc : add_ssh(s, own, &ssh, place, line);
     if (!rc) {
-        json_t *env = environment(s, &rc);
+        json_t *env = environment(s, own, &rc);
         json_t *o =
             json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:O, s:O}", "name", place, "ssh",
                       words_json(&ssh), "profile_dir", f.profile, "argv", words_json(&f.argv),
@@ -292,7 +376,8 @@ static int add_hosts(struct ssh *s)
         json_t *own = json_is_object(v) ? json_incref(v) : json_object();
         if (json_is_array(v) && json_array_get(v, 1))
             json_object_set(own, "engine_args", json_array_get(v, 1));
-        int rc = n ? add_host(s, place, own, (uint32_t)n) : CV_OK;
+        int rc = check_host(s, place, own);
+        rc = rc || !n ? rc : add_host(s, place, own, (uint32_t)n);
         json_decref(own);
         if (rc)
             return rc;

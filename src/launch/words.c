@@ -95,8 +95,11 @@ json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const 
 static int wrong_kind(const struct launch_ops *ops, const struct launch_request *r,
                       const char *trait, const char *kind, struct err *e)
 {
-    const char *cls = ops->classes[r->what][0];
-    return err_set(e, CV_EINVAL, "%s.%s must be %s", cls, trait, kind);
+    const char *const *cls = ops->classes[r->what];
+    while (*cls && !config_get(r->config, *cls, trait))
+        cls++;
+    return config_bad(r->config, *cls ? *cls : ops->classes[r->what][0], trait, e, "must be %s",
+                      kind);
 }
 
 int words_add_trait(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
@@ -139,19 +142,63 @@ static void add_option(struct words *w, const char *name, const char *value)
         words_take(w, str_printf("--%s=%s", name, value));
 }
 
+/* The command runs once for each engine: `ipcluster each N` goes before it. */
+static void fan_out(struct words *w, size_t first, const struct launch_request *r)
+{
+    struct words all = {0};
+    words_take(&all, path_join(r->program_dir, "ipcluster"));
+    words_add(&all, "each");
+    words_take(&all, str_printf("%u", r->n));
+    for (size_t i = first; i < w->n; i++)
+        words_take(&all, w->v[i]);
+    w->n = first;
+    words_add_all(w, (const char *const *)all.v);
+    w->failed |= all.failed;
+    words_release(&all);
+}
+
+static bool has_place(const json_t *v)
+{
+    return json_is_string(v) && strstr(json_string_value(v), "{i}");
+}
+
+int words_add_places(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
+                     struct err *e)
+{
+    json_t *own = launch_trait(ops, r->what, r->config, "environment"), *v;
+    json_t *filled = json_object();
+    const char *name;
+    bool failed = !filled;
+    json_object_foreach(own, name, v)
+    {
+        if (has_place(v))
+            failed |= json_object_set(filled, name, v) != 0;
+    }
+    if (json_object_size(filled) && !failed) {
+        char *text = json_dumps(filled, JSON_COMPACT);
+        words_take(w, text ? str_printf("--IPEngine.environment=%s", text) : NULL);
+        free(text);
+    }
+    json_decref(filled);
+    return failed ? err_set(e, CV_ENOMEM, "out of memory") : CV_OK;
+}
+
 int words_add_program(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
                       uint32_t n, struct err *e)
 {
-    bool engines = r->what == LAUNCH_ENGINES, own;
+    bool engines = r->what == LAUNCH_ENGINES, own, each = false;
     size_t first = w->n;
     int rc = words_add_trait(w, ops, r, engines ? "engine_cmd" : "controller_cmd", &own, e);
     if (rc)
         return rc;
     for (size_t i = first; i < w->n; i++)
-        if (strstr(w->v[i], "{i}"))
-            return err_set(e, CV_EINVAL,
-                           "engine_cmd has {i}, an engine's own number, which this version can't "
-                           "fill in: take {i} out");
+        each |= strstr(w->v[i], "{i}") != NULL;
+    if (each && (!engines || ops != &launch_local))
+        return err_set(e, CV_EINVAL,
+                       "engine_cmd has {i}, the engine's place on its host, which only the local "
+                       "launcher fills in: take {i} out (environment may have it)");
+    if (each)
+        fan_out(w, first, r);
     own = w->n > first;
     if (!own)
         words_take(w, path_join(r->program_dir, engines ? "ipengine" : "ipcontroller"));
@@ -160,9 +207,10 @@ int words_add_program(struct words *w, const struct launch_ops *ops, const struc
     add_option(w, "work-dir", r->work_dir);
     add_option(w, "python", own ? NULL : r->python);
     if (engines)
-        words_take(w, str_printf("--n=%u", n));
+        words_take(w, str_printf("--n=%u", each ? 1 : n));
+    rc = engines ? words_add_places(w, ops, r, e) : CV_OK;
     words_add_all(w, r->args);
-    return CV_OK;
+    return rc;
 }
 
 static void add_variable(struct words *w, const char *name, const char *value)
@@ -175,6 +223,8 @@ int words_add_environment(struct words *w, const struct launch_ops *ops,
                           const struct launch_request *r, struct err *e)
 {
     json_t *own = launch_trait(ops, r->what, r->config, "environment"), *v;
+    bool controller = r->what == LAUNCH_CONTROLLER;
+    bool shared = own && own == config_get(r->config, "BaseLauncher", "environment");
     const char *name;
     add_variable(w, "IPP_PROFILE_DIR", r->profile_dir);
     add_variable(w, "IPP_CLUSTER_ID", r->cluster_id);
@@ -185,11 +235,14 @@ int words_add_environment(struct words *w, const struct launch_ops *ops,
         const char *text = json_string_value(v);
         if (!text)
             return wrong_kind(ops, r, "environment", "a dict of texts", e);
-        if (strstr(text, "{i}"))
-            return err_set(e, CV_EINVAL,
-                           "environment[%.60s] has {i}, an engine's own number, which this version "
-                           "can't fill in: take {i} out",
-                           name);
+        if (has_place(v) && controller && !shared)
+            return err_set(
+                e, CV_EINVAL,
+                "environment[%.60s] has {i}, an engine's place on its host, and a controller "
+                "has none: take {i} out",
+                name);
+        if (has_place(v))
+            continue; /* ipengine fills it in: words_add_places() */
         words_take(w, str_printf("%s=%s", name, text));
     }
     return CV_OK;

@@ -34,7 +34,10 @@ int trait_text(const struct launch_ops *ops, const struct launch_request *r, con
 /* The controller's program, or a host's for n engines, and its arguments. */
 int words_add_program(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
                       uint32_t n, struct err *e) CV_CHECK;
-/* The variables of every child: profile, cluster, `environment`. */
+/* --IPEngine.environment with the variables that have {i}: ipengine fills it in. */
+int words_add_places(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
+                     struct err *e) CV_CHECK;
+/* The variables of every child: profile, cluster, `environment` without those. */
 int words_add_environment(struct words *w, const struct launch_ops *ops,
                           const struct launch_request *r, struct err *e) CV_CHECK;
 

@@ -51,15 +51,27 @@ static const struct golden CASES[] = {
     {"ssh-engines", &launch_ssh, LAUNCH_ENGINES,
      "{\"SSHEngineSetLauncher\": {\"engines\": {\"h1\": 2, \"bob@h2:2200\": [3, "
      "[\"--profile_dir=/h2/p\","
-     " \"--x=1\"]], \"h3\": {\"n\": 5, \"remote_python\": \"/py\", \"engine_args\": [\"--y\"]}}},"
-     " \"SSHLauncher\": {\"ssh_args\": [\"-i\", \"key\"], \"remote_python\": \"/opt/a "
-     "b/python\"}}"},
+     " \"--x=1\"]], \"h3\": {\"n\": 5, \"remote_python\": \"~/a py\", \"engine_args\": [\"--y\"], "
+     "\"prologue\": [\". a\", \"b\"], \"environment\": {\"B\": \"3\"}}}},"
+     " \"SSHLauncher\": {\"ssh_args\": [\"-i\", \"key\"], \"environment\": {\"A\": \"1\", \"B\": "
+     "\"2\"}, "
+     "\"remote_python\": \"/opt/a b/python\"}}"},
     {"ssh-controller", &launch_ssh, LAUNCH_CONTROLLER,
      "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\"}}"},
     {"sshproxy-engines", &launch_sshproxy, LAUNCH_ENGINES,
      "{\"SSHProxyEngineSetLauncher\": {\"hostname\": \"far\", \"ipcluster_args\": "
      "[\"--engines=mpi\"],"
      " \"remote_profile_dir\": \"far_profile\"}}"},
+    {"local-places", &launch_local, LAUNCH_ENGINES,
+     "{\"EngineLauncher\": {\"environment\": {\"GPU\": \"{i}\", \"A\": \"b\"},"
+     " \"engine_cmd\": [\"bind\", \"node{i}\", \"ipengine\"]}}"},
+    {"mpi-places", &launch_mpi, LAUNCH_ENGINES,
+     "{\"EngineLauncher\": {\"environment\": {\"GPU\": \"{i}\", \"A\": \"b\"}}}"},
+    {"slurm-places", &launch_slurm, LAUNCH_ENGINES,
+     "{\"EngineLauncher\": {\"environment\": {\"GPU\": \"{i}\", \"A\": \"b\"}}}"},
+    {"ssh-places", &launch_ssh, LAUNCH_ENGINES,
+     "{\"EngineLauncher\": {\"environment\": {\"GPU\": \"{i}\", \"A\": \"b\"}},"
+     " \"SSHEngineSetLauncher\": {\"engines\": {\"h1\": 8}}}"},
     {"batch-own", &launch_batch, LAUNCH_ENGINES,
      "{\"BatchSystemLauncher\": {\"submit_command\": [\"mysub\", \"-x\"], \"delete_command\": "
      "\"mydel\", \"job_id_regexp\": \"job (\\\\d+)\", \"job_id_regexp_group\": 1}}"},
@@ -158,15 +170,25 @@ static void what_can_t_be_done_is_refused(void **state)
         {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": 7}}}", "7 engines, 8 are"},
         {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": 8}, \"to_send\": [\"a\"]}}",
          "to_send"},
+        {&launch_ssh,
+         "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": {\"n\": 8, \"user\": \"x\"}}}}",
+         "no setting 'user'"},
+        {&launch_ssh,
+         "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": {\"n\": 8, \"ssh_args\": \"x\"}}}}",
+         "ssh_args must be a list"},
+        {&launch_ssh,
+         "{\"SSHLauncher\": {\"prologue\": [1]}, \"SSHEngineSetLauncher\": {\"engines\": {\"h\": "
+         "8}}}",
+         "prologue must be"},
         {&launch_sshproxy, "{}", "SSHProxyEngineSetLauncher.hostname"},
-        {&launch_slurm, "{\"SlurmLauncher\": {\"queue\": 3}}", "SlurmEngineSetLauncher.queue"},
+        {&launch_slurm, "{\"SlurmLauncher\": {\"queue\": 3}}",
+         "SlurmLauncher.queue must be a text"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template\": \"{nodes}\"}}", "{nodes}"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template_file\": \"/no/such\"}}", "/no/such"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"namespace\": {\"a\": [1]}}}", "namespace[a]"},
         {&launch_mpi, "{\"MPILauncher\": {\"mpi_args\": {\"a\": 1}}}", "mpi_args"},
         {&launch_mpi, "{\"MPILauncher\": {\"mpi_args\": [1]}}", "mpi_args"},
         {&launch_mpi, "{\"EngineLauncher\": {\"engine_cmd\": [\"bind\", \"{i}\"]}}", "{i}"},
-        {&launch_local, "{\"EngineLauncher\": {\"environment\": {\"GPU\": \"{i}\"}}}", "GPU"},
         {&launch_local, "{\"EngineLauncher\": {\"environment\": []}}", "environment"},
     };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
