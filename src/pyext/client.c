@@ -14,6 +14,8 @@
 #include "pyext/pyin.h"
 #include "pyext/waiter.h"
 
+#define LOOK_NS (2 * NS_PER_MS) /* what is submitted and not waited for leaves as late */
+
 struct client *client_of(PyObject *self)
 {
     struct client *c = (struct client *)self;
@@ -72,7 +74,7 @@ static int core_new(struct core **ret, uint64_t session, uint64_t keep_max, stru
     if (c->ev_fd < 0 || c->connect_fd < 0 || c->room.fd < 0)
         r = err_sys(e, "cannot make an eventfd");
     else
-        r = io_init(&c->io, client_io_end, c, e);
+        r = io_init(&c->io, LOOK_NS, client_io_end, c, e);
     if (!r) {
         fork_guard_hold(&c->io.guard, c->ev_fd);
         fork_guard_hold(&c->io.guard, c->connect_fd);

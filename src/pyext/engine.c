@@ -18,6 +18,7 @@
 #include "pyext/pyin.h"
 #include "pyext/waiter.h"
 
+#define LOOK_NS (5 * NS_PER_MS)    /* a cancel, or output, may come as late in a task */
 #define RESULTS_MAX 16             /* that wait in the outbox while there is more to run, */
 #define RESULTS_NS (200 * 1000ull) /* and how long */
 
@@ -110,7 +111,7 @@ static int core_new(struct engine_core **ret, int status_fd, int stdout_fd, int 
     int r = c->ready_fd < 0 || c->connect_fd < 0 ? err_sys(e, "cannot make an eventfd")
                                                  : map_page(c, status_fd, e);
     if (!r)
-        r = io_init(&c->io, engine_io_end, c, e);
+        r = io_init(&c->io, LOOK_NS, engine_io_end, c, e);
     if (!r) {
         fork_guard_hold(&c->io.guard, c->ready_fd);
         fork_guard_hold(&c->io.guard, c->connect_fd);

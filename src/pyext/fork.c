@@ -29,6 +29,7 @@ static void before_fork(void)
 
 static void after_fork_parent(void)
 {
+    atomic_fetch_add(&registry.forks, 1);
     pthread_mutex_unlock(&registry.mu);
 }
 
@@ -45,6 +46,7 @@ static void after_fork_child(void)
         atomic_store(&g->forked, true);
         list_del(n);
     }
+    atomic_fetch_add(&registry.forks, 1);
     pthread_mutex_init(&registry.mu, NULL);
 }
 

@@ -21,7 +21,7 @@ struct fork_guard {
     int fds[FORK_FDS_MAX];
 };
 
-/* How often this process has forked; counted before it happens. */
+/* Counts before and after each fork of this process: odd while one is under way. */
 const atomic_uint *fork_count(void);
 int fork_guard_add(struct fork_guard *g, struct err *e) CV_CHECK;
 void fork_guard_del(struct fork_guard *g);

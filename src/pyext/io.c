@@ -11,15 +11,18 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "pyext/waiter.h"
 
-#define LOOK_NS NS_PER_MS /* how often the I/O thread looks whether leaders still come */
+/* how long the loop is free, at least, before the I/O thread takes it */
+#define FREE_NS NS_PER_MS
 #define SIGNAL_SLICE_NS (100 * NS_PER_MS) /* a signal just before ppoll() is seen within this */
 
-int io_init(struct io *io, void (*on_end)(void *arg), void *arg, struct err *e)
+int io_init(struct io *io, uint64_t look_ns, void (*on_end)(void *arg), void *arg, struct err *e)
 {
+    io->look_ns = look_ns;
     io->on_end = on_end;
     io->arg = arg;
     int r = fork_guard_add(&io->guard, e);
@@ -30,48 +33,74 @@ int io_init(struct io *io, void (*on_end)(void *arg), void *arg, struct err *e)
         fork_guard_del(&io->guard);
         return err_set(e, r, "cannot make an event loop");
     }
+    io->look_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (io->look_fd < 0) {
+        r = err_sys(e, "cannot make a timerfd");
+        loop_free(io->loop);
+        io->loop = NULL;
+        fork_guard_del(&io->guard);
+        return r;
+    }
     pthread_mutex_init(&io->mu, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&io->changed, &attr);
-    pthread_condattr_destroy(&attr);
     fork_guard_hold(&io->guard, loop_fd(io->loop));
+    fork_guard_hold(&io->guard, io->look_fd);
     return CV_OK;
 }
 
 /* ---- the I/O thread ---- */
 
+/* Lets the I/O thread look when it is `due`. The mutex is held. */
+static void look_at(struct io *io, uint64_t due)
+{
+    struct itimerspec t = {
+        .it_value = {(time_t)(due / NS_PER_S), (long)(due % NS_PER_S)},
+    };
+    io->look_due = due;
+    timerfd_settime(io->look_fd, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+static void look_now(struct io *io)
+{
+    look_at(io, 1);
+}
+
+/* What a look of the I/O thread finds: true if it should turn the loop now. The mutex is held. */
+static bool is_ours(struct io *io)
+{
+    if (io->holder == IO_LED) {
+        io->look_due = 0; /* who leaves says when to look again */
+        return false;
+    }
+    if (io->urgent || io->ended)
+        return true;
+    uint64_t now = clock_mono();
+    if (now >= io->freed + FREE_NS)
+        return true;
+    if (now >= io->look_due)
+        look_at(io, io->freed + io->look_ns);
+    return false;
+}
+
 /* Sleeps until the I/O thread should turn the loop, and takes it. The mutex is held. */
 static void take_over(struct io *io)
 {
-    while (!io->ended) {
-        uint64_t seen = io->turns_led;
-        if (io->holder == IO_FREE && io->urgent)
-            break;
-        uint64_t until = clock_mono() + LOOK_NS;
-        struct timespec ts = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
-        pthread_cond_timedwait(&io->changed, &io->mu, &ts);
-        if (io->ended || seen != io->turns_led)
-            continue;
-        if (io->holder == IO_FREE)
-            break;
-        io->parked = true; /* somebody leads for long */
-        while (io->holder == IO_LED && !io->ended)
-            pthread_cond_wait(&io->changed, &io->mu);
-        io->parked = false;
+    while (!is_ours(io)) {
+        uint64_t times;
+        pthread_mutex_unlock(&io->mu);
+        ssize_t n = read(io->look_fd, &times, sizeof times);
+        (void)n; /* whatever woke it: it looks */
+        pthread_mutex_lock(&io->mu);
     }
-    while (io->holder == IO_LED) /* at the end */
-        pthread_cond_wait(&io->changed, &io->mu);
     io->holder = IO_THREAD;
     io->urgent = false;
+    io->look_due = 0;
 }
 
 static void *thread_main(void *arg)
 {
     struct io *io = arg;
     pthread_mutex_lock(&io->mu);
-    while (!io->ended) {
+    for (;;) {
         take_over(io);
         if (io->ended)
             break;
@@ -80,6 +109,7 @@ static void *thread_main(void *arg)
         loop_run(io->loop);
         pthread_mutex_lock(&io->mu);
         io->holder = IO_FREE;
+        io->freed = clock_mono();
     }
     io->holder = IO_THREAD; /* for good */
     pthread_mutex_unlock(&io->mu);
@@ -107,7 +137,7 @@ void io_wake(struct io *io, bool now)
     bool turning = io->holder != IO_FREE;
     if (!turning && now) {
         io->urgent = true;
-        pthread_cond_signal(&io->changed);
+        look_now(io);
     }
     pthread_mutex_unlock(&io->mu);
     if (turning)
@@ -127,7 +157,7 @@ void io_stop(struct io *io)
 {
     pthread_mutex_lock(&io->mu);
     io->ended = true;
-    pthread_cond_signal(&io->changed);
+    look_now(io);
     pthread_mutex_unlock(&io->mu);
     loop_stop(io->loop);
 }
@@ -140,7 +170,7 @@ static bool take(struct io *io)
     bool ok = io->running && !io->ended && io->holder == IO_FREE;
     if (ok) {
         io->holder = IO_LED;
-        io->turns_led++;
+        io->urgent = false; /* the first turn sends what was queued */
     }
     pthread_mutex_unlock(&io->mu);
     return ok;
@@ -150,8 +180,11 @@ static void leave(struct io *io)
 {
     pthread_mutex_lock(&io->mu);
     io->holder = IO_FREE;
-    if (io->parked || io->ended)
-        pthread_cond_signal(&io->changed);
+    io->freed = clock_mono();
+    if (io->ended)
+        look_now(io);
+    else if (!io->look_due)
+        look_at(io, io->freed + io->look_ns);
     pthread_mutex_unlock(&io->mu);
 }
 
@@ -231,7 +264,9 @@ void io_release(struct io *io)
     loop_free(io->loop);
     io->loop = NULL;
     fork_guard_drop_end();
+    fork_guard_drop_begin(&io->guard, io->look_fd);
+    close(io->look_fd);
+    fork_guard_drop_end();
     fork_guard_del(&io->guard);
-    pthread_cond_destroy(&io->changed);
     pthread_mutex_destroy(&io->mu);
 }

@@ -8,9 +8,10 @@
  *     signals are blocked in it.
  *
  * Neither touches a PyObject or takes the GIL while it turns. A thread that stops leading wakes
- * nobody: the I/O thread looks once a millisecond while leaders come and go, takes over when none
- * came since it looked last, and yields again when it has woken somebody who will lead next time
- * (io_yield). Messages that were queued meanwhile wait for either, or for io_wake(…, true). */
+ * nobody: it sets a timer, for which the I/O thread sleeps, if it is not set. (Stopping it costs as
+ * much as that wake-up.) Then the I/O thread takes over if no leader came for a millisecond, and
+ * yields again when it has woken somebody who will lead next time (io_yield). Messages that were
+ * queued meanwhile wait for either, or for io_wake(…, true). */
 #ifndef COVEY_PYEXT_IO_H
 #define COVEY_PYEXT_IO_H
 
@@ -30,18 +31,21 @@ struct io {
     void *arg;
 
     pthread_mutex_t mu; /* the innermost lock: nothing is locked or called under it */
-    pthread_cond_t changed;
     enum io_holder holder;
-    uint64_t turns_led; /* leaders so far */
-    bool parked;        /* the I/O thread sleeps until it is told */
-    bool urgent;        /* ... or until something has to be sent now */
+    uint64_t freed;    /* when it became free */
+    int look_fd;       /* timerfd: when the I/O thread looks at these */
+    uint64_t look_due; /* it is set for then; 0: it is not */
+    uint64_t look_ns;  /* how long after a leader left */
+    bool urgent;       /* something has to be sent now */
     bool ended;
 };
 
-int io_init(struct io *io, void (*on_end)(void *arg), void *arg, struct err *e) CV_CHECK;
+/* look_ns: how long the loop may be free before the I/O thread takes it, at most. */
+int io_init(struct io *io, uint64_t look_ns, void (*on_end)(void *arg), void *arg,
+            struct err *e) CV_CHECK;
 int io_start(struct io *io, struct err *e) CV_CHECK;
 /* Something was queued for the loop. While nobody turns it and `now` is false, it waits for the
- * next leader, 2 ms at most. Any thread. */
+ * next leader, look_ns at most. Any thread. */
 void io_wake(struct io *io, bool now);
 /* The I/O thread, in a turn: leave the loop to the thread that was just woken. */
 void io_yield(struct io *io);

@@ -44,8 +44,8 @@ PyObject *module_raise(struct module_state *st, int code, const char *text)
 {
     if (code == CV_ENOMEM)
         return PyErr_NoMemory();
-    bool lasting =
-        code == CV_EAUTH || code == CV_EVERSION || code == CV_EPROTO || code == CV_EINVAL;
+    bool lasting = code == CV_EAUTH || code == CV_EVERSION || code == CV_EPROTO ||
+                   code == CV_EINVAL || code == CV_EACCES;
     PyObject *e = PyObject_CallFunction(st->link_error, "s", text);
     if (e && PyObject_SetAttrString(e, "lasting", lasting ? Py_True : Py_False) == 0)
         PyErr_SetObject(st->link_error, e);

@@ -174,7 +174,7 @@ int pyin_payload(PyObject *seq, struct holds *holds, struct pool *pool, struct p
     if (n <= 0)
         return n ? -1 : 0;
     if (n > (Py_ssize_t)WIRE_BUFFERS_MAX) {
-        PyErr_Format(PyExc_ValueError, "%zd buffers; at most %d fit in a message", n,
+        PyErr_Format(PyExc_ValueError, "%zd buffers; a message takes at most %d", n,
                      WIRE_BUFFERS_MAX);
         return -1;
     }
@@ -192,6 +192,11 @@ int pyin_payload(PyObject *seq, struct holds *holds, struct pool *pool, struct p
         if (bad)
             goto out;
         total += (uint64_t)views[got].len;
+    }
+    if (total + (uint64_t)n * 8 > WIRE_BODY_MAX) {
+        PyErr_Format(PyExc_ValueError, "%llu bytes; a message takes at most %llu",
+                     (unsigned long long)total, (unsigned long long)WIRE_BODY_MAX);
+        goto out;
     }
     r = pool && total >= REGION_MIN ? pool_views(pool, views, (uint32_t)n, ret) : CV_ENOENT;
     if (r != CV_ENOENT) {

@@ -11,7 +11,9 @@
 
 #define BACKOFF_MIN (50 * NS_PER_MS)
 #define BACKOFF_MAX (2 * NS_PER_S)
-#define ATTEMPT_NS (5 * NS_PER_S) /* of connecting again, for all endpoints together */
+#define BACKOFF_LOGIN_MAX (5 * NS_PER_S) /* where each attempt is a login by ssh */
+#define ATTEMPT_NS (5 * NS_PER_S)        /* of connecting again, for all endpoints together */
+#define ATTEMPT_LOGIN_NS (30 * NS_PER_S)
 #define WELCOME_NS (10 * NS_PER_S)
 #define MEMFDS_MAX 1024u /* received and still in use here */
 #define TRIM_NS (2 * NS_PER_S)
@@ -41,6 +43,11 @@ static void give_up(struct uplink *u, int code, const char *why)
     u->ops->on_gone(u->arg, code, text);
 }
 
+static bool by_login(const struct uplink *u)
+{
+    return u->tcp && u->tcp->dial;
+}
+
 /* An attempt has failed, or the link was lost. */
 static void failed(struct uplink *u, int code, const char *why)
 {
@@ -65,7 +72,8 @@ static void failed(struct uplink *u, int code, const char *why)
             give_up(u, CV_EOF, reason);
             return;
         }
-        u->backoff = u->backoff * 2 < BACKOFF_MAX ? u->backoff * 2 : BACKOFF_MAX;
+        uint64_t max = by_login(u) ? BACKOFF_LOGIN_MAX : BACKOFF_MAX;
+        u->backoff = u->backoff * 2 < max ? u->backoff * 2 : max;
     }
     timer_start(u->timer, u->backoff, 0);
 }
@@ -233,7 +241,7 @@ static void on_connected(void *arg, struct link *link, int code, const char *why
     u->nlinks++;
     fork_guard_hold(&u->io->guard, link_fd(link));
     link_set_callbacks(link, &link_cbs, u);
-    struct wire_limits limits = {.body_max = 16ull << 30, .route_max = WIRE_ROUTE_MAX};
+    struct wire_limits limits = {.body_max = WIRE_BODY_MAX, .route_max = WIRE_ROUTE_MAX};
     link_set_limits(link, &limits);
     timer_start(u->timer, u->was_up ? WELCOME_NS : time_left(u), 0);
     int r = say_hello(u);
@@ -244,7 +252,8 @@ static void on_connected(void *arg, struct link *link, int code, const char *why
 static void attempt(struct uplink *u)
 {
     struct err e = {{0}};
-    uint64_t limit = u->was_up ? ATTEMPT_NS : time_left(u);
+    uint64_t again = by_login(u) ? ATTEMPT_LOGIN_NS : ATTEMPT_NS;
+    uint64_t limit = u->was_up ? again : time_left(u);
     u->state = UPLINK_JOINING;
     int r = connector_new(&u->connector, u->io->loop, (const char *const *)u->endpoints,
                           u->nendpoints, u->tcp, limit, on_connected, u, &e);

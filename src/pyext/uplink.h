@@ -57,7 +57,7 @@ struct uplink {
     atomic_bool may_lend; /* the controller takes descriptors */
     bool was_up, was_unix, flushing;
     uint64_t backoff, lost_at, deadline;
-    char why[256];
+    char why[512];
 };
 
 /* Takes endpoints and the strings of hello. memfd_bytes: for pool_new(). */
