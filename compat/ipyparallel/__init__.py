@@ -6,6 +6,13 @@
 """
 from __future__ import annotations
 
+import os
+
+from covey._mixed import mixed
+
+if _text := mixed(os.path.dirname(os.path.abspath(__file__))):
+    raise ImportError(_text)
+
 import covey
 from covey import *  # noqa: F401,F403
 from covey import __version__, register_joblib_backend  # noqa: F401
@@ -17,7 +24,6 @@ _aliases.install()
 _aliases.rename_types()
 
 from . import apps, client, cluster, controller, engine, error, serialize, util  # noqa: E402,F401
-from .engine import bind_kernel  # noqa: E402,F401
 
 version_info = (9, 2, 0)  # of the ipyparallel whose names these are
 

@@ -30,7 +30,7 @@ ALIASES = {
     "engine.datapub": "covey.datapub",
     "error": "covey.error",
     "joblib": "covey.joblib",
-    "serialize.canning": "covey.serialize",
+    "serialize.canning": "covey.canning",
     "serialize.serialize": "covey.serialize",
     "util": "covey.util",
 }

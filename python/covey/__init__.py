@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from . import error, serialize, util
     from .asyncresult import (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, AsyncHubResult, AsyncMapResult,
                               AsyncResult)
+    from .canning import (can, can_map, deserialize_object, pack_apply_message, serialize_object, uncan, uncan_map,
+                          unpack_apply_message)
     from .client import Client
     from .cluster import Cluster, ClusterManager
     from .datapub import publish_data
@@ -23,9 +25,8 @@ if TYPE_CHECKING:
     from .dependency import Dependency, depend, dependent, require
     from .error import *  # noqa: F403
     from .executor import ViewExecutor
-    from .serialize import (PrePickled, Reference, can, can_map, deserialize_object, interactive, pack_apply_message,
-                            serialize_object, uncan, uncan_map, unpack_apply_message, use_cloudpickle, use_dill,
-                            use_pickle)
+    from .kernel import bind_kernel
+    from .serialize import PrePickled, Reference, interactive, use_cloudpickle, use_dill, use_pickle
     from .task import ExecuteReply, Metadata
     from .view import BroadcastView, DirectView, LoadBalancedView, View
 
@@ -35,6 +36,7 @@ version_info = (0, 1, 0)
 # Everything is imported when it is used: an engine needs the serializer alone, and starts sooner for it.
 _NAMES = {
     "asyncresult": "ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION AsyncHubResult AsyncMapResult AsyncResult",
+    "canning": "can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map unpack_apply_message",
     "client": "Client",
     "cluster": "Cluster ClusterManager",
     "datapub": "publish_data",
@@ -45,8 +47,8 @@ _NAMES = {
              "CompositeError AlreadyDisplayedError TaskRejectError TimeoutError CancelledError collect_exceptions "
              "wrap_exception unwrap_exception unpack_error",
     "executor": "ViewExecutor",
-    "serialize": "PrePickled Reference can can_map deserialize_object interactive pack_apply_message serialize_object uncan "
-                 "uncan_map unpack_apply_message use_cloudpickle use_dill use_pickle",
+    "kernel": "bind_kernel",
+    "serialize": "PrePickled Reference interactive use_cloudpickle use_dill use_pickle",
     "task": "ExecuteReply Metadata",
     "view": "BroadcastView DirectView LoadBalancedView View",
 }

@@ -133,7 +133,7 @@ def check(config: Any, where: str) -> dict[str, Any]:
     if missing:
         old = " (it looks like one of another ipyparallel)" if "registration" in config else ""
         raise OSError(f"{where} has no {' and no '.join(map(repr, missing))}{old}")
-    for name in ("cluster_id", "boot_id", "key", "location"):
+    for name in ("cluster_id", "boot_id", "key", "location", "ssh"):
         if not isinstance(config.get(name) or "", str):
             raise OSError(f"{where}: {name!r} is a text, not {type(config[name]).__name__}")
     endpoints = config["endpoints"]
@@ -142,11 +142,18 @@ def check(config: Any, where: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _endpoints(config: dict[str, Any]) -> tuple[list[str], list[str]]:
+def _is_loopback(endpoint: str) -> bool:
+    return endpoint.startswith(("tcp://127.", "tcp://[::1]"))
+
+
+def _endpoints(config: dict[str, Any], by_ssh: bool = False) -> tuple[list[str], list[str]]:
+    """Unix and TCP endpoints, in the order to try them. by_ssh: as the ssh server sees them."""
     endpoints = [str(e) for e in config["endpoints"]]
     unix = [e for e in endpoints if e.startswith("unix:")]
     tcp = [e for e in endpoints if e.startswith("tcp://")]
     location = config.get("location")
+    if by_ssh and all(map(_is_loopback, tcp)):
+        location = None  # it listens there and not at its machine's name
     if location and tcp and not any(_host(e) == location for e in tcp):  # edited by hand, or a name for it
         port = tcp[0].rpartition(":")[2]
         host = f"[{location}]" if ":" in location else location
@@ -211,18 +218,47 @@ def _is_starting(path: str) -> bool:
         return False
 
 
-def connect(config: dict[str, Any], timeout: float, session: int | None = None, path: str | None = None) -> Any:
+def ssh_way(server: str | None, key: str | os.PathLike | None, password: str | None) -> dict[str, Any]:
+    """What a user said about ssh, as connect()'s argument; empty when there is no server to go through."""
+    if not server:
+        return {}
+    way = {"sshserver": server}
+    if key:
+        way["sshkey"] = os.path.expanduser(os.fspath(key))
+        if not os.path.exists(way["sshkey"]):
+            raise OSError(f"sshkey: there is no file {way['sshkey']}")
+    if password:
+        way["password"] = password
+    return {"ssh": way}
+
+
+def connect(config: dict[str, Any], timeout: float, session: int | None = None, path: str | None = None,
+            ssh: dict[str, str] | None = None, diagnose: bool = True) -> Any:
     """A connected `_core.Client`. TimeoutError or `_core.LinkError` (an OSError) says per endpoint why not.
 
+    ssh: the server to go through, {"sshserver", "sshkey", "password"}. diagnose: the error also says at which hop it
+    ended and what helps, in the words of `ipcluster doctor`.
     Tries again until `timeout` (seconds) unless that is no use: a wrong key, a refusal, or a controller of this machine
     that has ended without removing its file (`path`, from which `config` is), and nobody replaces it.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
-            return _connect(config, timeout, deadline, session, path)
+            return _connect(config, timeout, deadline, session, path, ssh)
         except _Replaced:
             config = read_file(str(path))
+        except OSError as e:
+            if diagnose and not isinstance(e, ConnectionRefusedError):
+                _add_diagnosis(e, config, path, ssh)
+            raise
+
+
+def _add_diagnosis(error: OSError, config: dict[str, Any], path: str | None, ssh: dict[str, str] | None) -> None:
+    from . import _doctor
+
+    found = _doctor.diagnosis(config, path, ssh, str(error))
+    if found:
+        error.args = (f"{error}\n{found}",)
 
 
 class _Replaced(Exception):
@@ -244,10 +280,11 @@ def _look_again(config: dict[str, Any], path: str | None, began: float) -> None:
                                      + (f" and left {path} behind" if path else "") + ": start a cluster again")
 
 
-def _connect(config: dict[str, Any], timeout: float, deadline: float, session: int | None, path: str | None) -> Any:
+def _connect(config: dict[str, Any], timeout: float, deadline: float, session: int | None, path: str | None,
+             ssh: dict[str, str] | None) -> Any:
     from . import _core
 
-    unix, tcp = _endpoints(config)
+    unix, tcp = _endpoints(config, bool(ssh))
     if not unix and not tcp:
         raise OSError("the connection file names no endpoint that a client can use")
     hello = {"cluster_id": config.get("cluster_id") or "", "boot_id": config["boot_id"],
@@ -255,6 +292,7 @@ def _connect(config: dict[str, Any], timeout: float, deadline: float, session: i
              "host": socket.gethostname()}
     began = time.monotonic()
     pause = _PAUSE_MIN
+    reason = ""
     while True:
         failures = []
         for endpoints in (unix, tcp):
@@ -264,20 +302,23 @@ def _connect(config: dict[str, Any], timeout: float, deadline: float, session: i
             if endpoints is unix and tcp:
                 left = min(left, _PROBE_UNIX)
             try:
-                return _try(_core, endpoints, hello, session, config["key"] if endpoints is tcp else None, left)
+                return _try(_core, endpoints, hello, session, config["key"] if endpoints is tcp else None, left, ssh)
             except _core.LinkError as e:
                 failures.append(e)
         text = "; ".join(map(str, failures))
+        if not reason or "no answer within" not in text:
+            reason = text  # says more than a last attempt that ran out of time
         if any(e.lasting for e in failures):
             raise failures[0] if len(failures) == 1 else _core.LinkError(text)
         _look_again(config, path, began)
         if time.monotonic() + pause >= deadline:
-            raise TimeoutError(f"no connection to the controller within {timeout:g} s: {text}")
+            raise TimeoutError(f"no connection to the controller within {timeout:g} s: {reason}")
         time.sleep(pause)
         pause = min(_PAUSE_MAX, pause * 2)
 
 
-def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int | None, key: str | None, timeout: float) -> Any:
+def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int | None, key: str | None, timeout: float,
+         ssh: dict[str, str] | None) -> Any:
     """One attempt: local sockets (no key), or TLS with this key."""
     tls = None
     if key is not None:
@@ -285,7 +326,7 @@ def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int |
 
         from . import _tls
 
-        tls = _tls.context("client", key)
+        tls = _tls.context("client", key, **(ssh or {}))
     core = _core.Client(endpoints, hello, session=session, tls=tls)
     try:
         core.connect(timeout)

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from covey import serialize
 from covey._calls import unpack_call
 from covey._display import EXECUTE_INPUT, dump_json, receive_comm
+from covey.error import UnmetDependency
 
 if TYPE_CHECKING:
     from covey._shell import ZMQInteractiveShell
@@ -39,6 +41,7 @@ F_SILENT = 1 << 3
 APPLY, EXECUTE, MAP, CALL = 0, 1, 2, 3
 OK, ERROR, ABORTED, UNMET = 0, 1, 2, 8
 
+CELL_OK = b'{"status": "ok", "execution_count": %d, "user_expressions": {}, "payload": []}'  # the usual reply, ready-made
 BATCH_ITEMS = 64
 BATCH_NS = 5_000_000
 
@@ -54,6 +57,9 @@ class Engine:
         self.link = link
         self.shell = shell
         self.leaving: int | None = None
+        self.in_call = False    # a call of call_between_tasks() runs user code: SIGINT is for it
+        self._calls: deque[Callable[[], Any]] = deque()
+        self._idle = False      # the loop turns between tasks
         self._pid = os.getpid()
         self._queued: deque[tuple[Any, ...]] = deque()
 
@@ -66,8 +72,24 @@ class Engine:
         signal.siginterrupt(signal.SIGINT, True)
 
     def _on_interrupt(self, signum: int, frame: Any) -> None:
-        if self.link.interrupted():
+        if self.link.interrupted() or self.in_call:
             raise KeyboardInterrupt
+
+    # Calls of the engine's own threads (a bound kernel's).
+
+    def call_between_tasks(self, call: Callable[[], Any]) -> None:
+        """Has the main thread make a call before its next task. From any thread."""
+        self._calls.append(call)
+        self.shell.event_loop().call_soon_threadsafe(self._leave_idle)
+
+    def _leave_idle(self) -> None:
+        if self._idle:  # else user code turns the loop, and calls are looked for when it is done
+            self.shell.event_loop().stop()
+
+    def interrupt_call(self) -> None:
+        """Raises KeyboardInterrupt in such a call, if one runs user code. From any thread."""
+        if self.in_call:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _on_terminate(self, signum: int, frame: Any) -> None:
         self.leaving = EXIT_TERMINATED
@@ -77,24 +99,31 @@ class Engine:
         """Runs tasks until asked to leave; returns the exit code."""
         handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map,
                     CALL: partial(self._apply, unpack=unpack_call)}
-        kernel = self.shell.kernel
+        shell, kernel = self.shell, self.shell.kernel
         try:
             while self.leaving is None:
                 item = self._next()
+                while self._calls:
+                    self._calls.popleft()()
                 if item is None:
                     continue
                 kind_of_message, kind, flags, session, seq, count, attempt, first, buffers = item
                 if kind_of_message == MSG_TASK:
+                    if kind != EXECUTE:
+                        shell.end_cells()
                     kernel.current_task = (session, seq)
                     handlers[kind](flags, session, seq, count, attempt, first, buffers)
                     item = buffers = None  # received memory goes back now, not when the next task comes
                 elif kind_of_message == MSG_COMM:
+                    shell.end_cells()
                     self._comm(buffers)
                 elif kind_of_message == MSG_BYE:
                     self.leaving = EXIT_ASKED
         except SystemExit:
             if self.leaving is None:
                 raise
+        finally:
+            shell.end_cells()
         return self.leaving if self.leaving is not None else EXIT_ASKED
 
     def _next(self) -> tuple[Any, ...] | None:
@@ -102,14 +131,19 @@ class Engine:
             return self._queued.popleft()
         if not self.shell.loop_has_work():
             return self.link.next(None)
+        self.shell.end_cells()
+        if self._calls:
+            return self.link.next(0)
         loop = self.shell.event_loop()
         loop.add_reader(self.link.fileno(), loop.stop)
+        self._idle = True
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt):  # of a background task: not ours to obey
             if self.leaving is not None:
                 raise
         finally:
+            self._idle = False
             loop.remove_reader(self.link.fileno())
         return self.link.next(0)
 
@@ -139,7 +173,10 @@ class Engine:
         except Exception as error:
             self._fail(error, "apply")
             return
-        link.result(OK, packed)
+        try:
+            link.result(OK, packed)
+        except (ValueError, MemoryError) as error:
+            self._fail(_too_large(error, packed), "apply")
 
     def _call(self, unpack: Any) -> Any:
         """A call inside the shell's events: somebody listens (inline figures, autoreload)."""
@@ -172,8 +209,7 @@ class Engine:
             error, lines = e, []
         self._check_leaving()
         if error is None:
-            reply = {"status": "ok", "execution_count": number, "user_expressions": {}, "payload": []}
-            link.result(OK, [json.dumps(reply).encode()])
+            link.result(OK, [CELL_OK % number])
             return
         self._fail(error, "execute", lines)
         if not silent:
@@ -246,18 +282,31 @@ class Engine:
     def _flush(self, batch: list[Any], skip: int = 0) -> None:
         """Sends the results of a map's finished items; `skip`: the item begun last is not among them."""
         if batch:
-            self.link.result(OK, serialize.pack_values(batch), len(batch), skip)
+            try:
+                self.link.result(OK, serialize.pack_values(batch), len(batch), skip)
+            except (ValueError, MemoryError):
+                self._flush_each(batch, skip)
             batch.clear()
 
-    def _fail(self, error: BaseException, method: str, lines: Sequence[str] | None = None) -> None:
-        """Sends an exception as the result of the item begun last."""
+    def _flush_each(self, batch: list[Any], skip: int) -> None:
+        """Results that are too large together: one by one, and one that is too large alone fails alone."""
+        for left, value in zip(range(len(batch) - 1, -1, -1), batch):
+            try:
+                self.link.result(OK, serialize.pack_values([value]), 1, skip + left)
+            except (ValueError, MemoryError) as error:
+                self._fail(_too_large(error, value), "apply", skip=skip + left)
+
+    def _fail(self, error: BaseException, method: str, lines: Sequence[str] | None = None, skip: int = 0) -> None:
+        """Sends an exception as the result of the item begun last, or `skip` items before."""
         _cut_own_frames(error)
-        status = UNMET if type(error).__name__ == "UnmetDependency" else ERROR
-        if not lines:
+        status = UNMET if type(error) is UnmetDependency else ERROR
+        if status == UNMET:  # an answer to the controller, which asks other engines: nobody reads where it came from
+            lines = traceback.format_exception_only(error)
+        elif not lines:
             lines = self.shell.traceback_of(error)
         kernel = self.shell.kernel
         info = {"engine_uuid": kernel.engine_uuid, "engine_id": kernel.engine_id, "method": method}
-        self.link.result(status, serialize.pack_error(error, info, lines))
+        self.link.result(status, serialize.pack_error(error, info, lines), 1, skip)
 
     def _abort_queued(self, session: int) -> None:
         """A cell failed: cells of the same client that are here already do not run."""
@@ -277,6 +326,14 @@ class Engine:
             else:
                 keep.append(item)
         self._queued = keep
+
+
+def _too_large(error: Exception, packed: Sequence[Any]) -> Exception:
+    """The error of a result that can't be sent."""
+    size = sum([memoryview(b).nbytes for b in packed]) / 2**20
+    told = type(error)(f"the result ({size:.0f} MiB in {len(packed)} buffers) can't be sent: {error or 'no memory'}. Return less of it, or save "
+                       "it and return its path, or keep it in a variable of the engine and pull parts of it")
+    return told.with_traceback(None)
 
 
 def _cut_own_frames(error: BaseException) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 from . import error, serialize
 from ._tasktable import TaskTable
-from .asyncresult import AsyncHubResult, AsyncResult, _limit
+from .asyncresult import AsyncHubResult, AsyncResult
 from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, Task, msg_id, parse_msg_id
-from .util import as_list, int_keys, plural
+from .util import as_list, int_keys, limit_of, plural
 
 
 class Cache(MutableMapping):
@@ -137,7 +137,7 @@ class Jobs(TaskTable):
 
         jobs : an AsyncResult, Future, msg_id or index into `history`, or a list of these
         """
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         deadline = None if limit is None else time.monotonic() + limit
         futures = [j for j in as_list(jobs) if isinstance(j, Future) and not isinstance(j, AsyncResult)]
         if futures:
@@ -180,6 +180,12 @@ class Jobs(TaskTable):
         else:
             ar = AsyncHubResult(self, ids, "get_result", single, owner)
         return ar.get() if (self.block if block is None else block) else ar
+
+    def _asyncresult_from_jobs(self, jobs: Any, single: bool = False, owner: bool = False) -> AsyncResult:
+        """`get_result` under a name that programs use."""
+        ar = self.get_result(jobs, block=False, owner=owner)
+        ar._single = single and len(ar.msg_ids) == 1
+        return ar
 
     def result_status(self, msg_ids: Any, status_only: bool = True) -> dict[str, Any]:
         """{'pending': [ids], 'completed': [ids]}; with ``status_only=False`` also {id: result}, raising if one failed."""

@@ -78,6 +78,10 @@ class BaseLauncher(LoggingConfigurable):
 
     def get_env(self) -> dict[str, str]:
         """`cluster_env` and `environment`."""
+        for name, value in self.environment.items():
+            if "{i}" in value:
+                raise LauncherError(f"environment[{name!r}] has {{i}}, which {type(self).__name__} can't fill in: set c.IPEngine.environment "
+                                    "in ipengine_config.py, or take {i} out")
         return {**self.cluster_env, **self.environment}
 
     @property

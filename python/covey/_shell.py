@@ -12,13 +12,13 @@ startup files) is done by `EngineShell.adopt` and `run_startup` afterwards.
 """
 from __future__ import annotations
 
+import _thread
 import asyncio
 import builtins
 import glob
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any
@@ -31,6 +31,8 @@ from traitlets.config import Config
 
 from covey._display import EngineDisplayHook, EngineDisplayPublisher, Outlet, install_comms, install_streams
 
+# the public name warns from Python 3.14 on
+_event_loop_policy = getattr(asyncio.events, "_get_event_loop_policy", None) or asyncio.get_event_loop_policy
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
@@ -46,8 +48,13 @@ class CodeCache:
     def __init__(self) -> None:
         self._codes: dict[str, CodeType | None] = {}
         self._seen: dict[int, None] = {}
+        self._reading: tuple[Any, ...] = ()  # under which all of them were compiled
 
-    def get(self, source: str) -> CodeType | None:
+    def get(self, source: str, reading: tuple[Any, ...]) -> CodeType | None:
+        """The code of this text; None if there is none, or all was forgotten because texts are read otherwise now."""
+        if reading != self._reading:
+            self._codes.clear()
+            self._reading = reading
         return self._codes.get(source)
 
     def is_second(self, source: str) -> bool:
@@ -62,8 +69,9 @@ class CodeCache:
             del self._seen[next(iter(self._seen))]
         return False
 
-    def put(self, source: str, code: CodeType | None) -> None:
-        self._codes[source] = code
+    def put(self, source: str, code: CodeType | None, reading: tuple[Any, ...]) -> None:
+        if reading == self._reading:  # compiling may have set a flag: then it is asked for again
+            self._codes[source] = code
         if len(self._codes) > self.SIZE:
             del self._codes[next(iter(self._codes))]
 
@@ -82,6 +90,8 @@ class EngineKernel:
         self.comm_manager: Any = None
         self.log = logging.getLogger("covey.engine")
         self.current_task: tuple[int, int] = (0, 0)
+        self.engine: Any = None     # the Engine, once it lives
+        self.bound: Any = None      # the BoundKernel, after bind_kernel()
 
     @property
     def ident(self) -> str:
@@ -107,6 +117,8 @@ class ZMQInteractiveShell(InteractiveShell):
     def __init__(self, **kwargs: Any) -> None:
         self._held: tuple[BaseException | None, list[str]] | None = None
         self._in_cell = False
+        self._trapped = False
+        self._display_hook: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._again = CodeCache()
         super().__init__(**kwargs)
@@ -180,19 +192,25 @@ class ZMQInteractiveShell(InteractiveShell):
         it, and top-level `await` waits in it.
         """
         loop = self.event_loop()
-        asyncio.set_event_loop(loop)
+        _make_current(loop)
         asyncio._set_running_loop(loop)
         self._in_cell = True
         try:
-            code = self._again.get(source) if silent else None
-            result = self.run_cell(source, store_history=not silent, silent=silent) if code is None else \
-                self._run_again(source, code)
+            code = self._again.get(source, self._reading()) if silent else None
+            if code is None:
+                self.end_cells()
+                result = self.run_cell(source, store_history=not silent, silent=silent)
+            else:
+                result = self._run_again(source, code)
         finally:
             self._in_cell = False
             asyncio._set_running_loop(None)
         error = result.error_before_exec or result.error_in_exec
-        if silent and code is None and error is None and self._again.is_second(source):
-            self._again.put(source, self._compile_plain(source))
+        if error is None and self._held is None:
+            if silent and code is None and self._again.is_second(source):
+                code = self._compile_plain(source)
+                self._again.put(source, code, self._reading())
+            return result, []
         lines: list[str] = []
         if self._held is not None and self._held[0] is error and error is not None:
             lines, self._held = self._held[1], None
@@ -200,6 +218,11 @@ class ZMQInteractiveShell(InteractiveShell):
             lines = self.traceback_of(error)
         self._print_held()
         return result, lines
+
+    def _reading(self) -> tuple[Any, ...]:
+        """What may make another code of the same text: flags that earlier cells set, transformers, who takes words for calls."""
+        return (self.compile.flags, self.autocall, *self.ast_transformers, *self.input_transformers_post,
+                *self.input_transformers_cleanup)
 
     def _compile_plain(self, source: str) -> CodeType | None:
         """The code of a silent cell that IPython would run as it stands; None for any other."""
@@ -223,17 +246,43 @@ class ZMQInteractiveShell(InteractiveShell):
         listened = self.has_callbacks()
         if listened:
             self.events.trigger("pre_execute")
+        self._begin_cells()
+        succeeded = False
         try:
-            with self.builtin_trap, self.display_trap:
-                try:
-                    self.run_code(code, result).send(None)
-                except StopIteration as done:
-                    self.last_execution_succeeded = not done.value
+            self.run_code(code, result).send(None)
+        except StopIteration as done:
+            succeeded = not done.value
         finally:
+            if self.last_execution_succeeded is not succeeded:  # setting a trait costs more than looking
+                self.last_execution_succeeded = succeeded
             self.last_execution_result = result
             if listened:
+                self.end_cells()
                 self.events.trigger("post_execute")
         return result
+
+    def _begin_cells(self) -> None:
+        """Sets IPython's traps, which hide builtins and catch what is displayed, unless the last cell left them set.
+
+        Between cells that come one after the other they stay: each time cost a quarter of such a cell,
+        and a change of the builtins' keys makes all Python code look its names up anew.
+        """
+        if self._trapped:
+            hook = self._display_hook
+            if sys.displayhook is not hook:
+                sys.displayhook = hook
+            return
+        self.builtin_trap.__enter__()
+        self.display_trap.__enter__()
+        self._display_hook = self.display_trap.hook
+        self._trapped = True
+
+    def end_cells(self) -> None:
+        """Before anything else than such a cell runs: the traps are taken away."""
+        if self._trapped:
+            self._trapped = False
+            self.display_trap.__exit__(None, None, None)
+            self.builtin_trap.__exit__(None, None, None)
 
     def event_loop(self) -> asyncio.AbstractEventLoop:
         """The engine's loop, made at the first cell (or when something asynchronous needs it)."""
@@ -247,7 +296,7 @@ class ZMQInteractiveShell(InteractiveShell):
         loop = self._loop
         if loop is None or loop.is_closed():
             return False
-        if loop._ready or loop._scheduled or threading.active_count() > 1:  # type: ignore[attr-defined]
+        if loop._ready or loop._scheduled or _thread._count():  # type: ignore[attr-defined]
             return True
         return len(loop._selector.get_map()) > 1  # type: ignore[attr-defined]  # one is the loop's own wake-up
 
@@ -363,6 +412,13 @@ def _option(config: dict[str, Any], name: str) -> list[str]:
         if value:
             return list(value)
     return []
+
+
+def _make_current(loop: asyncio.AbstractEventLoop) -> None:
+    """asyncio.set_event_loop(), where another one (or none) is set: it costs more than looking."""
+    here = getattr(_event_loop_policy(), "_local", None)
+    if getattr(here, "_loop", None) is not loop:
+        asyncio.set_event_loop(loop)
 
 
 def _call_info() -> ExecutionInfo:

@@ -12,10 +12,13 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from typing import Any
+
+from . import __version__
 
 LEASE = 20.0        # seconds that the far end goes on when the line is cut
 GRACE = 5.0         # seconds from SIGTERM to SIGKILL
@@ -31,7 +34,7 @@ def write_file(path: str, text: str) -> bool:
     except OSError:
         pass
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{socket.gethostname()}.{os.getpid()}"     # another machine may have the same number, and the same home
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
         f.write(text)
     os.replace(temporary, path)
@@ -79,7 +82,7 @@ class Remote:
             if write_file(os.path.join(home, path), text):
                 self.written.append(os.path.join(home, path))
         self.events, theirs = os.pipe()
-        argv = [*request["argv"], f"--profile-dir={profile}", *request["args"]]
+        argv = [os.path.expanduser(request["argv"][0]), *request["argv"][1:], f"--profile-dir={profile}", *request["args"]]
         env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
         self.child = subprocess.Popen(argv, env=env, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
         os.close(theirs)
@@ -157,16 +160,37 @@ def remote() -> int:
     """The far end's main function."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     request = json.loads(read_line(0))
+    if request.get("version", __version__) != __version__:
+        print(f"covey {__version__} is installed there and {request['version']} here", file=sys.stderr, flush=True)
     try:
         far = Remote(request)
     except OSError as e:
-        print(f"can't start {request['argv']}: {e}", file=sys.stderr)
+        print(f"can't start {request['argv'][0]}: {e} (engine_cmd, controller_cmd or ipcluster_cmd says what is started)", file=sys.stderr)
         return 1
     code = far.run()
     return code if code >= 0 else 128 - code
 
 
 # ------------------------------------------------ the near end
+
+def explain(host: str, command: str, code: int, said: bytes) -> str:
+    """One sentence of why an ssh has ended, and what to do. command: what it ran there; said: the last of its standard error."""
+    if code == 255:
+        import ssl  # noqa: F401  (its libssl must be the process's first)
+
+        from ._tls import explain_ssh
+
+        return explain_ssh(host, said)
+    python = command.rpartition("\n")[2].removeprefix("exec ").partition(" -m ")[0]
+    if b"No module named covey._" in said:
+        return f"{host}: covey is installed there in another version: install the same as here ({__version__})"
+    if b"No module named covey" in said or b"No module named 'covey'" in said:
+        return (f"{host}: {python} has no covey: install it there (`{python} -m pip install covey`), name the interpreter that has it "
+                "(remote_python), or activate its environment (prologue)")
+    if code in (126, 127):
+        return f"{host}: no {python} can be run there: name an interpreter that has covey (remote_python), or activate its environment (prologue)"
+    words = said.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"{host}: {words or f'what ssh ran there ended with exit code {code}'}"
 
 class Host:
     """One ssh."""
@@ -176,6 +200,7 @@ class Host:
         self.spec = spec
         self.process: Any = None
         self.tail = b""
+        self.up = False         # the far end has said something
 
     async def run(self) -> None:
         """Starts it, follows it, says how it ended."""
@@ -185,13 +210,15 @@ class Host:
         request = {**self.spec, "files": files, "fetch": [far for far, _ in self.spec["fetch"]]}
         self.process = await asyncio.create_subprocess_exec(*self.spec["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                             stderr=subprocess.PIPE, limit=1 << 22)
-        self.send({k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "fetch")})
+        self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "fetch")}})
         if self.agent.stopping:
             self.send({"do": "stop"})
         await asyncio.gather(self.follow_events(), self.follow_words())
         code = await self.process.wait()
         if not self.agent.stopping:
-            text = f"{self.spec['name']}: what ssh ran there ended with exit code {code}"
+            text = explain(self.spec["name"], self.spec["ssh"][-1], code, self.tail)
+            if self.up and code == 255:
+                text += f"; what runs there goes on for {LEASE:g} s and then ends"
             print(text, file=sys.stderr, flush=True)
             self.agent.say({"event": "engine_failed", "slot": 0, "host": self.spec["name"],
                             "cause": {"text": text, "stderr": self.tail.decode(errors="replace")}})
@@ -208,6 +235,7 @@ class Host:
                 event = json.loads(line)
             except ValueError:
                 continue        # what a login shell says
+            self.up = True
             if event.get("event") == "files":
                 for (_, near), text in zip(self.spec["fetch"], event["files"].values()):
                     write_file(near, text)

@@ -139,7 +139,7 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
     }
     link = _core.Engine(params["endpoint"], hello, uid=int(params.get("uid", os.getuid())), status_fd=params["status_fd"],
                         stdout_fd=params["stdout_fd"][0], stderr_fd=params["stderr_fd"][0])
-    engine = Engine(link, shell)
+    engine = kernel.engine = Engine(link, shell)
     engine.install_signals()
     outlet.link = link  # it empties the pipes, also before it is connected: startup may print more than they hold
     try:
@@ -181,6 +181,7 @@ def settle(params: dict[str, Any]) -> None:
     for name, key in (("IPP_PROFILE_DIR", "profile_dir"), ("IPP_CLUSTER_ID", "cluster_id")):
         if params.get(key):
             os.environ[name] = params[key]
+    os.environ.update(params.get("environment") or {})
     if params.get("work_dir"):
         try:
             os.chdir(params["work_dir"])

@@ -8,20 +8,20 @@ it and runs its callbacks.
 """
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError, Future
-from datetime import datetime
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from . import error
+from ._facts import ResultFacts
+from ._future import WatchedFuture
 from .map import Map, is_array
 from .task import ABORT, KILL, Metadata, Task
-from .util import compare_datetimes, progress, utcnow
+from .util import limit_of
 
 if TYPE_CHECKING:
     from ._jobs import Jobs
@@ -33,15 +33,8 @@ log = logging.getLogger("covey")
 _FOREVER = 86400 * 365 * 10  # programs import this
 _AWAY_AFTER = 2.0  # seconds until whoever waits hears of engines that are away
 
-_PENDING, _FINISHED, _CANCELLED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
-
-def _limit(timeout: float | None) -> float | None:
-    """None and negative mean for ever."""
-    return None if timeout is None or timeout < 0 else timeout
-
-
-class AsyncResult(Future):
+class AsyncResult(ResultFacts, WatchedFuture):
     """The result of one call on one or several engines, now or later.
 
     >>> ar = view.apply_async(f, x)
@@ -159,7 +152,7 @@ class AsyncResult(Future):
         FIRST_COMPLETED) it returns as `concurrent.futures.wait` does: the sets (done, pending), of
         one AsyncResult for each task.
         """
-        timeout = _limit(timeout)
+        timeout = limit_of(timeout)
         if return_when is None or return_when == ALL_COMPLETED:
             if not self._was_cancelled and self._wait_for(timeout):
                 self._finish()
@@ -204,7 +197,7 @@ class AsyncResult(Future):
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
         """Waits until `sent`; TimeoutError after `timeout` seconds."""
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         deadline = None if limit is None else time.monotonic() + limit
         pause = 0.0005
         while not self.sent:
@@ -250,7 +243,7 @@ class AsyncResult(Future):
         if self._was_cancelled:
             raise CancelledError()
         if not self._finished:
-            limit = _limit(timeout)
+            limit = limit_of(timeout)
             if self._single and not self._tasks[0].polled and self._guard is None:
                 if not self._get_one(limit):
                     raise self._late(limit)
@@ -369,95 +362,6 @@ class AsyncResult(Future):
 
         return asyncio.wrap_future(self).__await__()
 
-    # ------------------------------------------------ Future's machinery, for those who need it
-
-    def _watch(self) -> None:
-        client = self._client
-        with client._lock:
-            if self._guard is not None:
-                return
-            self._foreign: list[Any] = []
-            self._callbacks: list[Callable[[Any], Any]] = []
-            self._told = _CANCELLED if self._was_cancelled else _FINISHED if self.ready() else _PENDING
-            self._guard = threading.Condition()
-        if self._told == _PENDING:
-            client._watch(self)
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        if self._guard is None:
-            self._watch()
-        return self._guard  # type: ignore[return-value]
-
-    @property
-    def _state(self) -> str:  # type: ignore[override]
-        """Changes only under `_condition`, as `concurrent.futures.wait` relies on."""
-        if self._guard is None:
-            self._watch()
-        return self._told
-
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        if self._guard is None:
-            self._watch()
-        return self._foreign
-
-    @property
-    def _done_callbacks(self) -> list[Any]:  # type: ignore[override]
-        if self._guard is None:
-            self._watch()
-        return self._callbacks
-
-    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
-        """Calls ``fn(ar)`` when all results have come: on the client's dispatcher thread, or now if they have."""
-        with self._condition:
-            if self._told == _PENDING:
-                self._callbacks.append(fn)
-                return
-        self._call(fn)
-
-    def _call(self, fn: Callable[[Any], Any]) -> None:
-        try:
-            fn(self)
-        except Exception:
-            log.exception("callback %r of %r raised", fn, self)
-
-    def _settle(self) -> None:
-        """Tells foreign waiters and callbacks; any number of times, once in effect."""
-        if self._guard is None or self._told != _PENDING or not (self._was_cancelled or self.ready()):
-            return
-        failed = False
-        if not self._was_cancelled:
-            self._finish()
-            failed = not self._return_exceptions and any(t.failed for t in self._tasks)
-        with self._guard:
-            if self._told != _PENDING:
-                return
-            self._told = _CANCELLED if self._was_cancelled else _FINISHED
-            for w in self._foreign:
-                if self._was_cancelled:
-                    w.add_cancelled(self)
-                elif failed:
-                    w.add_exception(self)
-                else:
-                    w.add_result(self)
-            self._guard.notify_all()
-            callbacks, self._callbacks = self._callbacks, []
-        for fn in callbacks:
-            self._call(fn)
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Whether it was not cancelled (asked by executors)."""
-        return not self._was_cancelled
-
-    def set_result(self, result: Any) -> None:
-        """RuntimeError: results come from engines."""
-        raise RuntimeError("an AsyncResult gets its result from engines")
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """RuntimeError: results come from engines."""
-        raise RuntimeError("an AsyncResult gets its result from engines")
-
     # ------------------------------------------------ stopping
 
     def cancel(self, kill_after: float | None = None) -> bool:
@@ -513,141 +417,6 @@ class AsyncResult(Future):
             raise ValueError("these AsyncResults belong to different clients")
         return cls(first._client, list(chain.from_iterable(ar._tasks for ar in async_results)), first._fname,
                    False, first.owner, first._return_exceptions)
-
-    # ------------------------------------------------ what is known
-
-    @property
-    def metadata(self) -> Any:
-        """The task's `Metadata`, or the list of them; filled as things happen."""
-        self._client._pump()
-        for t in self._tasks:
-            t.fetch()
-        return self._tasks[0].metadata if self._single else [t.metadata for t in self._tasks]
-
-    def _metadata_of(self, key: str) -> Any:
-        md = self.metadata
-        return md[key] if self._single else [m[key] for m in md]
-
-    def __getattr__(self, key: str) -> Any:
-        if key in Metadata._keys:
-            return self._metadata_of(key)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {key!r}")
-
-    @property
-    def data(self) -> Any:
-        """What tasks gave to `publish_data` so far: a dict, or a list of them."""
-        return self._metadata_of("data")
-
-    @property
-    def progress(self) -> int:
-        """How many items are finished, of ``len(ar)``."""
-        return sum(size for t, size in zip(self._tasks, self._item_counts()) if t.done())
-
-    def _item_counts(self) -> list[int]:
-        return [1] * len(self._tasks)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since submission, until now or until the last result came."""
-        if self.ready() and not self._was_cancelled:
-            return self.wall_time
-        return compare_datetimes(utcnow(), min(t.metadata["submitted"] for t in self._tasks))
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds of work, summed over tasks. TimeoutError until all results have come."""
-        if not self.ready():
-            raise self._late(None)
-        self._finish()
-        return sum(compare_datetimes(m["completed"], m["started"])
-                   for m in [t.metadata for t in self._tasks] if m["completed"] and m["started"])
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from the first submission to the last result. TimeoutError until all results have come."""
-        if not self.ready():
-            raise self._late(None)
-        self._finish()
-        return self.timedelta([t.metadata["submitted"] for t in self._tasks],
-                              [t.metadata["received"] for t in self._tasks])
-
-    def timedelta(self, start: Any, end: Any, start_key: Callable = min, end_key: Callable = max) -> float:
-        """Seconds between two stamps or lists of them: ``ar.timedelta(ar.submitted, ar.received)``."""
-        first = start if isinstance(start, datetime) else start_key(start)
-        last = end if isinstance(end, datetime) else end_key(end)
-        return compare_datetimes(last, first)
-
-    # ------------------------------------------------ for people
-
-    def wait_interactive(self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None,
-                         return_when: str = ALL_COMPLETED) -> None:
-        """Waits with a progress bar: items done, rate, time left, how many failed. Ctrl-C leaves the tasks running.
-
-        interval : seconds between updates; timeout : seconds, no error if it passes
-        widget : True for a notebook's bar, False for text; by default whatever fits
-        """
-        limit = _limit(timeout)
-        deadline = None if limit is None else time.monotonic() + limit
-        total = len(self)
-        bar = progress(total=total, unit="tasks", desc=self._fname, widget=widget)
-        seen: set[int] = set()
-        failed = 0
-        try:
-            while True:
-                counts = self._item_counts()
-                for i, t in enumerate(self._tasks):
-                    if i not in seen and t.fetch():
-                        seen.add(i)
-                        failed += t.failed
-                bar.update(sum(counts[i] for i in seen) - bar.n)
-                away = self._client._away_text(self._pending())
-                note = [f"{failed} failed"] if failed else []
-                bar.set_postfix_str(", ".join(note + ([away] if away else [])), refresh=False)
-                bar.refresh()
-                if self.ready() or return_when == FIRST_EXCEPTION and failed or return_when == FIRST_COMPLETED and seen:
-                    break
-                left = interval if deadline is None else min(interval, deadline - time.monotonic())
-                if left <= 0:
-                    break
-                self._client._core.wait([t.key for t in self._pending()], left)
-                self._client._pump()
-        finally:
-            bar.close()
-        if self.ready() and not self._was_cancelled:
-            self._finish()
-
-    @contextlib.contextmanager
-    def stream_output(self) -> Iterator[None]:
-        """Prints the tasks' output as it comes, starting with what has come already.
-
-        >>> with ar.stream_output():
-        ...     ar.wait()
-        """
-        from ._stream import Streamer
-
-        streamer = Streamer(self)
-        self._client._add_streamer(streamer)
-        try:
-            yield
-        finally:
-            self._client._pump()
-            self._client._remove_streamer(streamer)
-            streamer.close()
-
-    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
-        """Shows what the tasks printed, displayed and gave back.
-
-        groupby : 'type' (all stdout, then all stderr, then outputs), 'engine', or 'order' (outputs of all
-        engines one by one). One task's text comes without labels. Errors are
-        not raised here. TimeoutError if results are missing.
-        """
-        from ._stream import display_outputs
-
-        if groupby not in ("type", "engine", "order"):
-            raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
-        if not self.ready():
-            raise self._late(None)
-        display_outputs(self, groupby, result_only)
 
     def _repr_pretty_(self, p: Any, cycle: bool) -> None:
         p.text(repr(self))

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _connect, error
 from ._jobs import Cache, Jobs
+from ._mixed import beside_covey
 from ._tasktable import result_of
-from .asyncresult import _limit
-from .task import Task
-from .util import interactive_session, plural, progress
+from .task import ExecuteReply, Metadata, Task  # noqa: F401  (programs import them from here)
+from .util import interactive_session, limit_of, plural, progress
 
 if TYPE_CHECKING:
     from .executor import ViewExecutor
@@ -33,6 +34,10 @@ _named: set[str] = set()  # options that mean nothing here and were named: once 
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
+def _not_needed(what: str) -> None:
+    warnings.warn(f"{what} is not needed: results come by themselves", DeprecationWarning, stacklevel=3)
+
+
 def _after_fork() -> None:
     for client in list(_clients):
         client._lock = threading.RLock()
@@ -40,6 +45,8 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+if _text := beside_covey():
+    warnings.warn(_text, stacklevel=2)
 
 
 class Client(Jobs):
@@ -57,6 +64,10 @@ class Client(Jobs):
     url_file : another name for it
     profile, profile_dir, ipython_dir : where to look for the file otherwise
     cluster_id : of a cluster that was started with one
+    sshserver : "[user@]host[:port]" to go through where the controller can't be reached directly (default: the
+        connection file's `ssh`). It is the user's OpenSSH (`ssh -W`) with ~/.ssh/config, agent and jump hosts
+    sshkey : file with the private key for it
+    password : for it, where there is no key
     timeout : seconds for the file to appear and the controller to answer (OSError, TimeoutError)
     cluster : the Cluster object that this client belongs to
     debug : print events
@@ -69,6 +80,9 @@ class Client(Jobs):
     """
 
     block = False
+    curve_serverkey: None = None    # names that programs look at: there are no ZMQ sockets to encrypt
+    curve_publickey: None = None
+    curve_secretkey: None = None
     _closed = True
     _end: str | None = None  # why the link was given up
 
@@ -81,20 +95,14 @@ class Client(Jobs):
                  **unused: Any):
         self._pid = os.getpid()
         if url_or_file is not None:
-            import warnings
-
             warnings.warn("url_or_file= is connection_info's old name", DeprecationWarning, stacklevel=2)
         source = connection_info if connection_info is not None else url_file if url_file is not None else url_or_file
         self.debug = debug
         self.cluster = cluster
         self.profile = profile or "default"
         config, self._source = self._find(source, profile, profile_dir, ipython_dir, cluster_id, timeout)
-        server = sshserver or config.get("ssh")
-        if sshserver:
-            raise NotImplementedError(
-                f"sshserver={sshserver!r}: connecting through ssh is not in this version; forward the controller's "
-                f"port yourself (ssh -L PORT:127.0.0.1:PORT {server}) and put 127.0.0.1 as \"location\" in the file")
-        for name in ("sshkey", "password", "paramiko", "context"):
+        ssh = _connect.ssh_way(sshserver or config.get("ssh"), sshkey, password)
+        for name in ("paramiko", "context") if ssh else ("paramiko", "context", "sshkey", "password"):
             if locals()[name] is not None:
                 unused[name] = locals()[name]
         new = sorted(unused.keys() - _named)
@@ -109,7 +117,7 @@ class Client(Jobs):
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
         self.results = Cache(self, result_of, Task.done)
         self.metadata = Cache(self, lambda t: (t.fetch(), t.metadata)[1], lambda t: True)
-        self._core = _connect.connect(config, timeout, path=self._source if isinstance(self._source, str) else None)
+        self._core = _connect.connect(config, timeout, path=self._source if isinstance(self._source, str) else None, **ssh)
         self._closed = False
         self._session: int = self._core.session
         self._boot_id = config["boot_id"]
@@ -372,6 +380,8 @@ class Client(Jobs):
 
         dask.stop_dask(self, targets)
 
+    become_distributed, stop_distributed = become_dask, stop_dask
+
     def activate(self, targets: Any = "all", suffix: str = "") -> DirectView:
         """Makes ``%px`` + suffix work on these engines; returns the (blocking) view."""
         view = self.direct_view(targets)
@@ -404,7 +414,7 @@ class Client(Jobs):
                     future.set_exception(e)
             threading.Thread(target=run, daemon=True, name="covey-wait-for-engines").start()
             return future
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         deadline = None if limit is None else time.monotonic() + limit
         deaths, have = self._deaths, len(self)
         if have >= n:
@@ -491,13 +501,16 @@ class Client(Jobs):
 
     def spin(self) -> None:
         """Takes in what has come. Programs need not call it."""
+        _not_needed("spin()")
         self._pump()
 
     def spin_thread(self, interval: float = 1) -> None:
         """Nothing: results come by themselves."""
+        _not_needed("spin_thread()")
 
     def stop_spin_thread(self) -> None:
         """Nothing: results come by themselves."""
+        _not_needed("stop_spin_thread()")
 
     def close(self, linger: float | None = None) -> None:
         """Ends the connection; tasks that run go on. Twice is fine; in a forked child it does nothing."""

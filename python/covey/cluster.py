@@ -22,38 +22,29 @@ import operator
 import os
 import random
 import string
+import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._connect import _current_profile_dir, ipython_dir
+from ._clusterasync import ClusterCoroutines
+from ._clusterfiles import cluster_file_path, cluster_files, find_profile_dir, profile_name
+from ._clustermanager import ClusterManager, clean_cluster_files
 from ._supervisor import ClusterError, _read_cluster_file, _runs, _Supervisor
 from .util import abbreviate_profile_dir
 
 if TYPE_CHECKING:
+    from ._running import RunningLaunchers, Supervised
     from .client import Client
 
-__all__ = ["Cluster", "ClusterManager", "ClusterError", "EngineSet", "clean_cluster_files"]
+__all__ = ["Cluster", "ClusterManager", "ClusterError", "clean_cluster_files"]
 
 
 START_GRACE = 10.0      # seconds that the supervisor waits longer than we for engines: we say first what is missing
 
 
-class EngineSet:
-    """Engines that were started together: `id` (text), `n` (how many), `pid` of what runs them, `launcher` (a name)."""
-
-    def __init__(self, id: str, n: int, pid: int | None = None, launcher: str = "Local") -> None:
-        self.id = self.identifier = id
-        self.n = n
-        self.pid = pid
-        self.launcher = launcher
-
-    def __repr__(self) -> str:
-        return f"<EngineSet(id={self.id!r}, n={self.n})>"
-
-
-class Cluster:
+class Cluster(ClusterCoroutines):
     """A controller and its engines.
 
     n : how many engines (default: what this machine or its allocation has cores for)
@@ -68,6 +59,7 @@ class Cluster:
     shutdown_atexit : False leaves the cluster running when this process ends
     load_profile : False ignores the profile's config files
     restart : True starts engines that died again, under their old numbers (their namespaces are new)
+    gpus_per_engine : so many GPUs for each engine alone (CUDA_VISIBLE_DEVICES)
     config : traitlets Config or dict; its settings go on the command line of `ipcluster start`
     """
 
@@ -78,16 +70,16 @@ class Cluster:
                  send_engines_connection_env: bool = True, shutdown_atexit: bool = True, load_profile: bool = True,
                  config: Mapping[str, Any] | None = None, parent: Any = None, log: logging.Logger | None = None,
                  log_level: int = logging.INFO, engine_launcher_class: Any = None, controller_launcher_class: Any = None,
-                 restart: bool = False) -> None:
+                 restart: bool = False, gpus_per_engine: int | None = None) -> None:
         if engines is not None and engine_launcher_class is not None:
             raise TypeError("engines and engine_launcher_class are the same: give one")
         if controller is not None and controller_launcher_class is not None:
             raise TypeError("controller and controller_launcher_class are the same: give one")
         self._pid = os.getpid()
-        self.profile_dir = _profile_dir(profile, profile_dir)
-        self.profile = _profile_name(self.profile_dir)
+        self.profile_dir = find_profile_dir(profile, profile_dir)
+        self.profile = profile_name(self.profile_dir)
         self.cluster_id = _new_cluster_id() if cluster_id is None else cluster_id
-        self.cluster_file = cluster_file or _cluster_file(self.profile_dir, self.cluster_id)
+        self.cluster_file = cluster_file or cluster_file_path(self.profile_dir, self.cluster_id)
         self.load_profile = load_profile
         self.config = config if config is not None else getattr(parent, "config", None) or {}
         settings = self._settings()
@@ -105,11 +97,11 @@ class Cluster:
         self.send_engines_connection_env = send_engines_connection_env
         self.shutdown_atexit = shutdown_atexit
         self.restart = restart
-        self.log = log if log is not None else logging.getLogger(f"{__name__}.{self.cluster_id}")
+        self.gpus_per_engine: int | None = gpus_per_engine if gpus_per_engine is not None else settings.get("gpus_per_engine")
         self.log_level = log_level
-        if log is None:
-            self.log.setLevel(log_level)
+        self.log = log if log is not None else _make_log(f"{Cluster.__module__}.{self.cluster_id}", log_level)
         self._supervisor: _Supervisor | None = None
+        self._launched: RunningLaunchers | None = None      # made when somebody asks what runs
         self._context_client: Client | None = None
 
     def _settings(self) -> dict[str, Any]:
@@ -148,24 +140,52 @@ class Cluster:
         self._launchers["controller"] = launcher
 
     @property
-    def controller(self) -> EngineSet | None:
-        """The running controller (its `pid`), None if there is none."""
-        state = self._state()
-        if state is None:
-            return None
-        found = state.get("controller") or {}
-        return EngineSet("controller", 1, found.get("pid"), found.get("class", "Local"))
+    def controller(self) -> Supervised | None:
+        """The running controller, an object of its launcher's class; None if there is none."""
+        return self._what_runs("controller").get("controller")
 
     @property
-    def engines(self) -> dict[str, EngineSet]:
-        """The engine sets by id; empty when nothing runs."""
-        sets = (self._state() or {}).get("engines", {})
-        return {id: EngineSet(id, s.get("n") or 0, s.get("pid"), s.get("class", "Local")) for id, s in sets.items()}
+    def engines(self) -> dict[str, Supervised]:
+        """The engine sets, objects of their launcher's class, by id; empty when nothing runs."""
+        return self._what_runs("engine")
 
     @property
-    def engine_set(self) -> EngineSet | None:
+    def engine_set(self) -> Supervised | None:
         """The first engine set, or None."""
         return next(iter(self.engines.values()), None)
+
+    def _what_runs(self, kind: str) -> dict[str, Supervised]:
+        from ._running import RunningLaunchers
+
+        state = self._state()
+        if self._launched is None:
+            self._launched = RunningLaunchers()
+        if state is None:
+            self._launched.drop()
+            return {}
+        states = state.get("engines", {}) if kind == "engine" else {"controller": state.get("controller") or {}}
+        return self._launched.current(kind, states, lambda id: self._describe(kind, id, states[id].get("class", "Local")))
+
+    def _describe(self, kind: str, id: str, name: str) -> Supervised:
+        """The launcher object of what runs."""
+        from ._running import launcher_class, running_class
+
+        asked = self._launchers[kind]
+        cls = running_class(launcher_class(asked if isinstance(asked, type) else name, kind))
+        launcher = cls(config=self._trait_config(), profile_dir=self.profile_dir, cluster_id=self.cluster_id)
+        me = weakref.ref(self)
+        if kind == "engine":
+            launcher._do_signal = lambda sig: (c := me()) and c.signal_engines_sync(sig, id)
+            launcher._do_stop = lambda: (c := me()) and c.stop_engines_sync(id)
+        else:
+            launcher._do_signal = lambda sig: launcher.process and launcher.process.send_signal(sig)
+            launcher._do_stop = lambda: (c := me()) and c.stop_controller_sync()
+        return launcher
+
+    def _trait_config(self) -> Any:
+        from traitlets.config import Config
+
+        return self.config if isinstance(self.config, Config) else Config({k: dict(v) for k, v in self.config.items() if isinstance(v, Mapping)})
 
     @property
     def client_file(self) -> str | None:
@@ -262,6 +282,8 @@ class Cluster:
         """Stops one set of engines (KeyError if there is none of that id), or all."""
         if engine_set_id is not None and engine_set_id not in self.engines:
             raise KeyError(engine_set_id)
+        if self._launched is not None:
+            self._launched.keep_outputs()
         for id in [engine_set_id] if engine_set_id is not None else list(self.engines):
             self._running().ask({"do": "stop_engines", "id": id})
 
@@ -299,7 +321,12 @@ class Cluster:
         """Stops engines, controller and supervisor; returns when all have ended. Does nothing if none runs."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and self._pid == os.getpid():
+            launched, self._launched = self._launched, None
+            if launched is not None:
+                launched.keep_outputs()
             supervisor.stop()
+            if launched is not None:
+                launched.drop()
             while self._pickled:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._pickled.pop())
@@ -309,63 +336,6 @@ class Cluster:
     def _other_owner(self) -> bool:
         found = _read_cluster_file(self.cluster_file)
         return found is not None and _runs(found)
-
-    # ------------------------------------------------ the coroutines
-
-    async def start_controller(self, **kwargs: Any) -> None:
-        """See `start_controller_sync`."""
-        await _in_thread(self.start_controller_sync, **kwargs)
-
-    async def start_engines(self, n: int | None = None, engine_set_id: str | None = None, **kwargs: Any) -> str:
-        """See `start_engines_sync`."""
-        return await _in_thread(self.start_engines_sync, n, engine_set_id, **kwargs)
-
-    async def start_cluster(self, n: int | None = None) -> Cluster:
-        """See `start_cluster_sync`."""
-        return await _in_thread(self.start_cluster_sync, n)
-
-    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
-        """See `start_and_connect_sync`."""
-        rc = await _in_thread(self.start_and_connect_sync, n)
-        if activate:
-            rc.activate()
-        return rc
-
-    async def connect_client(self, **kwargs: Any) -> Client:
-        """See `connect_client_sync`."""
-        return await _in_thread(self.connect_client_sync, **kwargs)
-
-    async def stop_engines(self, engine_set_id: str | None = None) -> None:
-        """See `stop_engines_sync`."""
-        await _in_thread(self.stop_engines_sync, engine_set_id)
-
-    async def restart_engines(self, engine_set_id: str | None = None) -> None:
-        """See `restart_engines_sync`."""
-        await _in_thread(self.restart_engines_sync, engine_set_id)
-
-    async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
-        """See `signal_engines_sync`."""
-        await _in_thread(self.signal_engines_sync, signum, engine_set_id)
-
-    async def stop_engine(self, engine_id: int) -> None:
-        """See `stop_engine_sync`."""
-        self.stop_engine_sync(engine_id)
-
-    async def restart_engine(self, engine_id: int) -> None:
-        """See `restart_engine_sync`."""
-        self.restart_engine_sync(engine_id)
-
-    async def signal_engine(self, engine_id: int, signum: int) -> None:
-        """See `signal_engine_sync`."""
-        self.signal_engine_sync(engine_id, signum)
-
-    async def stop_controller(self) -> None:
-        """See `stop_controller_sync`."""
-        await _in_thread(self.stop_controller_sync)
-
-    async def stop_cluster(self) -> None:
-        """See `stop_cluster_sync`."""
-        await _in_thread(self.stop_cluster_sync)
 
     # ------------------------------------------------ with
 
@@ -394,12 +364,11 @@ class Cluster:
     @classmethod
     def from_file(cls, cluster_file: str | os.PathLike | None = None, *, profile: str = "",
                   profile_dir: str | os.PathLike | None = None, cluster_id: str = "", **kwargs: Any) -> Cluster:
-        """A cluster that runs already: by default that of `ipcluster start` (its id is empty).
+        """A cluster that runs already: by default that of `ipcluster start` (its id is empty), else the only one of the profile.
 
-        FileNotFoundError if there is none. It is not stopped when this process ends.
+        FileNotFoundError if there is none, or several without that one. It is not stopped when this process ends.
         """
-        path = os.fspath(cluster_file) if cluster_file is not None else _cluster_file(
-            _profile_dir(profile, profile_dir), cluster_id)
+        path = os.fspath(cluster_file) if cluster_file is not None else cls._file_of(find_profile_dir(profile, profile_dir), cluster_id)
         path = os.path.abspath(os.path.expanduser(path))
         state = _read_cluster_file(path)
         if state is None:
@@ -407,6 +376,18 @@ class Cluster:
         if not _runs(state):
             raise FileNotFoundError(f"no cluster runs here: {path} is of one that has ended (`ipcluster clean` removes it)")
         return cls.from_dict(state, cluster_file=path, **kwargs)
+
+    @staticmethod
+    def _file_of(profile_dir: str, cluster_id: str) -> str:
+        """The file of that cluster; where none has the empty id, of the only one that runs."""
+        path = cluster_file_path(profile_dir, cluster_id)
+        if cluster_id or os.path.exists(path):
+            return path
+        running = [f for f in cluster_files(profile_dir) if (state := _read_cluster_file(f)) is not None and _runs(state)]
+        if len(running) > 1:
+            ids = ", ".join(os.path.basename(f)[len("cluster-"):-len(".json")] for f in running)
+            raise FileNotFoundError(f"several clusters run in {profile_dir}: name one by cluster_id ({ids})")
+        return running[0] if running else path
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any], **kwargs: Any) -> Cluster:
@@ -472,6 +453,8 @@ class Cluster:
         args.append(f"--engine-timeout={self.engine_timeout + START_GRACE:g}")
         if self.restart:
             args.append("--restart")
+        if self.gpus_per_engine is not None:
+            args.append(f"--gpus-per-engine={self.gpus_per_engine}")
         if self.shutdown_atexit:
             args.append(f"--parent-pid={os.getpid()}")
         for option, kind in (("engines", "engine"), ("controller", "controller")):
@@ -543,29 +526,14 @@ def _at_exit() -> None:
             cluster.stop_cluster_sync()
 
 
-async def _in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    import asyncio
-
-    return await asyncio.to_thread(call, *args, **kwargs)
-
-
-def _profile_dir(profile: str | None, profile_dir: str | os.PathLike | None) -> str:
-    if profile_dir:
-        return os.path.abspath(os.path.expanduser(os.fspath(profile_dir)))
-    current = _current_profile_dir()
-    if not profile and current:
-        return current
-    return os.path.join(os.path.abspath(ipython_dir()), f"profile_{profile or 'default'}")
-
-
-def _profile_name(profile_dir: str) -> str:
-    """The name of a profile that lies where profiles do; '' for another folder."""
-    folder, base = os.path.split(profile_dir)
-    return base[len("profile_"):] if base.startswith("profile_") and folder == os.path.abspath(ipython_dir()) else ""
-
-
-def _cluster_file(profile_dir: str, cluster_id: str) -> str:
-    return os.path.join(profile_dir, "security", f"cluster-{cluster_id}.json")
+def _make_log(name: str, level: int) -> logging.Logger:
+    """The Cluster's logger; in IPython it writes to standard output."""
+    log = logging.getLogger(name)
+    log.setLevel(level)
+    ip = sys.modules.get("IPython")
+    if ip is not None and ip.get_ipython() is not None and not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stdout))
+    return log
 
 
 def _new_cluster_id() -> str:
@@ -588,100 +556,6 @@ def _checked_n(n: Any) -> int | None:
 
 def _literal(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-class ClusterManager:
-    """The clusters of some profiles, by key ``profile:cluster_id``."""
-
-    def __init__(self, **_traits: Any) -> None:
-        self._clusters: dict[str, Cluster] = {}
-
-    @property
-    def clusters(self) -> dict[str, Cluster]:
-        """All clusters known, by key."""
-        return self._clusters
-
-    def _cluster_key(self, cluster: Cluster) -> str:
-        return f"{cluster.profile or abbreviate_profile_dir(cluster.profile_dir)}:{cluster.cluster_id}"
-
-    def load_clusters(self, *, profile_dirs: Iterable[str] | None = None, profile_dir: str | None = None,
-                      profiles: Iterable[str] | None = None, profile: str | None = None,
-                      init_default_clusters: bool = False) -> dict[str, Cluster]:
-        """Looks for running clusters (default: in all profiles); those that have ended are dropped.
-
-        init_default_clusters : adds a cluster that is not started, with the empty id, for each profile without one
-        """
-        for key, cluster in list(self._clusters.items()):
-            if cluster._supervisor is not None and not cluster._supervisor.alive():
-                del self._clusters[key]
-        for folder in _profile_dirs(profile_dirs, profile_dir, profiles, profile):
-            for path in _cluster_files(folder):
-                state = _read_cluster_file(path)
-                if state is None or not _runs(state):
-                    continue
-                cluster = Cluster.from_file(path, profile_dir=folder)
-                self._clusters.setdefault(self._cluster_key(cluster), cluster)
-            if init_default_clusters:
-                cluster = Cluster(profile_dir=folder, cluster_id="")
-                if not any(c.profile_dir == cluster.profile_dir for c in self._clusters.values()):
-                    self._clusters.setdefault(self._cluster_key(cluster), cluster)
-        return self._clusters
-
-    def new_cluster(self, **kwargs: Any) -> tuple[str, Cluster]:
-        """(key, a Cluster that is not started). KeyError if there is one of that key."""
-        cluster = Cluster(**kwargs)
-        key = self._cluster_key(cluster)
-        if key in self._clusters:
-            raise KeyError(f"cluster {key} already exists")
-        self._clusters[key] = cluster
-        return key, cluster
-
-    def get_cluster(self, key: str) -> Cluster:
-        """The cluster of a key; KeyError if there is none."""
-        return self._clusters[key]
-
-    def remove_cluster(self, key: str) -> None:
-        """Forgets a cluster (it is not stopped); KeyError if there is none."""
-        del self._clusters[key]
-
-
-def _profile_dirs(profile_dirs: Iterable[str] | None, profile_dir: str | None, profiles: Iterable[str] | None,
-                  profile: str | None) -> list[str]:
-    if profile_dir is not None:
-        profile_dirs = [profile_dir]
-    if profile is not None:
-        profiles = [profile]
-    if profile_dirs is not None:
-        found = [os.path.abspath(os.path.expanduser(d)) for d in profile_dirs]
-    elif profiles is not None:
-        found = [_profile_dir(p, None) for p in profiles]
-    else:
-        base = os.path.abspath(ipython_dir())
-        names = sorted(os.listdir(base)) if os.path.isdir(base) else []
-        return [os.path.join(base, name) for name in names if name.startswith("profile_")]
-    for folder in found:
-        if not os.path.isdir(folder):
-            from IPython.core.profiledir import ProfileDirError
-
-            raise ProfileDirError(f"no such profile folder: {folder}")
-    return found
-
-
-def _cluster_files(profile_dir: str) -> list[str]:
-    security = os.path.join(profile_dir, "security")
-    names = sorted(os.listdir(security)) if os.path.isdir(security) else []
-    return [os.path.join(security, n) for n in names if n.startswith("cluster-") and n.endswith(".json")]
-
-
-def clean_cluster_files(profile_dirs: Iterable[str] | None = None, log: logging.Logger | None = None, force: bool = False) -> None:
-    """Removes cluster files of clusters that have ended; with `force` also those of clusters that run."""
-    for folder in _profile_dirs(profile_dirs, None, None, None):
-        for path in _cluster_files(folder):
-            state = _read_cluster_file(path)
-            if force or state is None or not _runs(state):
-                if log is not None:
-                    log.info("Removing %s", path)
-                os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ prints what the config files of APP (ipcluster, ipcontroller, ipengine) say, as 
 {"Class": {"trait": value}}. Read are, in /etc/ipython, /usr/local/etc/ipython, PREFIX/etc/ipython
 and the profile's folder (later ones win): ipython_config.py and .json, then APP_config.py and
 .json; last the FILE of --config. `get_config()` and `load_subconfig()` work in them as in any
-IPython config file. An error is told as FILE:LINE and exits 1.
+IPython config file. An error is told as FILE:LINE and exits 1, or, with
+IPYTHON_SUPPRESS_CONFIG_ERRORS=1 in the environment, the file is passed over.
 """
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,20 +25,18 @@ from typing import Any
 from traitlets.config import Config
 from traitlets.config.loader import JSONFileConfigLoader, LazyConfigValue, PyFileConfigLoader
 
+from ._programs import program_argv
+
 APPS = ("ipcluster", "ipcontroller", "ipengine")
 
-# Old class names and today's; a key of None stands for every trait.
-RENAMED: dict[str, dict[str | None, str]] = {
-    "HubFactory": {None: "IPController"},
-    "IPControllerApp": {None: "IPController"},
-    "EngineFactory": {None: "IPEngine"},
-    "IPEngineApp": {None: "IPEngine"},
-    "IPClusterApp": {None: "IPCluster"},
-    "IPClusterEngines": dict.fromkeys(("n", "delay", "controller_ip", "engine_launcher_class", "controller_launcher_class",
-                                       "controller_location"), "Cluster"),
-    "IPClusterStart": dict.fromkeys(("n", "delay", "controller_ip", "engine_launcher_class", "controller_launcher_class",
-                                     "controller_location"), "Cluster"),
-}
+# Former names of settings of Cluster, for the Python class of that name: (class, name) -> name. A test compares them with
+# the programs' own (src/catalog/renamed.c).
+_OLD = ("IPClusterEngines", "IPClusterStart")
+_KEPT = ("n", "delay", "controller_ip", "controller_location", "engine_launcher_class", "controller_launcher_class")
+_LONGER = ("engine_launcher", "controller_launcher")
+RENAMED: dict[tuple[str, str], str] = {
+    **{(old, name): name for old in _OLD for name in _KEPT},
+    **{(old, name): f"{name}_class" for old in (*_OLD, "Cluster") for name in _LONGER}}
 
 
 class ConfigError(Exception):
@@ -49,19 +50,31 @@ def search_path(profile_dir: str) -> list[str]:
 
 
 def load_config(app: str, profile_dir: str = "", extra: str | None = None) -> dict[str, dict[str, Any]]:
-    """The merged tree of an application's config files: {"Class": {"trait": JSON value}}. Raises ConfigError."""
+    """The merged tree of an application's config files: {"Class": {"trait": JSON value}}, by today's names. Raises ConfigError."""
+    return rename(read_files(app, profile_dir, extra))
+
+
+def read_files(app: str, profile_dir: str = "", extra: str | None = None) -> dict[str, dict[str, Any]]:
+    """The same as it is written, by former names too: the programs know them (src/catalog)."""
     merged = Config()
+    lenient = os.environ.get("IPYTHON_SUPPRESS_CONFIG_ERRORS", "").lower() in ("1", "true")
     for folder in search_path(profile_dir):
         for base in ("ipython_config", f"{app}_config"):
             for suffix in (".py", ".json"):
                 path = os.path.join(folder, base + suffix)
-                if os.path.isfile(path):
+                if not os.path.isfile(path):
+                    continue
+                try:
                     merged.merge(load_file(path))
+                except ConfigError as e:
+                    if not lenient:
+                        raise
+                    print(f"{e} (the file is passed over: IPYTHON_SUPPRESS_CONFIG_ERRORS)", file=sys.stderr)
     if extra:
         if not os.path.isfile(extra):
             raise ConfigError(f"{extra}: there is no such config file")
         merged.merge(load_file(extra))
-    return rename(_plain(merged))
+    return _plain(merged, app)
 
 
 def load_file(path: str) -> Config:
@@ -88,34 +101,48 @@ def _locate(path: str, error: BaseException) -> str:
 
 
 def rename(tree: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Moves settings of old class names to today's (which win) and names each once on standard error."""
-    for old, traits in RENAMED.items():
-        for trait in list(tree.get(old, ())):
-            new = traits.get(trait) or traits.get(None)
-            if new is None:
-                continue
-            value = tree[old].pop(trait)
-            target = tree.setdefault(new, {})
-            told = "" if trait not in target else ", which is set too and wins"
-            print(f"config: c.{old}.{trait} is c.{new}.{trait} today{told}", file=sys.stderr)
-            target.setdefault(trait, value)
-        if old in tree and not tree[old]:
+    """Moves settings of former names to today's (which win) and names each once on standard error."""
+    for (old, name), today in RENAMED.items():
+        if name not in tree.get(old, {}):
+            continue
+        value = tree[old].pop(name)
+        target = tree.setdefault("Cluster", {})
+        told = ", which is set too and wins" if today in target else ""
+        print(f"{old}.{name} is now called Cluster.{today}{told}", file=sys.stderr)
+        target.setdefault(today, value)
+        if not tree[old]:
             del tree[old]
     return tree
 
 
-def _plain(config: Config) -> dict[str, dict[str, Any]]:
+def _plain(config: Config, app: str) -> dict[str, dict[str, Any]]:
     tree: dict[str, dict[str, Any]] = {}
+    defaults: dict[str, Any] | None = None
     for section, traits in config.items():
-        if isinstance(traits, dict) and traits:
-            tree[section] = {name: _value(value) for name, value in traits.items()}
+        if not isinstance(traits, dict) or not traits:
+            continue
+        tree[section] = {}
+        for name, value in traits.items():
+            if isinstance(value, LazyConfigValue):
+                defaults = _defaults(app) if defaults is None else defaults
+                value = _of_lazy(value, defaults.get(f"{section}.{name}", defaults.get(name)))
+            tree[section][name] = _value(value)
     return tree
+
+
+def _defaults(app: str) -> dict[str, Any]:
+    """The lists and dicts that a program's settings are by default, by "Class.name" and (for classes that derive) by name."""
+    words = [*program_argv(app), *(["start"] if app == "ipcluster" else []), "--help-all=json"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    found: dict[str, Any] = {"engine_cmd": [sys.executable, "-m", "covey.engine"], "controller_cmd": [sys.executable, "-m", "covey.controller"]}
+    for row in json.loads(done.stdout)["settings"] if done.returncode == 0 else ():
+        if row["type"] in ("list", "dict") and row["default"]:
+            found[f"{row['class']}.{row['name']}"] = found[row["name"]] = ast.literal_eval(row["default"])
+    return found
 
 
 def _value(value: Any) -> Any:
     """A trait's value as JSON: classes as MODULE:CLASS, paths and other objects as text, sets sorted."""
-    if isinstance(value, LazyConfigValue):
-        return _value(_of_lazy(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, bytes):
@@ -131,16 +158,12 @@ def _value(value: Any) -> Any:
     return str(value)
 
 
-def _of_lazy(value: LazyConfigValue) -> Any:
-    """What `c.A.b.append(...)` and its kin make of an empty default."""
-    parts = value.to_dict()
-    if "update" in parts:
-        update = parts["update"]
-        return dict(update) if isinstance(update, dict) else sorted(update, key=str)
-    result = [*parts.get("prepend", []), *parts.get("extend", [])]
-    for index, item in parts.get("inserts", []):
-        result.insert(index, item)
-    return result
+def _of_lazy(value: LazyConfigValue, default: Any) -> Any:
+    """What `c.A.b.append(...)` and its kin make of a default (None: of an empty one)."""
+    if default is None:
+        parts = value.to_dict()
+        default = type(parts["update"])() if "update" in parts else []
+    return value.get_value(default)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = os.dup(1)
     os.dup2(2, 1)  # what the files print must not get into the JSON
     try:
-        tree = load_config(options.app, options.profile_dir, options.config)
+        tree = read_files(options.app, options.profile_dir, options.config)
     except ConfigError as e:
         print(e, file=sys.stderr)
         return 1

@@ -90,7 +90,7 @@ def _start_worker(address: str, nanny: bool, options: dict[str, Any]) -> None:
         runner.stop()
         raise
     kernel.dask_worker = (runner, worker)
-    kernel.user_ns["distributed_worker"] = worker
+    kernel.user_ns["distributed_worker"] = kernel.user_ns["dask_worker"] = worker
 
 
 def _stop_worker() -> None:

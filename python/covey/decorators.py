@@ -32,7 +32,7 @@ def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Cal
 
 def parallel(view: View, dist: str = "b", block: bool | None = None, ordered: bool = True,
              **flags: Any) -> Callable[[Callable], ParallelFunction]:
-    """Decorator: calling the function cuts its arguments into parts, one for each engine.
+    """Decorator: calling the function cuts its arguments into parts, one for each engine; with a load-balanced view one for each item.
 
     dist : 'b' contiguous blocks, 'r' round robin
     The function gets parts; its ``map`` gets items: ``f.map(range(100))``.
@@ -69,7 +69,10 @@ class RemoteFunction:
 
 
 class ParallelFunction(RemoteFunction):
-    """A function whose arguments are cut into parts; made by `parallel`."""
+    """A function whose arguments are cut into parts; made by `parallel`.
+
+    chunksize : items of a part, with a load-balanced view (default: one). A DirectView cuts into a part an engine.
+    """
 
     def __init__(self, view: View, f: Callable, dist: str = "b", block: bool | None = None, chunksize: int | None = None,
                  ordered: bool = True, return_exceptions: bool = False, **flags: Any):
@@ -84,7 +87,7 @@ class ParallelFunction(RemoteFunction):
         self.map_object = self.mapObject = by_name(dist)
 
     def __call__(self, *sequences: Any, **kwargs: Any) -> Any:
-        """Calls the function with one part of each sequence per engine. ValueError if lengths differ."""
+        """Calls the function with the parts of each sequence. ValueError if lengths differ."""
         return self._run(sequences, False, **kwargs)
 
     def map(self, *sequences: Any, **kwargs: Any) -> Any:
@@ -105,15 +108,19 @@ class ParallelFunction(RemoteFunction):
             return []
         with self.view.temp_flags(block=False, **self.flags):
             tasks, sizes = self._submit(parts, n, elementwise)
-        ar = AsyncMapResult(self.view.client, tasks, self.__name__, sizes, self.map_object, self.ordered,
+        ar = AsyncMapResult(self.view.client, tasks, self.__name__, sizes, self.map_object if sizes else None, self.ordered,
                             self.return_exceptions)
         return ar.get() if block else ar
 
-    def _submit(self, sequences: list, n: int, elementwise: bool) -> tuple[list, list[int]]:
+    def _submit(self, sequences: list, n: int, elementwise: bool) -> tuple[list, list[int] | None]:
+        """The tasks and how many items each has; None: each is one item and gives a bare value."""
         view = self.view
-        tasks, sizes = [], []
+        tasks: list = []
+        sizes: list[int] = []
         if view._balanced:
-            size = self.chunksize or -(-n // max(1, len(view)))
+            size = self.chunksize or 1
+            if size == 1 and elementwise:
+                return view._map_ranges(self.func, sequences), None  # type: ignore[attr-defined]
             places: list[Any] = [None] * -(-n // size)
             cut = [[s[i:min(n, i + size)] for s in sequences] for i in range(0, n, size)]
         else:

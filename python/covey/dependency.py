@@ -26,6 +26,7 @@ class dependent:  # noqa: N801  (stock's name)
         self.dkwargs = dkwargs
 
     def check_dependency(self) -> None:
+        """UnmetDependency if it does not hold on this engine."""
         if self.df(*self.dargs, **self.dkwargs) is False:
             raise UnmetDependency(f"{getattr(self.df, '__name__', 'the dependency')} is False here")
 
@@ -63,6 +64,7 @@ class required(dependent):  # noqa: N801
     """A function that needs modules and objects; made by `require`."""
 
     def check_dependency(self) -> None:
+        """Imports the modules and sets the objects; UnmetDependency if one can't be imported."""
         _provide(_globals_of(self.f), *self.dargs, **self.dkwargs)
 
     def __reduce__(self) -> tuple:

@@ -122,7 +122,10 @@ def _known(ename: str) -> type | None:
 
 
 def _hint(ename: str, evalue: str) -> str | None:
-    """What to do about the two errors that every beginner meets."""
+    """What to do about errors that have a usual remedy."""
+    if ename == "TaskRefused" and ("of Python" in evalue or "runs Python" in evalue):
+        return ("Code travels as bytecode, which differs between Python versions. Put the function into a module that engines can import, "
+                "or send its text: `view.execute(...)`; or run this program with the engines' Python.")
     quoted = evalue.split("'")
     name = quoted[1] if len(quoted) > 2 else ""
     if ename == "NameError" and name:

@@ -114,7 +114,8 @@ class ViewExecutor(Executor):
         """Submits all at once, as executors do; results in order. (The view's `imap` is lazy.)"""
         if timeout is not None:
             warnings.warn("timeout is ignored by ViewExecutor.map", stacklevel=2)
-        kwargs.setdefault("max_outstanding", 0)
+        if self.view._balanced:
+            kwargs.setdefault("max_outstanding", 0)
         return self.view.imap(fn, *iterables, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -24,6 +24,7 @@ class IPythonParallelBackend(AutoBatchingMixin, ParallelBackendBase):
 
     @property
     def view(self) -> Any:
+        """The view that tasks go to: the one given, the default cluster's, or that of a cluster started for it."""
         if self._view is None:
             from .cluster import Cluster
 

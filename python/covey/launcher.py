@@ -83,6 +83,7 @@ class SSHLauncher(LocalProcessLauncher):
     location = Unicode("").tag(config=True)
     remote_profile_dir = Unicode("").tag(config=True)
     remote_python = Unicode("python3").tag(config=True)
+    prologue = List([]).tag(config=True)
     to_send = List([]).tag(config=True)
     to_fetch = List([]).tag(config=True)
 

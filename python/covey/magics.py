@@ -336,11 +336,11 @@ class ParallelMagics(Magics):
 
 
 class _ErrorPrinter:
-    """Prints the errors of a streaming cell on standard error as engines fail."""
+    """Prints the errors of a streaming cell on standard error as engines fail: equal tracebacks once, then a line for each engine."""
 
     def __init__(self, ar: AsyncResult) -> None:
         self._parts = ar.split() if len(ar.msg_ids) > 1 else [ar]
-        self._shown = 0
+        self._shown: set[tuple[str, str, str]] = set()
 
     def look(self) -> None:
         pending = []
@@ -354,11 +354,12 @@ class _ErrorPrinter:
         self._parts = pending
 
     def _print(self, error: BaseException) -> None:
-        self._shown += 1
-        if isinstance(error, RemoteError) and self._shown <= FULL_TRACEBACKS:
-            text = "\n".join(error.render_traceback())
-        else:
-            text = str(error)
+        text = str(error)
+        if isinstance(error, RemoteError):
+            key = (error.ename, error.evalue, error.traceback)
+            if key not in self._shown and len(self._shown) < FULL_TRACEBACKS:
+                self._shown.add(key)
+                text = "\n".join(error.render_traceback())
         print(text, file=sys.stderr)
 
 

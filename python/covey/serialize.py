@@ -27,13 +27,16 @@ import pickle
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ._byvalue import (
     MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_function,
     reduce_memoryview,
 )
 from ._plaincall import plain_call
+
+if TYPE_CHECKING:
+    from .canning import can, deserialize_object, pack_apply_message, serialize_object, uncan, unpack_apply_message  # noqa: F401
 
 __all__ = [
     "Packed", "PrePickled", "Reference", "pack_apply", "unpack_apply", "pack_value", "unpack_value", "pack_map",
@@ -42,6 +45,12 @@ __all__ = [
     "deserialize_object", "pack_apply_message", "unpack_apply_message",
 ]
 
+_CANNING = frozenset({"can", "uncan", "serialize_object", "deserialize_object", "pack_apply_message", "unpack_apply_message"})
+
+can_map: dict[Any, Callable[[Any], Any]] = {}         # types that programs pack their own way (canning)
+uncan_map: dict[Any, Callable[[Any, Any], Any]] = {}
+
+BUFFERS_MAX = 60_000      # buffers beside a stream; a message takes 65,535
 EXCEPTION_MAX = 64 << 10  # a pickled exception larger than this stays at home
 
 
@@ -184,6 +193,18 @@ def _large_within(x: Any) -> Any:
     return x
 
 
+def _reduce_by_map(obj: Any) -> Any:
+    """A type of `can_map`: what its function gives travels, and is uncanned where it arrives."""
+    canned = can_map[type(obj)](obj)
+    return NotImplemented if canned is obj else (_uncan, (canned,))
+
+
+def _uncan(canned: Any) -> Any:
+    from .canning import uncan
+
+    return uncan(canned, context.ns)
+
+
 class _Pickler(pickle.Pickler):
     by_value = False
 
@@ -200,7 +221,7 @@ class _Pickler(pickle.Pickler):
             return reduce_array(obj)
         if isinstance(obj, type) and obj.__module__ in MAIN:
             raise _NeedCloud
-        return NotImplemented
+        return _reduce_by_map(obj) if t in can_map else NotImplemented
 
 
 def _cloud_pickler() -> type:
@@ -223,6 +244,8 @@ def _cloud_pickler() -> type:
                     return reduce_memoryview(obj)
                 if t.__name__ == "ndarray" and t.__module__ == "numpy":
                     return reduce_array(obj)
+                if t in can_map:
+                    return _reduce_by_map(obj)
                 r = super().reducer_override(obj)
                 if isinstance(obj, type) and isinstance(r, tuple):
                     self.by_value = True
@@ -247,7 +270,7 @@ def _dump(kind: type, obj: Any, head: Any = None) -> Packed:
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if inside or raw.nbytes < OUT_OF_BAND:
+        if inside or raw.nbytes < OUT_OF_BAND or len(packed) > BUFFERS_MAX:
             return True
         packed.append(raw)
         return False
@@ -423,6 +446,10 @@ def unpack_apply(buffers: Sequence[Any], ns: dict) -> tuple[Any, tuple, dict]:
 
 def pack_value(obj: Any) -> Packed:
     """Packs one value."""
+    if type(obj) in _SIMPLE and _dumper is _dump_default:  # the same stream, without a pickler of ours
+        packed = Packed((pickle.dumps(obj, PROTOCOL),))
+        packed.by_value = False
+        return packed
     try:
         return _dumper(_large_within(obj))
     except Exception as e:
@@ -444,6 +471,8 @@ def _pack_items(streams: Iterable[Sequence[Any]], first: list) -> Packed:
         by_value = by_value or getattr(s, "by_value", False)
         if len(s) == 1:
             index.append(s[0])
+        elif len(rest) + len(s) > BUFFERS_MAX:
+            index.append(_inline(s))
         else:
             index.append((s[0], len(s) - 1))
             rest += s[1:]
@@ -497,7 +526,7 @@ def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
     return packed
 
 
-def _inline(packed: Packed) -> bytes:
+def _inline(packed: Sequence[Any]) -> bytes:
     """One stream with the buffers inside."""
     return pickle.dumps(_Inlined([bytes(b) for b in packed]), PROTOCOL)
 
@@ -560,42 +589,10 @@ def pack_error(exc: BaseException, engine_info: Mapping[str, Any], tb_lines: Seq
     return buffers
 
 
-# ---------------------------------------------------------------- names that programs know from stock
+def __getattr__(name: str) -> Any:
+    """The names of `canning`, which engines can do without."""
+    if name in _CANNING:
+        from . import canning
 
-
-def can(obj: Any) -> Packed:
-    """Packs an object; `uncan` gives it back."""
-    return pack_value(obj)
-
-
-def uncan(packed: Any, g: dict | None = None) -> Any:
-    """The object of `can`; functions by value get `g` as globals. What was not packed is returned as it is."""
-    return unpack_value(packed, g) if isinstance(packed, Packed) else packed
-
-
-can_map: dict[Any, Any] = {}
-uncan_map: dict[Any, Any] = {}
-
-
-def serialize_object(obj: Any, *_: Any, **__: Any) -> list:
-    """Buffers of an object: ``serialize_object(np.ones(9999))`` gives two."""
-    return pack_value(obj)
-
-
-def deserialize_object(buffers: Sequence[Any], g: dict | None = None) -> tuple[Any, list]:
-    """(object, buffers that are left) of `serialize_object`."""
-    return unpack_value([buffers[0], *map(_writable, buffers[1:])], g), []
-
-
-def _writable(buffer: Any) -> Any:
-    return bytearray(buffer) if memoryview(buffer).readonly else buffer
-
-
-def pack_apply_message(f: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *_: Any, **__: Any) -> list:
-    """Another name of `pack_apply`."""
-    return pack_apply(f, args, kwargs)
-
-
-def unpack_apply_message(buffers: Sequence[Any], g: dict | None = None, copy: bool = True) -> tuple[Any, tuple, dict]:
-    """Another name of `unpack_apply`."""
-    return unpack_apply(buffers, {} if g is None else g)
+        return getattr(canning, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

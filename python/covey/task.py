@@ -63,7 +63,7 @@ class Metadata(dict):
     started, completed : datetime in UTC, by the engine's clock
     engine_id : int; engine_uuid : str
     status : 'ok', 'error', 'aborted', … or None
-    stdout, stderr : str, also while the task runs
+    stdout, stderr : str, also while the task runs; of a flood the first 64 MiB, and a line that says so
     outputs : list of display data; data : dict of `publish_data`
     execute_input, execute_result : of ``execute``
     error : the RemoteError of a failed task
@@ -73,6 +73,8 @@ class Metadata(dict):
              "status", "execute_input", "execute_result", "error", "stdout", "stderr", "outputs", "data", "label",
              "is_broadcast", "is_coalescing")
     _pieces: dict[str, list[str]] | None = None  # output that nobody has looked at yet, by stream
+    _lengths: dict[str, int] | None = None  # of what has come, by stream
+    _most = 64 * 2**20  # characters of a stream that are kept
 
     def __init__(self, **known: Any):
         dict.__init__(self, {k: None for k in self._keys})
@@ -93,13 +95,23 @@ class Metadata(dict):
         if key not in self:
             raise KeyError(key)
         self._join()
+        if self._lengths is not None:
+            self._lengths.pop(key, None)
         dict.__setitem__(self, key, value)
 
     def _add_text(self, key: str, text: str) -> None:
-        """Appends output; joined only when somebody looks, so that a long one costs no more than its length."""
+        """Appends output; joined only when somebody looks, so that a long one costs no more than its length. A flood is cut, and says so."""
         with _joining:
             if self._pieces is None:
                 self.__dict__["_pieces"] = {}
+            if self._lengths is None:
+                self.__dict__["_lengths"] = {}
+            had = self._lengths.get(key, 0)  # type: ignore[union-attr]
+            self._lengths[key] = had + len(text)  # type: ignore[index]
+            if had + len(text) > self._most:
+                if had > self._most:
+                    return
+                text = text[:self._most - had] + f"\n[covey: more than {self._most:,} characters were printed; what follows is not kept here]\n"
             self._pieces.setdefault(key, []).append(text)  # type: ignore[union-attr]
 
     def _join(self) -> None:
@@ -159,10 +171,12 @@ class ExecuteReply:
 
     @property
     def execution_count(self) -> int | None:
+        """The cell's number."""
         return self._content.get("execution_count")
 
     @property
     def metadata(self) -> Metadata:
+        """The task's `Metadata`."""
         return self._task.metadata
 
     def __reduce__(self) -> tuple:
@@ -170,10 +184,12 @@ class ExecuteReply:
 
     @property
     def execute_result(self) -> dict | None:
+        """What its last expression's value looked like: {'data', 'metadata', 'execution_count'}; None without one."""
         return self.metadata["execute_result"]
 
     @property
     def data(self) -> dict:
+        """That value's MIME bundle, by type."""
         return (self.execute_result or {}).get("data", {})
 
     def __getattr__(self, key: str) -> Any:
@@ -261,6 +277,7 @@ class Task:
 
     @property
     def msg_id(self) -> str:
+        """Its id, as text."""
         return msg_id(self.client._session, self.seq)
 
     def done(self) -> bool:
@@ -331,6 +348,7 @@ class Task:
 
     @property
     def metadata(self) -> Metadata:
+        """What is known about it, made when it is asked for."""
         md = self._the_metadata()
         if md["error"] is None and self.record is not None and self.record[0] != OK:
             md["error"] = self.outcome()[1]

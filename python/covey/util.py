@@ -25,6 +25,11 @@ def utcnow() -> datetime:
     return datetime.now(utc)
 
 
+def limit_of(timeout: float | None) -> float | None:
+    """None and negative mean for ever."""
+    return None if timeout is None or timeout < 0 else timeout
+
+
 def from_ns(ns: int) -> datetime | None:
     """Nanoseconds since 1970 as an aware datetime; None for 0 (not happened)."""
     return _EPOCH + timedelta(microseconds=ns // 1000) if ns else None
@@ -48,6 +53,7 @@ class ReverseDict(dict):
 
     @property
     def reverse(self) -> dict:
+        """Keys by value."""
         return {v: k for k, v in self.items()}
 
 

@@ -5,17 +5,16 @@ A DirectView's call to several engines is one message to the controller, whateve
 """
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 import sys
-import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _remote, error, serialize
 from ._flags import ScheduledFlags
+from ._imports import sync_imports
 from .asyncresult import AsyncMapResult, AsyncResult
 from .decorators import ParallelFunction, RemoteFunction, parallel, remote
 from .executor import LazyMapIterator, ViewExecutor
@@ -414,8 +413,7 @@ class DirectView(View):
 
     # ------------------------------------------------ imports and set-up
 
-    @contextlib.contextmanager
-    def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
+    def sync_imports(self, local: bool = True, quiet: bool = False) -> contextlib.AbstractContextManager[None]:
         """Imports in the with-block happen on the engines too.
 
         >>> with v.sync_imports():
@@ -424,43 +422,12 @@ class DirectView(View):
         """
         if not local:
             raise NotImplementedError("sync_imports(local=False): use v.execute('import …')")
-        frame = sys._getframe(2)
-        before = dict(frame.f_locals)
-        original = builtins.__import__
-        seen: list[tuple[str, tuple, AsyncResult]] = []
-        depth = 0
-
-        def importing(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-            nonlocal depth
-            direct = depth == 0 and level == 0 and globals is frame.f_globals
-            depth += 1
-            try:
-                module = original(name, globals, locals, fromlist, level)
-            finally:
-                depth -= 1
-            names = tuple(fromlist or ())
-            if direct and (name, names) not in [s[:2] for s in seen]:
-                if not quiet:
-                    print(f"importing {', '.join(names)} from {name} on engine(s)" if names
-                          else f"importing {name} on engine(s)")
-                seen.append((name, names, self._apply(_remote.import_module, (name, names), {}, False)))
-            return module
-
-        builtins.__import__ = importing
-        try:
-            yield
-        finally:
-            builtins.__import__ = original
-        for _, _, ar in seen:
-            ar.get()
-        aliases = _aliases(frame.f_locals, before, seen)
-        if aliases:
-            self._apply(_remote.bind_aliases, (aliases,), {}, True)
+        return sync_imports(self, sys._getframe(1), quiet)
 
     @property
     def importer(self) -> Any:
         """``with v.importer: import numpy``: `sync_imports` without options."""
-        return self.sync_imports()
+        return sync_imports(self, sys._getframe(1), False)
 
     def sync_path(self) -> Any:
         """Engines get this process's working directory and sys.path, where these exist for them."""
@@ -501,23 +468,6 @@ class DirectView(View):
         from .magics import ParallelMagics
 
         shell.register_magics(ParallelMagics(shell, self, suffix))
-
-
-def _aliases(after: Mapping[str, Any], before: Mapping[str, Any], seen: list) -> dict[str, tuple[str, str | None]]:
-    """Names that ``import … as`` bound: they are new, and not what the plain import would bind."""
-    plain = {n for name, names, _ in seen for n in (names or (name.partition(".")[0],))}
-    imported = [(name, names) for name, names, _ in seen]
-    aliases: dict[str, tuple[str, str | None]] = {}
-    for alias, value in after.items():
-        if alias in plain or before.get(alias, aliases) is value or alias.startswith("_"):
-            continue
-        for name, names in imported:
-            bound = next((n for n in names if getattr(sys.modules.get(name), n, aliases) is value), None)
-            if bound is not None:
-                aliases[alias] = (name, bound)
-            elif isinstance(value, types.ModuleType) and f"{value.__name__}.".startswith(f"{name}."):
-                aliases[alias] = (value.__name__, None)
-    return aliases
 
 
 class BroadcastView(DirectView):
@@ -588,10 +538,10 @@ class LoadBalancedView(View):
         return tasks
 
     def map(self, f: Callable, *sequences: Iterable, block: bool | None = None,  # type: ignore[override]
-            chunksize: int = 1, ordered: bool = True, return_exceptions: bool = False, label: str | None = None) -> Any:
+            chunksize: int | None = 1, ordered: bool = True, return_exceptions: bool = False, label: str | None = None) -> Any:
         """Like Python's `map`: each call on an engine that is free.
 
-        chunksize : calls in one task. With 1 each item is a task of its own; they still travel together.
+        chunksize : calls in one task. With 1 (or None) each item is a task of its own; they still travel together.
         ordered : False lets iteration give results as they come
         return_exceptions : errors take their results' place
 
@@ -599,6 +549,7 @@ class LoadBalancedView(View):
         """
         if not sequences:
             raise TypeError("map() needs at least one sequence")
+        chunksize = 1 if chunksize is None else chunksize
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, not {chunksize}")
         block = self.block if block is None else block

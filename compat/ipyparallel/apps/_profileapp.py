@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Applications that exist to write a profile's config file, all of it commented out."""
+"""Applications that exist to write a profile's config file: `ipython profile create --parallel` runs them."""
 from __future__ import annotations
 
+import subprocess
+
+from covey._programs import program_argv
 from IPython.core.application import BaseIPythonApplication
-
-_HEAD = """# Configuration of {name}. Every line is an example: take the '#' off and change it.
-# `{name} --help` has all options; each is `c.CLASS.OPTION` here.
-
-# c = get_config()
-
-"""
 
 
 class ProfileApplication(BaseIPythonApplication):
-    """Base: subclasses give `name` and `examples_text`, lines of a config file."""
+    """Base: subclasses give `name` and `command`, the program that knows the settings."""
 
-    examples_text: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def _config_file_name_default(self) -> str:
         return f"{self.name}_config.py"
 
     def generate_config_file(self, classes: object = None) -> str:
-        """The file's text."""
-        return _HEAD.format(name=self.name) + "".join(f"# {line}\n" for line in self.examples_text)
+        """The file's text: every setting of the program, all of it commented out."""
+        program, *verb = self.command or (self.name,)
+        done = subprocess.run([*program_argv(program), *verb, "--help-all=config"], capture_output=True, text=True, check=True)
+        return done.stdout

@@ -1,4 +1,6 @@
 """The program `ipcontroller` under its old module path."""
+import warnings
+
 from covey._programs import ipcontroller as launch_new_instance  # noqa: F401
 
 from ._profileapp import ProfileApplication
@@ -8,7 +10,10 @@ class IPController(ProfileApplication):
     """Writes ipcontroller_config.py."""
 
     name = "ipcontroller"
-    examples_text = ("c.IPController.ip = '*'", "c.IPController.location = 'node1'", "c.IPController.reuse_files = True")
 
 
 IPControllerApp = IPController
+
+if __name__ == "__main__":
+    launch_new_instance()
+warnings.warn("ipyparallel.apps.ipcontrollerapp is called ipyparallel.controller.app today", DeprecationWarning, stacklevel=2)

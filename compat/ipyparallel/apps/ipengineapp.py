@@ -1,4 +1,6 @@
 """The program `ipengine` under its old module path."""
+import warnings
+
 from covey._programs import ipengine as launch_new_instance  # noqa: F401
 
 from ._profileapp import ProfileApplication
@@ -8,8 +10,10 @@ class IPEngine(ProfileApplication):
     """Writes ipengine_config.py."""
 
     name = "ipengine"
-    examples_text = ("c.IPEngine.startup_command = 'import numpy as np'", "c.IPEngine.timeout = 5.0",
-                     "c.InteractiveShellApp.exec_lines = ['import os']", "c.InteractiveShellApp.extensions = ['autoreload']")
 
 
 IPEngineApp = IPEngine
+
+if __name__ == "__main__":
+    launch_new_instance()
+warnings.warn("ipyparallel.apps.ipengineapp is called ipyparallel.engine.app today", DeprecationWarning, stacklevel=2)

@@ -6,17 +6,32 @@ imported on engines too, so this module starts nothing when it is imported.
 """
 from __future__ import annotations
 
+import os
 import subprocess
 
 import covey
+from covey._connect import ipython_dir
 from covey._programs import program_argv
 
+__all__ = ["add_engines", "launchers", "setup", "teardown"]
+
+TIMEOUT = 30.0  # seconds for engines to be there
 launchers: list[subprocess.Popen[bytes]] = []
+
+
+def _start(program: str, *args: str) -> subprocess.Popen[bytes]:
+    launchers.append(subprocess.Popen(program_argv(program, args)))
+    return launchers[-1]
 
 
 def setup() -> None:
     """A controller and one engine of the profile `iptest`."""
-    launchers.append(subprocess.Popen(program_argv("ipcontroller", ["--profile=iptest"])))
+    profile = os.path.join(ipython_dir(), "profile_iptest")
+    os.makedirs(profile, exist_ok=True)  # a Client waits for the file, not for the folder
+    client_file = os.path.join(profile, "security", "ipcontroller-client.json")
+    if os.path.exists(client_file):
+        os.unlink(client_file)
+    _start("ipcontroller", "--profile=iptest", "--dictdb")
     add_engines(1)
 
 
@@ -25,9 +40,8 @@ def add_engines(n: int = 1, profile: str = "iptest", total: bool = False) -> lis
     with covey.Client(profile=profile) as rc:
         have = len(rc)
         n = max(n - have, 0) if total else n
-        started = [subprocess.Popen(program_argv("ipengine", [f"--profile={profile}"])) for _ in range(n)]
-        launchers.extend(started)
-        rc.wait_for_engines(have + n, timeout=30, interactive=False)
+        started = [_start("ipengine", f"--profile={profile}", "--InteractiveShell.colors=nocolor") for _ in range(n)]
+        rc.wait_for_engines(have + n, timeout=TIMEOUT, interactive=False)
     return started
 
 
@@ -36,4 +50,8 @@ def teardown() -> None:
     while launchers:
         process = launchers.pop()
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`ipcluster tunnel [USER@]HOST PROFILE-OR-JOB`: a cluster behind ssh as a profile of this machine, for as long as it runs.
+
+One ssh login (a master connection, which may ask for a password or a code in the terminal) fetches the client's connection file and
+forwards one local port to the controller. The file is written into a profile of the same name here, with that port as its only
+address. A connection that dies is made again under the same port, so that clients come back by themselves. Ctrl-C, SIGTERM and
+SIGHUP undo everything: the forward, the file, the folders that were made.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from . import _connect
+from ._sshagent import write_file
+
+BEGIN, END = "covey-tunnel-begin", "covey-tunnel-end"
+PAUSE_MAX = 10.0    # seconds between logins
+LOGIN = 120.0       # seconds for one, with somebody who types
+
+# Prints the first of these profiles' client files, and which it was.
+_FETCH = """
+base=${{IPYTHONDIR:-$HOME/.ipython}}
+for p in {profiles}; do
+  f="$base/profile_$p/security/ipcontroller{infix}-client.json"
+  if [ -r "$f" ]; then echo {begin} "$p"; cat "$f"; echo; echo {end}; exit 0; fi
+done
+echo "no readable $base/profile_NAME/security/ipcontroller{infix}-client.json for NAME in: {profiles}" >&2
+exit 1
+"""
+
+
+class TunnelError(Exception):
+    """It can't be made; the text says why."""
+
+
+class Tunnel:
+    """One login, one forward, one file."""
+
+    def __init__(self, server: str, name: str, cluster_id: str, ssh_args: list[str]) -> None:
+        self.server, self.name, self.cluster_id = server, name, cluster_id
+        self.folder = tempfile.mkdtemp(prefix="covey-tunnel-")
+        self.control = os.path.join(self.folder, "s")
+        self.ssh_args = ssh_args
+        self.master: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.file = ""
+        self.made: list[str] = []           # folders, outermost first
+        self.before: str | None = None    # of a file that stood in the way
+
+    # -- ssh
+
+    def _place(self) -> list[str]:
+        host, colon, port = self.server.rpartition(":")
+        return ["-p", port, host] if colon and port.isdigit() and "]" not in port and host.count(":") == 0 else [self.server]
+
+    def _ssh(self, *options: str, command: str | None = None) -> list[str]:
+        """Words for the master's connection."""
+        return ["ssh", "-S", self.control, *self.ssh_args, *options, *self._place(), *([command] if command else [])]
+
+    def login(self) -> None:
+        """Starts the master connection and waits for it. Only the first login may ask something: nobody watches the later ones."""
+        first = not self.port
+        options = ["-M", "-N", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "ControlPersist=no"]
+        if not first or not sys.stdin.isatty():
+            options += ["-o", "BatchMode=yes"]
+        self.master = subprocess.Popen(self._ssh(*options), stdin=None if first and sys.stdin.isatty() else subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + LOGIN
+        while subprocess.run(self._ssh("-O", "check"), capture_output=True).returncode:
+            if self.master.poll() is not None:
+                raise TunnelError(f"ssh to {self.server} failed (exit code {self.master.returncode})")
+            if time.monotonic() > deadline:
+                raise TunnelError(f"no login at {self.server} within {LOGIN:g} s")
+            time.sleep(0.05)
+
+    def fetch(self) -> dict[str, Any]:
+        """The client's file over there; its profile's name becomes ours."""
+        infix = f"-{self.cluster_id}" if self.cluster_id else ""
+        profiles = self.name if self.name.startswith("job_") else f"{self.name} job_{self.name}"
+        script = _FETCH.format(profiles=profiles, infix=infix, begin=BEGIN, end=END)
+        r = subprocess.run(self._ssh("-T", command="sh -s"), input=script, capture_output=True, text=True)
+        if r.returncode or BEGIN not in r.stdout:
+            raise TunnelError(f"{self.server}: {r.stderr.strip() or 'the connection file was not printed'}")
+        text = r.stdout.split(BEGIN, 1)[1].split(END, 1)[0]
+        profile, _, text = text.lstrip(" ").partition("\n")
+        self.name = profile.strip()
+        try:
+            return _connect.check(json.loads(text), f"{self.server}: the client's file of profile {self.name}")
+        except ValueError as e:
+            raise TunnelError(f"{self.server}: the client's file of profile {self.name} is not whole: {e}") from None
+
+    def forward(self, target: str, cancel: bool = False) -> bool:
+        """Lets our port lead to this address, or no longer."""
+        return subprocess.run(self._ssh("-O", "cancel" if cancel else "forward", "-L", f"127.0.0.1:{self.port}:{target}"),
+                              capture_output=True).returncode == 0
+
+    # -- the file here
+
+    def _local(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The file's content with our port alone."""
+        here = {**config, "endpoints": [f"tcp://127.0.0.1:{self.port}"], "ssh": ""}
+        here.pop("process", None)
+        for label in ("registration", "control", "mux", "task", "iopub", "notification"):
+            here[label] = self.port
+        key = here.pop("key")
+        here.pop("location", None)
+        return {**here, "location": "localhost", "key": key}
+
+    def _make_folders(self, path: str) -> None:
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):
+            os.mkdir(folder, 0o700)
+            self.made.append(folder)
+
+    def write(self, config: dict[str, Any]) -> None:
+        """The profile's client file; one that is there is kept for later, unless its controller runs here."""
+        profile = os.path.join(_connect.ipython_dir(), f"profile_{self.name}")
+        path = _connect.connection_file(profile, self.cluster_id)
+        self._make_folders(os.path.dirname(path))
+        if not self.file and os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                self.before = f.read()
+        self.file = path
+        lines = ",\n".join(f'  "{k}": {json.dumps(v)}' for k, v in self._local(config).items())
+        write_file(self.file, "{\n" + lines + "\n}\n")
+
+    def refuse_if_taken(self) -> None:
+        """A cluster of this machine must keep its file."""
+        path = _connect.connection_file(os.path.join(_connect.ipython_dir(), f"profile_{self.name}"), self.cluster_id)
+        try:
+            who = json.loads(open(path, encoding="utf-8").read()).get("process")
+        except (OSError, ValueError):
+            return
+        if who and _connect._is_running(int(who.get("pid") or 0), int(who.get("start") or 0)):
+            raise TunnelError(f"the profile {self.name} has a cluster of this machine ({path}): stop it, or use another IPYTHONDIR")
+
+    # -- life
+
+    def open(self) -> None:
+        """Login, file, forward, and a look whether the controller answers there."""
+        self.login()
+        config = self.fetch()
+        if not self.file:
+            self.refuse_if_taken()
+        if not self.port:
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                self.port = s.getsockname()[1]
+        errors = []
+        _, tcp = _connect._endpoints(config, by_ssh=True)
+        for endpoint in tcp:
+            target = endpoint.removeprefix("tcp://")
+            if not self.forward(target):
+                errors.append(f"{target}: no forward")
+                continue
+            try:
+                _connect.connect(self._local(config), 5, diagnose=False).close(0)
+            except OSError as e:
+                errors.append(f"{target} as seen from {self.server}: {e}")
+                self.forward(target, cancel=True)
+                continue
+            self.write(config)
+            return
+        raise TunnelError("; ".join(errors) or f"{self.server}: the file names no TCP address")
+
+    def drop(self) -> None:
+        """Ends the login."""
+        if self.master is not None:
+            subprocess.run(self._ssh("-O", "exit"), capture_output=True, timeout=10)
+            try:
+                self.master.wait(2)
+            except subprocess.TimeoutExpired:
+                self.master.terminate()
+                self.master.wait()
+        self.master = None
+
+    def undo(self) -> None:
+        """Nothing of it stays."""
+        self.drop()
+        if self.file and self.before is not None:
+            write_file(self.file, self.before)
+        elif self.file and os.path.exists(self.file):
+            os.unlink(self.file)
+        for folder in reversed(self.made):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass    # somebody has put something there
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self) -> None:
+        """For ever: waits for the connection's end and makes it again."""
+        pause = 1.0
+        while True:
+            if self.master is not None:
+                began = time.monotonic()
+                self.master.wait()
+                say(f"the connection to {self.server} is lost; connecting again")
+                pause = 1.0 if time.monotonic() - began > 60 else pause
+            try:
+                self.open()
+                say(f"connected again; {self.where()}")
+            except (TunnelError, OSError) as e:
+                self.drop()
+                say(f"{e}; trying again in {pause:g} s")
+                time.sleep(pause)
+                pause = min(PAUSE_MAX, pause * 2)
+
+    def where(self) -> str:
+        """What to type."""
+        more = f", cluster_id={self.cluster_id!r}" if self.cluster_id else ""
+        return f"Client(profile={self.name!r}{more})"
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    print(f"[tunnel] {text}", file=sys.stderr, flush=True)
+
+
+class _Stopped(BaseException):
+    pass
+
+
+def _stop(*_: Any) -> None:
+    raise _Stopped
+
+
+def main() -> int:
+    """`ipcluster tunnel`."""
+    p = argparse.ArgumentParser("ipcluster tunnel", description="Makes a cluster behind ssh a profile of this machine until Ctrl-C: fetches its "
+                                "connection file, forwards its one port, keeps the forward alive.")
+    p.add_argument("server", metavar="[USER@]HOST[:PORT]", help="a machine that reaches the controller: its own, or a login node")
+    p.add_argument("name", metavar="PROFILE-OR-JOB", help="the profile there: NAME, or job_NAME")
+    p.add_argument("--cluster-id", default="", help="of a cluster that was started with one")
+    p.add_argument("--sshkey", metavar="FILE", help="the private key for the server")
+    args = p.parse_args()
+    if args.server.startswith("-") or not all(c.isalnum() or c in "_-.+" for c in args.name + args.cluster_id):
+        p.error("that is no name of a server and a profile")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    tunnel = Tunnel(args.server, args.name, args.cluster_id, ["-i", os.path.expanduser(args.sshkey)] if args.sshkey else [])
+    try:
+        tunnel.open()
+        say(f"{tunnel.where()} works now; Ctrl-C ends it")
+        tunnel.keep()
+    except (TunnelError, OSError) as e:
+        say(str(e))
+        return 1
+    except _Stopped:
+        say("closed")
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        tunnel.undo()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
