@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Lines of python/covey and compat that the Python tests run: in the tests' own process, in programs
+# that they start, and in engines (which are forked). The last lines name each module and the sum.
+# usage: tools/coverage.sh VENV [pytest arguments]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+venv=$(cd "$1" && pwd); shift
+data=$PWD/build/coverage
+rm -rf "$data"; mkdir -p "$data"
+"$venv/bin/python" -c 'import coverage' 2>/dev/null || "$venv/bin/pip" -q install 'coverage>=7.10'
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+cat >"$data/rc" <<EOF
+[run]
+source_pkgs = covey, ipyparallel
+data_file = $data/data
+parallel = true
+sigterm = true
+patch = subprocess, _exit, fork
+disable_warnings = module-not-imported, no-data-collected, module-not-measured
+[paths]
+covey =
+    python/covey
+    $site/covey
+compat =
+    compat/ipyparallel
+    */compat/ipyparallel
+[report]
+exclude_also =
+    if TYPE_CHECKING:
+    if __name__ == .__main__.:
+EOF
+"$venv/bin/python" -m coverage run --rcfile="$data/rc" -m pytest -q --timeout=300 "$@"
+status=$?
+"$venv/bin/python" -m coverage combine -q --rcfile="$data/rc" >/dev/null
+"$venv/bin/python" -m coverage report --rcfile="$data/rc" --sort=cover
+exit $status
