@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A cluster inside a Slurm job of two nodes, as published notes for a supercomputer do it: the batch script starts controller and engines
+itself. Way 1: the client runs on the job's machine. Way 2: on a laptop, with the profile copied and six ports forwarded by ssh. The scripts are the
+notes' but for modules, mail, constraint and the number of tasks; MPI is the real one, the engines are its ranks."""
+import shlex
+
+import pytest
+
+from . import seeds
+from .boxes import VENV_BIN, why_not
+from .conftest import blocks, need, wait_until
+from .slurm import DAEMONS, Slurm
+
+pytestmark = pytest.mark.timeout(240)
+
+CLIENT = """\
+import ipyparallel as ipp
+c = ipp.Client(profile='job_{job}')
+c.wait_for_engines(4, timeout=60)
+c.activate()
+view = c[:]
+%%px
+from mpi4py import MPI
+x = MPI.COMM_WORLD.rank
+total = MPI.COMM_WORLD.allreduce(x)
+#---
+import socket
+print('x', view['x'], view['x'][1], view['total'])
+print('hosts', view.apply_sync(lambda: __import__('socket').gethostname()))
+c.close()
+"""
+
+
+LAUNCHER = """\
+import socket
+import covey as ipp
+template = '#!/bin/sh\\n#SBATCH --export=ALL --nodes=2 --ntasks={n} --ntasks-per-node=2 --output={output_file}\\nsrun {program_and_args}\\n'
+with ipp.Cluster(engines='slurm', n=4, controller_ip='*', config={'SlurmLauncher': {'batch_template': template}}) as rc:
+    rc.wait_for_engines(4, timeout=60)
+    print(socket.gethostname(), sorted(rc[:].apply_sync(socket.gethostname)))
+"""
+
+
+def session(job):
+    """The notes' cells, as an IPython script."""
+    before, magic = CLIENT.format(job=job).split("%%px\n")
+    cell, after = magic.split("#---\n")
+    return f"{before}get_ipython().run_cell_magic('px', '', {cell!r})\n{after}"
+
+
+@pytest.fixture
+def site(machines, tmp_path):
+    """A laptop, a login node and two compute nodes; the last three have one home."""
+    need(why_not(*DAEMONS, "rsync", "mpiexec"))
+    need(missing_mpi4py())
+    boxes = machines("laptop", "daint", "nid1", "nid2", shared=("daint", "nid1", "nid2"))
+    with Slurm(boxes.folder / "slurm", nodes=["nid1", "nid2"], boxes=boxes, controller="daint") as slurm:
+        slurm.laptop, slurm.daint = boxes["laptop"], boxes["daint"]
+        # what the notes' `module load` lines do: the script's login shell has forgotten the environment
+        slurm.daint.write(".bash_profile", f"export PATH={VENV_BIN}:$PATH OMPI_MCA_btl=self,tcp\n")
+        yield slurm
+
+
+def missing_mpi4py():
+    try:
+        import mpi4py  # noqa: F401
+    except ImportError:
+        return "no mpi4py in this Python (tools/deploy-deps.sh)"
+
+
+def submit(slurm, script):
+    """sbatch on the login node; the job's number, when the controller's file is there."""
+    slurm.daint.write("run.sbatch", script)
+    job = slurm.run("sbatch", "--parsable", "run.sbatch", cwd="/srv/root").strip()
+    files = [slurm.daint.home / f".ipython/profile_job_{job}/security/ipcontroller-{role}.json" for role in ("client", "engine")]
+    slurm.wait(lambda: all(f.exists() for f in files), 60, "the controller's files")
+    return job
+
+
+def check(said):
+    assert "x [0, 1, 2, 3] 1 [6, 6, 6, 6]" in said, said       # an engine's number is its rank
+    assert "hosts ['nid1', 'nid1', 'nid2', 'nid2']" in said, said
+
+
+def end(slurm, job):
+    slurm.run("scancel", job)
+    slurm.wait(lambda: not slurm.queue(), 20, "an empty queue")
+    for box in (slurm.boxes["nid1"], slurm.boxes["nid2"]):
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15,
+                   "engines and controller ending")
+
+
+def test_client_on_the_jobs_machines(site):
+    job = submit(site, seeds.DAINT_SBATCH)
+    site.daint.write("session.ipy", session(job))
+    check(site.boxes["nid1"].run("ipython", "session.ipy", timeout=120).stdout)
+    check(site.daint.run("ipython", "session.ipy", timeout=120).stdout)       # the login node reaches the compute nodes
+    end(site, job)
+
+
+def test_client_on_a_laptop(site):
+    """rsync, connect.sh with its six forwards and sed, and Client(profile=…)."""
+    job = submit(site, seeds.DAINT_SBATCH)
+    laptop = site.laptop
+    laptop.run("sh", "-c", f"mkdir -p ~/.ipython && rsync -a daint:.ipython/profile_job_{job} ~/.ipython")
+    laptop.write("connect.sh", seeds.DAINT_CONNECT)
+    said = laptop.run("bash", "connect.sh", f"/srv/root/.ipython/profile_job_{job}").stdout
+    assert "ipcontroller host: nid1" in said and said.count("bind ") == 6, said
+    assert '"location": "localhost",' in (laptop.home / f".ipython/profile_job_{job}/security/ipcontroller-client.json").read_text()
+    laptop.write("session.ipy", session(job))
+    check(laptop.run("ipython", "session.ipy", timeout=120).stdout)
+    end(site, job)
+
+
+def test_the_page_and_no_secret_in_command_lines(site):
+    """With the batch script of docs/deploying/slurm.md, whose engines work as the notes' do."""
+    job = submit(site, blocks("slurm", "sh")[2])
+    site.daint.write("session.ipy", session(job))
+    check(site.daint.run("ipython", "session.ipy", timeout=120).stdout)
+    key = next(line for line in (site.daint.home / f".ipython/profile_job_{job}/security/ipcontroller-client.json").read_text().splitlines()
+               if '"key"' in line).split('"')[3]
+    lines = [line for box in site.boxes for line in box.processes().values()]
+    assert len(key) == 64 and not [line for line in lines if key in line], shlex.join(lines)
+    end(site, job)
+
+
+def test_the_launcher_across_machines(site):
+    """Controller and client on the login node, engines in a job of two other machines; nothing is left anywhere."""
+    site.daint.write("launcher.py", LAUNCHER)
+    said = site.run(f"{VENV_BIN}/python", "launcher.py", cwd="/srv/root", timeout=120)
+    assert said == "daint ['nid1', 'nid1', 'nid2', 'nid2']\n", said
+    site.wait(lambda: not site.queue(), 20, "an empty queue")
+    for box in site.boxes:
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")

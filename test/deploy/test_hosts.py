@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Homes that machines share, with engines started there by ssh: the connection file is written once, and removed by who wrote it."""
+import pytest
+
+from .conftest import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+CONFIG = """\
+c.Cluster.engine_launcher_class = "ssh"
+c.Cluster.controller_ip = "*"
+c.SSHEngineSetLauncher.engines = {"host1": 1, "host2": 1}
+"""
+HOSTS = """
+import covey as ipp, socket
+with ipp.Client(profile="lab") as rc:
+    rc.wait_for_engines(2, timeout=30)
+    print(sorted(rc[:].apply_sync(socket.gethostname)))
+"""
+ENGINE_FILE = ".ipython/profile_lab/security/ipcontroller-engine.json"
+
+
+@pytest.mark.parametrize("shared", [("host1", "host2"), ("laptop", "host1", "host2")], ids=["hosts", "all"])
+def test_a_shared_home(machines, shared):
+    boxes = machines("laptop", "host1", "host2", shared=shared)
+    laptop, host1 = boxes["laptop"], boxes["host1"]
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", CONFIG)
+    for _ in range(2):
+        laptop.run("ipcluster", "start", "--profile=lab", "--daemonize")
+        assert laptop.python(HOSTS) == "['host1', 'host2']\n"
+        assert host1.home.joinpath(ENGINE_FILE).exists() and len(list(host1.home.joinpath(ENGINE_FILE).parent.glob("*engine*"))) == 1
+        laptop.run("ipcluster", "stop", "--profile=lab")
+        for box in boxes:
+            assert box.wait_idle() == {}
+            assert not list(box.home.glob(".ipython/profile_lab/security/*.json*"))
+
+
+def test_a_cut_ssh_is_said_in_a_sentence(machines):
+    """The other host's engines stay; those behind the cut end when its lease is over."""
+    boxes = machines("laptop", "host1", "host2")
+    laptop, host1 = boxes["laptop"], boxes["host1"]
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", CONFIG)
+    cluster = laptop.popen("ipcluster", "start", "--profile=lab")
+    cluster.wait_output("Engines appear to have started successfully", 40)
+    for pid in host1.sshd_sessions():
+        host1.kill(pid)
+    said = cluster.wait_output("what runs there goes on for 20 s and then ends")
+    line = next(line for line in said.splitlines() if "goes on for" in line)
+    assert "ssh to host1: Connection to host1 closed by remote host. (the connection was cut" in line
+    wait_until(lambda: not host1.processes(), 40, "the end of what ran there")
+    laptop.run("ipcluster", "stop", "--profile=lab")
+    assert cluster.wait() == 0 and boxes["host2"].wait_idle() == {}

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bad days of engines on another machine: a cut network, the death of ssh, of sshd, of a machine. What is told, what is retried, what is left."""
+import signal
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+
+CONFIG = """\
+c = get_config()
+c.Cluster.engine_launcher_class = 'ssh'
+c.Cluster.controller_ip = '*'
+c.SSHEngineSetLauncher.engines = {'host1': 2, 'host2': 2}
+"""
+
+SESSION = """
+import ipyparallel as ipp, sys
+def where(t):
+    import os, socket, time
+    time.sleep(t)
+    return socket.gethostname(), os.getpid()
+rc = ipp.Client(timeout=60)
+rc.wait_for_engines(4, timeout=60)
+before = rc[:].apply_sync(where, 0)
+"""
+
+
+@pytest.fixture
+def cluster(machines):
+    """ipcluster on one machine, its engines on two others."""
+    boxes = machines("laptop", "host1", "host2", needs=("iptables",))
+    laptop = boxes["laptop"]
+    laptop.write(".ipython/profile_default/ipcluster_config.py", CONFIG)
+    laptop.write(".ipython/profile_default/ipcontroller_config.py", "c.IPController.away_grace = 25\n")
+    process = laptop.popen("ipcluster", "start")
+    process.wait_output("Engines appear to have started successfully", 60)
+    yield boxes, process
+    process.kill(signal.SIGTERM)
+    process.wait(40)
+    for box in boxes:
+        assert box.wait_idle(30) == {}
+
+
+def session(laptop, code):
+    """A client's session; it goes on when it gets a line."""
+    s = laptop.popen("python", "-u", "-c", SESSION + code, stdin=-1)
+    s.wait_output("ready", 60)
+    return s
+
+
+def go_on(s):
+    s.process.stdin.write(b"\n")
+    s.process.stdin.flush()
+
+
+def test_a_network_that_is_gone_for_20_s(cluster):
+    """Both ends keep what they have: the same processes, no task twice, no result lost."""
+    boxes, _ = cluster
+    laptop = boxes["laptop"]
+    s = session(laptop, """
+ar = rc[:].apply_async(where, 5)
+lbv = rc.load_balanced_view().map_async(where, [0.1] * 40)
+print('ready')
+sys.stdin.readline()
+assert ar.get(60) == before, (ar.get(), before)
+assert len(lbv.get(60)) == 40
+assert rc[:].apply_sync(where, 0) == before and rc.ids == [0, 1, 2, 3]
+print('all there')
+rc.close()
+""")
+    laptop.cable(False)
+    wait = laptop.popen("sleep", "20")     # what is tested is this time
+    wait.wait(30)
+    laptop.cable(True)
+    go_on(s)
+    s.wait_output("all there", 90)
+    assert s.wait() == 0, s.output
+
+
+def test_a_machine_that_is_switched_off(cluster):
+    """Its engines are away, and dead after the grace; what ran there fails or is retried; the other machine goes on; ipcluster says which host."""
+    boxes, process = cluster
+    s = session(boxes["laptop"], """
+lbv = rc.load_balanced_view(retries=2)
+ar = lbv.map_async(where, [0.5] * 20)
+print('ready')
+sys.stdin.readline()
+got = ar.get(120)
+print('done on', sorted({host for host, _ in got[-4:]}), len(got))
+rc.close()
+""")
+    boxes["host2"].power_off()
+    process.wait_output("host2: what ssh ran there ended", 90)
+    go_on(s)
+    s.wait_output("done on ['host1'] 20", 120)
+    assert s.wait() == 0, s.output
+
+
+def test_sshd_and_ssh_die(cluster):
+    """The engines outlive neither for longer than the lease, and ipcluster names the host; the other machine's engines stay."""
+    boxes, process = cluster
+    laptop, host1, host2 = (boxes[n] for n in ("laptop", "host1", "host2"))
+    for pid in host1.sshd_sessions():
+        host1.kill(pid)
+    process.wait_output("host1: what ssh ran there ended with exit code 255", 30)
+    assert host1.wait_idle(40) == {}
+    ssh = [pid for pid, line in laptop.processes().items() if line.startswith("ssh ") and " host2 " in line]
+    out = laptop.run("python", "-c", "import ipyparallel as ipp; rc = ipp.Client(); print(rc[:].apply_sync(lambda: 1))").stdout
+    assert out == "[1, 1]\n"
+    for pid in ssh:
+        laptop.kill(pid)
+    process.wait_output("host2: what ssh ran there ended", 30)
+    assert ssh and host2.wait_idle(40) == {}

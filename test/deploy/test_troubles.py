@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the pages of docs/deploying quote in their tables of troubles is what people get: each trouble is made, and its words are looked for."""
+import shutil
+import signal
+
+import pytest
+
+from . import pages
+
+pytestmark = pytest.mark.timeout(240)
+
+SSH = """\
+c.Cluster.engine_launcher_class = "ssh"
+c.Cluster.controller_ip = {ip!r}
+c.Cluster.engine_timeout = {timeout}
+c.SSHEngineSetLauncher.engines = {engines!r}
+"""
+SECURITY = ".ipython/profile_default/security"
+
+
+class Troubles:
+    """The outputs that were got for the rows of a page."""
+
+    def __init__(self, page):
+        self.page, self.rows, self.got = page, pages.troubles(page), {}
+
+    def __setitem__(self, row, output):
+        assert row in self.rows, f"{self.page} has no row {row!r}"
+        assert pages.said(row, " ".join(output.split())), f"{self.page} quotes {row!r}, and it is:\n{output}"
+        self.got[row] = output
+
+    def end(self):
+        assert self.rows and set(self.got) == set(self.rows)
+
+
+def client(box, arguments="", then="pass"):
+    """What an attempt to connect ends with."""
+    r = box.run("python", "-c", f"import covey as ipp; rc = ipp.Client({arguments}); {then}", check=False, timeout=60)
+    assert r.returncode == 1, r.stdout + r.stderr
+    return r.stderr
+
+
+def fails(box, *command, **options):
+    r = box.run(*command, check=False, timeout=90, **options)
+    assert r.returncode != 0, r.stdout + r.stderr
+    return r.stdout + r.stderr
+
+
+def controller(box, *args):
+    running = box.popen("ipcontroller", *args)
+    running.wait_output("listening on")
+    return running
+
+
+def test_laptop(machines):
+    laptop = machines("laptop")["laptop"]
+    told = Troubles("laptop")
+    told["no Controller could be found: there is no profile folder"] = client(laptop, "profile='nothing'")
+    (laptop.home / ".ipython/profile_empty").mkdir(parents=True)
+    told["connection file … not found after"] = client(laptop, "profile='empty', timeout=0.5")
+    laptop.run("ipcluster", "start", "-n", "0", "--daemonize")
+    told["already running"] = fails(laptop, "ipcluster", "start", "-n", "0", "--daemonize")
+    told["NoEnginesRegistered"] = client(laptop, then="rc[:].apply_sync(abs, 1)")
+    laptop.run("ipcluster", "engines", "-n", "1", "--daemonize")
+    told["EngineError"] = client(laptop, then="rc.wait_for_engines(1); rc[0].apply_sync(lambda: __import__('os')._exit(3))")
+    laptop.run("ipcluster", "stop")
+    alone = controller(laptop)
+    alone.kill(signal.SIGKILL)
+    alone.wait()
+    told["has ended without a word"] = client(laptop)
+    told.end()
+
+
+def test_ssh(machines):
+    boxes = machines("laptop", "host1", needs=("iptables",))
+    laptop, host1 = boxes["laptop"], boxes["host1"]
+    told = Troubles("ssh")
+
+    def start(engines, ip="*", timeout=60):
+        path = laptop.home / ".ipython/profile_lab/ipcluster_config.py"
+        path.unlink(missing_ok=True)
+        laptop.write(".ipython/profile_lab/ipcluster_config.py", SSH.format(engines=engines, ip=ip, timeout=timeout))
+        return fails(laptop, "ipcluster", "start", "--profile=lab", "--daemonize")
+    told["Permission denied"] = start({"nobody1@host1": 1})
+    told["Could not resolve hostname"] = start({"host9": 1})
+    told["Connection refused (no sshd listens there)"] = start({"host1:23": 1})
+    unknown = ["-oStrictHostKeyChecking=yes", "-oUserKnownHostsFile=/dev/null"]
+    told["Host key verification failed"] = start({"host1": {"n": 1, "ssh_args": unknown}})
+    told["can be run there: name an interpreter that has covey"] = start({"host1": {"n": 1, "remote_python": "python3.99"}})
+    host1.write("bare/python3", "#!/bin/sh\nexec %s -I -S \"$@\"\n" % shutil.which("python3", path=boxes.path)).chmod(0o755)
+    told["has no covey: install it there"] = start({"host1": {"n": 1, "remote_python": "~/bare/python3"}})
+    host1.write("old/covey/__init__.py", "__version__ = '0.0.1'\n")
+    told["covey is installed there in another version"] = start({"host1": {"n": 1, "prologue": ["export PYTHONPATH=~/old"]}})
+    failed = start({"host1": {"n": 1, "prologue": ["true", "module load python"]}})
+    assert "module: command not found" in failed
+    told["of the prologue failed"] = failed
+    told["has no setting"] = start({"host1": {"n": 1, "user": "me"}})
+    told["the controller listens on its own machine only"] = start({"host1": 1}, ip="127.0.0.1", timeout=5)
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", SSH.format(engines={"host1": 1}, ip="*", timeout=60))
+    cluster = laptop.popen("ipcluster", "start", "--profile=lab")
+    cluster.wait_output("Engines appear to have started successfully", 40)
+    for pid in host1.sshd_sessions():
+        host1.kill(pid)
+    told["what runs there goes on for 20 s and then ends"] = cluster.wait_output("goes on for 20 s")
+    laptop.run("ipcluster", "stop", "--profile=lab")
+    host1.firewall(1)
+    told["timed out (a firewall"] = start({"host1": 1})
+    told.end()
+
+
+def test_firewall(machines):
+    boxes = machines("laptop", "server", needs=("iptables",))
+    laptop, server = boxes["laptop"], boxes["server"]
+    told = Troubles("firewall")
+    server.firewall()
+    running = controller(server, "--ip=*")
+    shutil.copy(server.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
+    told["A firewall drops it"] = client(laptop, "'c.json', timeout=3")
+    told["Permission denied"] = client(laptop, "'c.json', sshserver='nobody1@server', timeout=5")
+    running.kill(signal.SIGTERM)
+    running.wait()
+    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@server', timeout=5")
+    (laptop.home / ".ssh/known_hosts").write_text(f"server {(boxes.keys / 'user.pub').read_text()}")
+    told["host key is another one than before"] = client(laptop, "'c.json', sshserver='root@server', timeout=5")
+    (laptop.home / ".ssh/known_hosts").unlink()
+    laptop.firewall(1)
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", SSH.format(engines={"server": 1}, ip="*", timeout=12))
+    told["engines were there after"] = fails(laptop, "ipcluster", "start", "--profile=lab", "--daemonize")
+    told.end()
+
+
+def test_login_node(machines):
+    boxes = machines("laptop", "login", "node", shared=("login", "node"))
+    laptop, login, node = boxes["laptop"], boxes["login"], boxes["node"]
+    told = Troubles("login-node")
+    told["no readable"] = fails(laptop, "ipcluster", "tunnel", "root@login", "77")
+    told["Permission denied"] = fails(laptop, "ipcluster", "tunnel", "nobody1@login", "77")
+    running = controller(node)
+    shutil.copy(login.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
+    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@login', timeout=5")
+    running.kill(signal.SIGTERM)
+    running.wait()
+    told.end()
+
+
+def test_containers(machines):
+    boxes = machines("controller", "engines", shared=("controller", "engines"), needs=("iptables",))
+    there, here = boxes["controller"], boxes["engines"]
+    told = Troubles("containers")
+    running = controller(there, "--ip=*", "--location=4f2a9cbd1e07")
+    there.firewall()
+    told["is not known here"] = client(here, "timeout=3")
+    path = here.home / SECURITY / "ipcontroller-client.json"
+    path.chmod(0o644)
+    told["others can read it"] = client(here)
+    path.chmod(0o600)
+    shutil.chown(path, 20077)
+    told["belongs to another user"] = client(here)
+    running.kill(signal.SIGTERM)
+    running.wait()
+    there.open()
+    running = controller(there)
+    told["connection refused"] = fails(here, "ipengine", "--timeout=2")
+    running.kill(signal.SIGTERM)
+    running.wait()
+    told.end()

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`ipcluster tunnel`: a cluster behind a login node as a profile of the laptop, and nothing of it afterwards."""
+import signal
+
+import pytest
+
+from .conftest import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+SESSION = """
+import ipyparallel as ipp, sys
+rc = ipp.Client(profile='job_77')
+rc.wait_for_engines(2, timeout=30)
+print('first', rc[:].apply_sync(lambda: __import__('socket').gethostname()), flush=True)
+sys.stdin.readline()
+print('second', rc[:].apply_sync(lambda: 6 * 7), flush=True)
+rc.close()
+"""
+
+
+def test_a_job_behind_a_login_node(machines):
+    """The controller on a compute node, which the login node alone reaches; a killed connection comes back under the client."""
+    boxes = machines("laptop", "login", "node", shared=("login", "node"), needs=("iptables",))
+    laptop, login, node = boxes["laptop"], boxes["login"], boxes["node"]
+    node.firewall(22, others_from=login.address)
+    job = node.popen("ipcluster", "start", "-n", "2", "--profile=job_77", "--ip=*")
+    job.wait_output("Engines appear to have started successfully")
+    r = laptop.run("ipcluster", "tunnel", "login", "99", check=False)
+    assert r.returncode == 1 and "no readable /srv/root/.ipython/profile_NAME/security/ipcontroller-client.json for NAME in: 99 job_99" in r.stderr
+    assert not (laptop.home / ".ipython").exists()
+    tunnel = laptop.popen("ipcluster", "tunnel", "root@login", "77")
+    tunnel.wait_output("Client(profile='job_77') works now")
+    session = laptop.popen("python", "-c", SESSION, stdin=-1)
+    session.wait_output("first ['node', 'node']")
+    for pid in login.sshd_sessions():
+        login.kill(pid)
+    tunnel.wait_output("connected again")
+    session.process.stdin.write(b"\n")
+    session.process.stdin.flush()
+    session.wait_output("second [42, 42]")
+    assert session.wait() == 0
+    assert "FAIL" not in laptop.run("ipcluster", "doctor", "--profile=job_77").stdout
+    tunnel.kill(signal.SIGINT)
+    assert tunnel.wait() == 0 and "closed" in tunnel.output
+    assert laptop.wait_idle() == {} and not (laptop.home / ".ipython").exists()
+    wait_until(lambda: not login.sshd_sessions(), what="the end of the login")
+    # a file that was there comes back, and a second connection lost for good is told while it is
+    mine = laptop.write(".ipython/profile_job_77/security/ipcontroller-client.json", "mine\n")
+    tunnel = laptop.popen("ipcluster", "tunnel", "login", "job_77")
+    tunnel.wait_output("Client(profile='job_77') works now")
+    assert "127.0.0.1" in mine.read_text() and mine.stat().st_mode & 0o777 == 0o600
+    login.cable(False)
+    tunnel.wait_output("is lost; connecting again", 60)
+    login.cable(True)
+    tunnel.wait_output("connected again", 60)
+    tunnel.kill(signal.SIGTERM)
+    assert tunnel.wait() == 0 and mine.read_text() == "mine\n"
+    job.kill(signal.SIGTERM)
+    assert job.wait() == 0
