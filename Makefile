@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python sim bench bench-record bench-c scale chaos asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python conformance parity coverage deploy sim bench bench-record bench-c scale chaos asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,26 @@ test-c: build/build.ninja ## the C tests alone
 
 test-python: $(VENV)/.installed ## the Python tests alone
 	@$(PY) -m pytest -q
+
+conformance: $(VENV)/.installed ## ipyparallel's own tests against covey under its name, in an environment made for it (ARGS='-k px')
+	@tools/conformance.sh $(VENV) test/conformance/public.txt $(ARGS)
+
+parity: $(VENV)/.installed ## a check for each behaviour of ipyparallel, by row; what fails, what is only told (ARGS='P0* M001')
+	@$(PY) -m test.parity $(ARGS)
+
+coverage: $(VENV)/.installed ## lines of the Python code that its tests run, engines and child processes too (ARGS: pytest's)
+	@tools/coverage.sh $(VENV) $(ARGS)
+
+.PHONY: deploy-programs
+deploy-programs: $(VENV)/.installed # what the deployments run for real, where it may be installed
+	@tools/deploy-deps.sh $(VENV)
+
+DEPLOY = $(PY) -m pytest -q -ra -m 'not chaos' --durations=0 --durations-min=0.5
+deploy: deploy-programs ## deployments on machines of name spaces and in containers, each with its time (one: make deploy-snet)
+	@$(DEPLOY) test/deploy
+
+deploy-%: deploy-programs
+	@$(DEPLOY) test/deploy/test_$(subst -,_,$*).py
 
 sim: build/build.ninja ## 100,000 simulated schedules
 	@$(IN_VENV) ninja -C build sim
@@ -67,7 +87,8 @@ asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer an
 tsan: $(VENV)/.deps ## C tests, and Python tests with many threads, under ThreadSanitizer
 	@tools/sanitize.sh thread $(VENV)
 
-chaos: $(VENV)/.installed ## bad days, about a quarter of an hour: a million tasks while engines are killed, a minute without a network (ARGS: chaos.py's)
+chaos: $(VENV)/.installed build/build.ninja ## bad days, about a quarter of an hour: a million tasks while engines are killed, a minute without a network (ARGS: chaos.py's)
+	@$(NINJA) test/sim/replay # what the scheduler did
 	@$(PY) bench/chaos.py $(ARGS)
 	@$(PY) -m pytest -q -ra -m chaos --timeout=900
 

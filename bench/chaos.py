@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A million tasks while an engine is killed every second: does each end exactly once, and does each kill cost one task?
+"""A million tasks while an engine is killed every second: does each end exactly once, and does a kill cost no more than it must?
 
 usage: chaos.py [--tasks N] [--seconds S] [--engines N] [--every S] [--once-seconds S]
 
-Two parts. In the first every task has three retries, so all must succeed; how often each ran is counted where it ran.
+Three parts. In the first every task has three retries, so all must succeed; how often each ran is counted where it ran.
 In the second there are no retries and tasks take 20 ms: exactly those fail that ran when their engine was killed.
+In the third tasks of 2 ms travel 256 in a message. The rule for it and the first: only what a killed engine was running runs again,
+and what it had run of a map and not sent; results leave in batches of BATCH_ITEMS at most. So a kill costs 1 + BATCH_ITEMS runs at
+most, on average over all kills (a batch may be on its way when its engine is killed): if all that an engine held ran again, it would
+be twice as many.
 Exit status 1 if something does not hold, and the stories of the tasks that are wrong, told from the scheduler's log (which is kept then).
 """
 import argparse
@@ -22,24 +26,30 @@ import time
 from pathlib import Path
 
 import covey as ipp
+from covey import view as views
+from covey._engine import BATCH_ITEMS
 
 REPLAY = Path(__file__).resolve().parents[1] / "build" / "test" / "sim" / "replay"
 WAVE = 10_000         # items of one map
 OUTSTANDING = 4       # waves that are on the way
 SLOW_EVERY, SLOW = 100, 0.02
+SHORT = 0.002
 ENDS_WITHIN = 60.0    # seconds after the last submission
+KILL_COSTS = 1 + BATCH_ITEMS  # runs: the one that it was in, and those whose results had not left
+RUN = struct.Struct("=IQ")    # what a process notes of each run: the task's number, when it began
 
 
 def work(folder, i, seconds):
-    """Leaves its number in a file of its process and gives it back."""
+    """Leaves its number and the time in a file of its process, and gives its number back."""
     import os
     import struct
     import time
 
-    fd = globals().get("_record_fd")
+    files = globals().setdefault("_record_fds", {})
+    fd = files.get(folder)
     if fd is None:
-        fd = globals()["_record_fd"] = os.open(f"{folder}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(fd, struct.pack("=I", i))
+        fd = files[folder] = os.open(f"{folder}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, struct.pack("=IQ", i, time.monotonic_ns()))
     if seconds:
         time.sleep(seconds)
     return i
@@ -52,6 +62,8 @@ class Killer(threading.Thread):
         super().__init__(name="killer", daemon=True)
         self.rc, self.every = rc, every
         self.killed, self.told = [], []
+        self.began = time.monotonic()
+        self.ended = ""  # why it ended before its time
         self._over = threading.Event()
         self._since = {}
         rc._listeners.append(self._hear)
@@ -68,11 +80,21 @@ class Killer(threading.Thread):
         return min(self._since, key=self._since.get, default=None)
 
     def run(self):
-        while not self._over.wait(self.every):
-            pid = self._oldest()
-            if pid is not None:
-                self.killed.append(pid)
-                os.kill(pid, signal.SIGKILL)
+        try:
+            while not self._over.wait(self.every):
+                pid = self._oldest()
+                if pid is not None:
+                    self.killed.append(pid)
+                    os.kill(pid, signal.SIGKILL)
+        except Exception as e:
+            self.ended = f"{type(e).__name__}: {e}"
+
+    def wrong(self):
+        """What makes the run prove nothing: it kills at least half as often as asked for (an engine may be starting)."""
+        due = int((time.monotonic() - self.began) / self.every / 2)
+        if self.ended or len(self.killed) < due:
+            return {"kills": f"{len(self.killed)} engines were killed, at least {due} were due. {self.ended}"}
+        return {}
 
     def stop(self):
         self._over.set()
@@ -84,9 +106,34 @@ def runs(folder):
     """How often each task ran, by its number."""
     count = collections.Counter()
     for file in Path(folder).iterdir():
-        data = file.read_bytes()
-        count.update(struct.unpack(f"={len(data) // 4}I", data))
+        count.update(i for i, _ in RUN.iter_unpack(file.read_bytes()))
     return count
+
+
+def lost_runs(folder, again):
+    """How many runs of each process were in vain, as the task ran once more later; `again`: tasks that ran more than once."""
+    began = {i: [] for i in again}
+    for file in Path(folder).iterdir():
+        for i, when in RUN.iter_unpack(file.read_bytes()):
+            if i in began:
+                began[i].append((when, int(file.name)))
+    return collections.Counter(pid for of_task in began.values() for _, pid in sorted(of_task)[:-1])
+
+
+def cost_of(lost, killed):
+    n = sum(lost.values())
+    return f"{n} runs in vain ({n / max(1, len(killed)):.1f} a kill, at most {max(lost.values(), default=0)} by one; {KILL_COSTS} a kill are allowed)"
+
+
+def too_many(lost, killed):
+    """What the kills cost beyond what they must."""
+    wrong = {}
+    if sum(lost.values()) > KILL_COSTS * len(killed):
+        wrong["reruns"] = (f"{sum(lost.values())} runs were in vain, at most {KILL_COSTS} for each of {len(killed)} kills are due: the one under way "
+                           f"and {BATCH_ITEMS} whose results had not left; by process: {dict(lost.most_common(10))}")
+    if alive := {pid: n for pid, n in lost.items() if pid not in killed}:
+        wrong["alive"] = f"tasks ran again though nobody killed the engine that ran them (by process): {alive}"
+    return wrong
 
 
 def seconds_of(i):
@@ -147,11 +194,14 @@ def with_retries(rc, folder, options):
             part.collect(*waves.popleft())
     took = time.monotonic() - start
     killer.stop()
+    part.wrong.update(killer.wrong())
     count = runs(folder)
     more = {i: n for i, n in count.items() if n > 1}
+    lost = lost_runs(folder, more)
+    part.wrong.update(too_many(lost, killer.killed))
     print(f"retries=3: {last} tasks in {took:.0f} s ({last / took:.0f} a second), {len(killer.killed)} engines killed: "
           f"{part.ok} succeeded, {len(part.failed)} failed, {last - part.ended} without an end; "
-          f"{len(more)} ran more than once ({len(more) / max(1, len(killer.killed)):.1f} a kill, at most {max(count.values())} times)", flush=True)
+          f"{len(more)} ran more than once, at most {max(count.values())} times; {cost_of(lost, killer.killed)}", flush=True)
     for i, (msg_id, failure) in part.failed.items():
         part.wrong[msg_id] = f"task {i} failed in spite of its retries: {failure}"
     if len(count) != last:
@@ -159,21 +209,43 @@ def with_retries(rc, folder, options):
     return part
 
 
-def without_retries(rc, folder, options):
-    """Exactly what ran when its engine was killed fails, and ran once; nothing else runs twice."""
-    part, killer = Part(rc, folder, 0), Killer(rc, options.every)
-    n = int(options.once_seconds / SLOW * options.engines)
-    lo, ar = part.submit(0, n, lambda i: SLOW)
+def one_map(rc, folder, options, retries, seconds):
+    """(its part, its killer, how many tasks, how often each ran) of a map of tasks that take so long each."""
+    part, killer = Part(rc, folder, retries), Killer(rc, options.every)
+    n = int(options.once_seconds / seconds * options.engines)
+    lo, ar = part.submit(0, n, lambda i: seconds)
     killer.start()
     part.collect(lo, ar)
     killer.stop()
-    count = runs(folder)
+    part.wrong.update(killer.wrong())
+    return part, killer, n, runs(folder)
+
+
+def in_long_messages(rc, folder, options):
+    """All tasks succeed, and what an engine held when it was killed ran once."""
+    part, killer, n, count = one_map(rc, folder, options, 3, SHORT)
+    again = {i for i, k in count.items() if k > 1}
+    lost = lost_runs(folder, again)
+    part.wrong.update(too_many(lost, killer.killed))
+    print(f"retries=3: {n} tasks of {SHORT * 1000:.0f} ms in long messages, {len(killer.killed)} engines killed: {part.ok} succeeded, "
+          f"{len(part.failed)} failed, {n - part.ended} without an end; {cost_of(lost, killer.killed)}", flush=True)
+    part.wrong.update((msg_id, f"task {i} failed in spite of its retries: {failure}") for i, (msg_id, failure) in part.failed.items())
+    if len(count) != n:
+        part.wrong["runs"] = f"{n - len(count)} tasks have a result and no run"
+    return part
+
+
+def without_retries(rc, folder, options):
+    """Exactly what ran when its engine was killed fails, and ran once; nothing else runs twice."""
+    part, killer, n, count = one_map(rc, folder, options, 0, SLOW)
     running = [c for c in killer.told if c.get("running")]
     print(f"retries=0: {n} tasks of {SLOW * 1000:.0f} ms, {len(killer.killed)} engines killed, {len(running)} of them while they ran a task: "
           f"{part.ok} succeeded, {len(part.failed)} failed, {n - part.ended} without an end; at most {max(count.values())} runs", flush=True)
     if len(part.failed) != len(running):
         part.wrong["M4"] = f"{len(running)} tasks ran when their engine was killed, and {len(part.failed)} failed"
         part.wrong.update((msg_id, f"task {i} failed: {failure}") for i, (msg_id, failure) in part.failed.items())
+    if len(count) != n:
+        part.wrong["runs"] = f"{n - len(count)} tasks have an end and no run"
     if max(count.values()) > 1:
         part.wrong["once"] = f"without retries these ran more than once: {[i for i, k in count.items() if k > 1]}"
     return part
@@ -216,14 +288,16 @@ def main():
     p.add_argument("--seconds", type=float, default=0, help="submit no more after so long (default: no limit)")
     p.add_argument("--engines", type=int, default=12, help="one of %(default)s engines that live at least ten seconds restarts at once")
     p.add_argument("--every", type=float, default=1.0, help="seconds between two kills (default: 1)")
-    p.add_argument("--once-seconds", type=float, default=15, help="about how long the part without retries takes (default: 15)")
+    p.add_argument("--once-seconds", type=float, default=15, help="about how long the second part and the third take (default: 15)")
     options = p.parse_args()
     with tempfile.TemporaryDirectory(prefix="covey-chaos-") as folder:
         log = Path(folder) / "schedlog"
+        views._RANGES_PER_ENGINE = 1  # long messages: an engine holds more than what its death may cost
         with ipp.Cluster(n=options.engines, restart=True, controller_args=[f"--sched-log={log}"]) as rc:
-            parts = [with_retries(rc, Path(folder) / "many", options), without_retries(rc, Path(folder) / "once", options)]
+            parts = [with_retries(rc, Path(folder) / "many", options), without_retries(rc, Path(folder) / "once", options),
+                     in_long_messages(rc, Path(folder) / "long", options)]
             left = idle(rc)
-        wrong = {**parts[0].wrong, **parts[1].wrong}
+        wrong = {what: text for part in parts for what, text in part.wrong.items()}
         if left:
             wrong["left"] = f"the controller has work left: {left}"
         return judge(wrong, log)

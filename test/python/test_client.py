@@ -4,13 +4,14 @@ import copy
 import inspect
 import json
 import os
+import time
 import types
 
 import numpy as np
 import pytest
 
 import covey as ipp
-from covey import _connect
+from covey import _connect, client
 
 GOOD = {"cluster_id": "", "boot_id": "0123456789abcdef", "endpoints": ["unix:@covey-test", "tcp://127.0.0.1:1"],
         "location": "127.0.0.1", "key": "0" * 64}
@@ -95,14 +96,15 @@ def test_options_that_mean_nothing_are_named_once(monkeypatch, capsys):
     def connect(config, timeout, session=None, path=None):
         raise OSError("stop here")
     monkeypatch.setattr(_connect, "connect", connect)
+    monkeypatch.setattr(client, "_named", set())  # other tests may have named some
     with pytest.raises(OSError):
         ipp.Client(GOOD, packer="json", context=object())
     assert "context, packer: not needed here" in capsys.readouterr().err
     with pytest.raises(OSError):
         ipp.Client(GOOD, packer="json")
     assert capsys.readouterr().err == ""
-    with pytest.raises(NotImplementedError, match="ssh -L"):
-        ipp.Client(GOOD, sshserver="host")
+    with pytest.raises(OSError, match="sshkey: there is no file"):
+        ipp.Client(GOOD, sshserver="host", sshkey="/no/such/key")
 
 
 def test_close(two):
@@ -377,6 +379,23 @@ def test_connect_ends_in_time(door):
     with pytest.raises(TimeoutError, match="within 0.3 s: nobody listens"):
         _connect.connect(UNIX, 0.3)
     assert 2 <= len(core.tried) <= 4 and core.closed == len(core.tried)
+
+
+def test_the_reason_is_not_that_of_an_attempt_that_the_timeout_cut_short(door, monkeypatch):
+    """The last attempt has no time left to learn what is wrong: what the one before it has said counts."""
+    door(None)
+    said = iter(["tcp://h:1: refused"])
+
+    def attempt(_core, endpoints, hello, session, key, timeout, ssh):
+        if (why := next(said, None)) is None:
+            time.sleep(timeout)
+            why = f"tcp://h:1: no answer within {timeout:.3g} s"
+        raise Door.LinkError(why)
+    monkeypatch.setattr(_connect, "_try", attempt)
+    config = {"boot_id": "b", "key": "0" * 64, "endpoints": ["tcp://h:1"]}
+    with pytest.raises(TimeoutError, match="tcp://h:1: refused") as e:
+        _connect._connect(config, 0.2, time.monotonic() + 0.2, None, None, None)
+    assert "no answer" not in str(e.value)
 
 
 def _documented(owner, name):

@@ -176,7 +176,20 @@ def test_from_file_and_dict():
     c.stop_cluster_sync()
 
 
-def test_a_file_of_a_dead_cluster_or_of_a_reused_pid():
+def test_from_file_takes_the_only_cluster_that_runs():
+    one, two = Cluster(n=1, cluster_id="one"), Cluster(n=1, cluster_id="two")
+    one.start_cluster_sync()
+    assert Cluster.from_file().cluster_id == "one"
+    two.start_cluster_sync()
+    with pytest.raises(FileNotFoundError, match=r"name one by cluster_id \(one, two\)"):
+        Cluster.from_file()
+    one.stop_cluster_sync()
+    two.stop_cluster_sync()
+    with pytest.raises(FileNotFoundError, match="no cluster runs here"):
+        Cluster.from_file()
+
+
+def test_a_file_of_a_dead_cluster_or_of_a_reused_pid(monkeypatch):
     c = Cluster(n=1, cluster_id="old")
     c.start_cluster_sync()
     state = state_of(c)
@@ -185,6 +198,7 @@ def test_a_file_of_a_dead_cluster_or_of_a_reused_pid():
         Path(c.cluster_file).write_text(json.dumps({**state, **change}))
         with pytest.raises(FileNotFoundError, match="has ended"):
             Cluster.from_file(c.cluster_file)
+    monkeypatch.delenv("COVEY_BIN")
     clean_cluster_files()
     assert not os.path.exists(c.cluster_file)
 

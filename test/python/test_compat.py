@@ -1,5 +1,6 @@
 """The import name ipyparallel (compat/): names, deep imports, type names, profile files. Each in a fresh interpreter."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,13 +29,33 @@ assert ipp.error.RemoteError is ipp.RemoteError and ipp.util.interactive and ipp
 assert ipp.serialize.pack_apply_message and ipp.apps and ipp.controller and ipp.engine
 for name in 'Reference depend require dependent interactive can uncan use_dill use_cloudpickle use_pickle CompositeError TaskAborted Cluster'.split():
     assert getattr(ipp, name)
+for path in ('client.client.Metadata', 'client.client.ExecuteReply', 'client.asyncresult._FOREVER', 'Client._asyncresult_from_jobs',
+             'serialize.canning.CannedArray', 'client.view.LazyMapIterator', 'bind_kernel'):
+    value = ipp
+    for part in path.split('.'): value = getattr(value, part)
+import logging, io
+from ipyparallel.engine.log import EnginePUBHandler
+handler = EnginePUBHandler(type('E', (), {'id': 3}))
+handler.setStream(text := io.StringIO())
+handler.emit(logging.makeLogRecord({'msg': 'hello'}))
+assert text.getvalue().strip() == 'engine.3 hello'
+from ipyparallel.traitlets import PortList, Launcher
+from traitlets import HasTraits, TraitError
+class T(HasTraits):
+    ports = PortList()
+    launcher = Launcher(entry_point_group='ipyparallel.engine_launchers')
+assert T(ports='1-3,7').ports == [1, 2, 3, 7] and T(launcher='slurm').launcher is ipp.cluster.launcher.SlurmEngineSetLauncher
+for bad in ({'ports': [0]}, {'launcher': 'no such'}):
+    try: T(**bad)
+    except TraitError: pass
+    else: raise AssertionError(bad)
 class Mine(ipp.Client): pass
 """, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["client.client", "client.view", "client.asyncresult", "client.remotefunction", "client.magics", "client.map",
                                   "client._joblib", "datapub", "engine.datapub", "error", "joblib", "serialize.canning", "serialize.codeutil",
-                                  "serialize.serialize", "util", "cluster.cluster", "cluster.app", "controller.dependency",
+                                  "serialize.serialize", "util", "traitlets", "engine.log", "controller.sqlitedb", "controller.dictdb", "cluster.cluster", "cluster.app", "controller.dependency",
                                   "apps.ipclusterapp", "apps.ipcontrollerapp", "apps.ipengineapp"])
 def test_each_submodule_can_be_imported_first(tmp_path, name):
     if name in ("joblib", "client._joblib"):
@@ -57,6 +78,23 @@ def test_ipython_profile_create_parallel(tmp_path):
     assert [f for f in files if f.startswith("ip") and not f.startswith("ipython")] == ["ipcluster_config.py", "ipcontroller_config.py", "ipengine_config.py"]
     text = (folder / "ipcontroller_config.py").read_text()
     assert all(line.startswith("#") or not line.strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("last", ["ours", "theirs"])
+def test_an_environment_with_both_says_so(tmp_path, last):
+    """ipyparallel and covey-ipyparallel in one folder: whichever __init__ came last."""
+    import covey
+
+    site = tmp_path / "site"
+    shutil.copytree(COMPAT / "ipyparallel", site / "ipyparallel")
+    (site / "ipyparallel" / "_version.py").write_text("__version__ = '9.2.0'")
+    shutil.copytree(Path(covey.__file__).parent, site / "covey", ignore=shutil.ignore_patterns("bin"))
+    if last == "theirs":
+        (site / "ipyparallel" / "__init__.py").write_text("")
+    module = "ipyparallel" if last == "ours" else "covey.client"
+    p = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); import {module}"], capture_output=True, text=True, timeout=60)
+    assert (p.returncode == 0) == (last == "theirs"), p.stderr
+    assert f"both ipyparallel and covey-ipyparallel are installed in {site}" in p.stderr and "pip uninstall" in p.stderr
 
 
 def test_modules_of_test_suites_can_be_imported_on_engines(tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from covey.config import ConfigError, load_config, load_file
+from covey.config import ConfigError, load_config, load_file, read_files
 
 
 def write(folder, name, text):
@@ -51,11 +51,29 @@ def test_errors_in_json_and_missing_files(tmp_path):
         load_config("ipengine", "", str(tmp_path / "none.py"))
 
 
-def test_m11_old_class_names(tmp_path, capsys):
-    write(tmp_path, "ipcluster_config.py", "c.IPClusterEngines.engine_launcher_class = 'MPIEngineSetLauncher'\nc.IPClusterEngines.n = 3\n"
-                                           "c.Cluster.n = 5\nc.HubFactory.ip = '*'\nc.EngineFactory.timeout = 1\nc.IPClusterStart.daemonize = True")
+def test_m11_former_names(tmp_path, capsys):
+    write(tmp_path, "ipcluster_config.py", "c.IPClusterEngines.engine_launcher = 'MPIEngineSetLauncher'\nc.IPClusterEngines.n = 3\n"
+                                           "c.Cluster.n = 5\nc.IPClusterStart.daemonize = True")
     assert load_config("ipcluster", str(tmp_path)) == {
-        "Cluster": {"n": 5, "engine_launcher_class": "MPIEngineSetLauncher"}, "IPController": {"ip": "*"}, "IPEngine": {"timeout": 1},
-        "IPClusterStart": {"daemonize": True}}
+        "Cluster": {"n": 5, "engine_launcher_class": "MPIEngineSetLauncher"}, "IPClusterStart": {"daemonize": True}}
     told = capsys.readouterr().err
-    assert "c.HubFactory.ip is c.IPController.ip today\n" in told and "which is set too and wins" in told
+    assert "IPClusterEngines.engine_launcher is now called Cluster.engine_launcher_class\n" in told
+    assert "IPClusterEngines.n is now called Cluster.n, which is set too and wins" in told
+
+
+def test_lists_grow_from_their_defaults(tmp_path):
+    write(tmp_path, "ipcluster_config.py", "c.MPIEngineSetLauncher.mpi_cmd.append('-v')\nc.EngineLauncher.engine_cmd.insert(0, 'nice')\n"
+                                           "c.SSHLauncher.ssh_cmd.extend(['-4'])\nc.Mine.words.append('x')\nc.Mine.names.update({'a'})")
+    tree = read_files("ipcluster", str(tmp_path))
+    assert tree == {"MPIEngineSetLauncher": {"mpi_cmd": ["mpiexec", "-v"]}, "SSHLauncher": {"ssh_cmd": ["ssh", "-4"]},
+                    "EngineLauncher": {"engine_cmd": ["nice", sys.executable, "-m", "covey.engine"]}, "Mine": {"words": ["x"], "names": ["a"]}}
+
+
+def test_lists_and_dicts_grow_over_files(tmp_path):
+    write(tmp_path, "ipython_config.py", "c.EngineLauncher.engine_args = ['a']\nc.BaseLauncher.environment = {'X': '1'}")
+    write(tmp_path, "ipcluster_config.py", "c.EngineLauncher.engine_args.append('b')\nc.EngineLauncher.engine_args.extend(['c'])\n"
+                                           "c.EngineLauncher.engine_args.insert(0, 'z')\nc.BaseLauncher.environment.update({'Y': '2'})\n"
+                                           "c.ControllerLauncher.controller_args.prepend(['p'])")
+    assert read_files("ipcluster", str(tmp_path)) == {
+        "EngineLauncher": {"engine_args": ["z", "a", "b", "c"]}, "BaseLauncher": {"environment": {"X": "1", "Y": "2"}},
+        "ControllerLauncher": {"controller_args": ["p"]}}

@@ -68,6 +68,21 @@ def test_a_value_that_cannot_travel_is_an_error():
     assert "lock" in error(failed)["evalue"] and value(ok) == 1
 
 
+def test_only_covey_s_own_class_is_the_answer_of_a_dependency():
+    """Status 8 sends the task to another engine; a user's class of that name is an error like others."""
+    def raises_a_namesake():
+        class UnmetDependency(Exception):
+            pass
+        raise UnmetDependency("mine")
+
+    def raises_it():
+        from covey.error import UnmetDependency
+        raise UnmetDependency("covey's")
+
+    mine, theirs = results(run([call(lift(raises_a_namesake)), call(lift(raises_it), seq=2)]))
+    assert (mine[1], theirs[1]) == (1, 8) and error(mine)["evalue"] == "mine" and json.loads(theirs[2][0])["evalue"] == "covey's"
+
+
 def test_execute_shows_what_a_notebook_shows():
     log = run([cell("print('one'); 40 + 2"), cell("1/0", 2), cell("3", 3, silent=True, session=8)])
     shown = json.loads(outputs(log, RESULT)[0][0])
@@ -199,6 +214,33 @@ def test_the_shell_looks_like_a_kernel_s():
     seen = json.loads(outputs(log, RESULT)[1][0])["data"]["text/plain"]
     assert eval(seen) == ["ZMQInteractiveShell", True, None, "module://matplotlib_inline.backend_inline", 1, "", False, None, "1 + 1", "1"]
     assert json.loads(outputs(log, RESULT)[2][0])["data"]["text/plain"] == "(2, 'ZMQInteractiveShell')"
+
+
+def test_cells_that_come_again_run_in_the_shell_s_surroundings_and_calls_do_not():
+    look = "seen.append((hasattr(builtins, 'exit'), sys.displayhook is get_ipython().displayhook, asyncio.get_event_loop_policy().get_event_loop() is asyncio.get_running_loop()))"
+    spoil = "sys.displayhook = print; asyncio.set_event_loop(None)"
+    call_looks = lift(lambda: (hasattr(builtins, "exit"), sys.displayhook is get_ipython().displayhook))
+    tasks = [cell("import asyncio, builtins, sys; seen = []", silent=True)]
+    for i in range(5):  # from the third time on they run from their compiled code
+        tasks += [cell(look, 10 + i, silent=True), cell(spoil, 20 + i, silent=True), cell(look, 30 + i, silent=True)]
+    tasks += [call(call_looks, seq=50), cell(look, 51, silent=True), call(call_looks, seq=52), call(lift(lambda: seen), seq=53)]
+    log = results(run(tasks))
+    assert [value(log[i]) for i in (-4, -2)] == [(True, False)] * 2
+    assert value(log[-1]) == [(False, True, True)] * 11
+
+
+def test_a_cell_that_comes_again_fires_events_and_fails_as_the_first_one():
+    setup = ("import builtins\nfor e in ('pre_execute', 'post_execute'):\n"
+             "    get_ipython().events.register(e, lambda e=e: print(e, hasattr(builtins, 'exit')))\nn = 0")
+    again = "n += 1; assert n != 4, 'four'"
+    log = run([cell(setup, silent=True)] + [cell(again, i, silent=True) for i in range(2, 7)] +
+              [call(lift(lambda: (n, get_ipython().last_execution_succeeded, get_ipython().last_execution_result.success)), seq=9)])
+    ends = results(log)
+    assert [r[1] for r in ends] == [0, 0, 0, 0, 1, 0, 0] and value(ends[-1]) == (5, True, True)
+    assert error(ends[4])["evalue"] == "four" and "covey/_shell.py" not in "".join(error(ends[4])["traceback"])
+    assert json.loads(ends[5][2][0]) == {"status": "ok", "execution_count": 1, "user_expressions": {}, "payload": []}
+    lines = text(log, STDOUT).splitlines()
+    assert lines.count("pre_execute True") == 6 and lines.count("post_execute True") == 7 and len(lines) == 13
 
 
 def test_events_fire_around_cells_and_calls():

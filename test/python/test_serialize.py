@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from covey import _byvalue, serialize
+from covey import _byvalue, canning, serialize
 from covey.serialize import Reference, interactive, pack_apply, pack_map, pack_value, unpack_apply, unpack_map, unpack_value
 
 
@@ -44,6 +44,12 @@ ARRAYS = {
     "strided": np.arange(100_000)[::2], "broadcast": np.broadcast_to(np.arange(5.0), (3000, 5)),
     "record": np.zeros(2000, dtype=[("a", "i4"), ("b", "M8[ns]")]), "empty": np.zeros((0, 3)),
     "object": np.array([{"a": 1}, None], dtype=object), "scalar": np.array(3.0)}
+
+
+@pytest.mark.parametrize("value", [None, True, 7, 10**40, 1.5, 1j, "text", "x" * 100_000])
+def test_simple_values_have_the_stream_that_the_pickler_writes(value):
+    quick, full = pack_value(value), serialize._dump_default(value)
+    assert (quick, quick.shared, quick.by_value) == (full, full.shared, full.by_value)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -286,6 +292,50 @@ def test_switching_the_serializer():
         serialize.use_pickle()
     g, _, _ = unpack_apply(over_the_wire(pack_apply(f)), {"k": 6})
     assert g() == 6
+
+
+class Celsius:
+    """A type that a program packs its own way."""
+
+    def __init__(self, degrees):
+        self.degrees = degrees
+
+
+class CannedCelsius(canning.CannedObject):
+    def __init__(self, obj):
+        self.buffers, self.text = [], f"{obj.degrees} C"
+
+    def get_object(self, g=None):
+        return Celsius(int(self.text.split()[0]))
+
+
+def test_types_of_one_s_own():
+    canning.can_map[Celsius] = CannedCelsius
+    try:
+        assert b"20 C" in bytes(serialize.pack_value(Celsius(20))[0]), "tasks pack it that way"
+        assert trip([Celsius(20)])[0].degrees == 20 and canning.uncan(canning.can({"t": Celsius(3)}))["t"].degrees == 3
+        canning.uncan_map[CannedCelsius] = lambda canned, g: canned.text
+        assert trip(Celsius(4)) == "4 C"
+    finally:
+        canning.can_map.clear()
+        canning.uncan_map.clear()
+
+
+@pytest.mark.parametrize("value", [b"x" * 2000, bytearray(b"y" * 10), memoryview(b"z" * 2000), np.arange(6.).reshape(2, 3), np.array([], "i4"),
+                                   np.array(["a", None], object), np.zeros(3, [("a", "i4"), ("b", "S2")]), {"k": [1, (2, b"w" * 5000)]}, 5, "text"])
+def test_canned_values_come_back(value):
+    for back in (canning.uncan(pickle.loads(pickle.dumps(canning.can(value)))),
+                 serialize.deserialize_object([bytes(b) for b in serialize.serialize_object(value)])[0]):
+        assert type(back) is type(value) and (np.array_equal(back, value) if isinstance(value, np.ndarray) else back == value)
+
+
+def test_buffers_beside_the_stream():
+    assert [len(serialize.serialize_object({"a": b"x" * n})) for n in (1024, 1025)] == [1, 2]
+    assert len(serialize.serialize_object(np.ones(200), 4096)) == 1
+    f = functools.partial(max, b"a" * 20000, key=memoryview(b"b"))
+    canned = canning.can(f)
+    assert isinstance(canned, canning.CannedPartial) and len(canned.buffers) == 1
+    assert canning.uncan(canned).args == f.args
 
 
 def test_names_of_stock():

@@ -143,7 +143,7 @@ def test_direct_map(two):
 
 
 def test_balanced_map(two):
-    for chunksize in (1, 3, 100):
+    for chunksize in (None, 1, 3, 100):
         ar = two.lv.map_async(square, range(10), chunksize=chunksize)
         assert ar.get() == [x * x for x in range(10)] and len(ar) == 10 and ar.progress == 10
     assert len(two.lv.map_async(square, range(10), chunksize=3).msg_ids) == 4
@@ -222,6 +222,11 @@ def test_remote_and_parallel(two):
     def half(x):
         return x / 2
     assert half.map([2, 4, 6]) == [1, 2, 3]
+    for chunksize, tasks in ((None, 5), (1, 5), (2, 3), (9, 1)):
+        f = ipp.ParallelFunction(two.lv, lambda part: [len(part)] * len(part), chunksize=chunksize)
+        assert len(f(range(5)).msg_ids) == tasks and f(range(5)).get()[0] == min(5, chunksize or 1)
+        f = ipp.ParallelFunction(two.lv, square, chunksize=chunksize)
+        assert len(f.map(range(5)).msg_ids) == tasks and f.map(range(5)).get() == [0, 1, 4, 9, 16]
     rr = two.dv.parallel(dist="r", block=True)(lambda part: list(part))
     assert rr(list(range(5))) == [0, 1, 2, 3, 4]
     with pytest.warns(UserWarning):

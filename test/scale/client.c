@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * A simulated client: submits no-ops and counts their results. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #define CALL_BYTES 100 /* about what a small call takes */
 #define ACK_EVERY 64
 
-enum job { JOB_NONE, JOB_TASKS, JOB_BROADCAST, JOB_ROUND_TRIPS };
+enum job { JOB_NONE, JOB_TASKS, JOB_BROADCAST, JOB_ROUND_TRIPS, JOB_DEAF };
 
 struct client {
     struct sim *sim;
@@ -106,6 +107,9 @@ static void on_result(struct client *c, const struct header *h)
             round_trip(c);
     } else if (c->job == JOB_TASKS) {
         submit_more(c);
+    } else if (c->job == JOB_DEAF) { /* the others are there, or will be */
+        sim_answer(c->sim, "\"deaf\": %llu", (unsigned long long)c->todo);
+        raise(SIGSTOP);
     }
     if (c->job && c->done == c->todo)
         job_done(c);
@@ -198,6 +202,13 @@ void client_tasks(struct sim *s, uint64_t n, uint64_t window)
 {
     struct client *c = begin(s, JOB_TASKS, n);
     c->window = window;
+    submit_more(c);
+}
+
+void client_deaf(struct sim *s, uint64_t n)
+{
+    struct client *c = begin(s, JOB_DEAF, n);
+    c->window = n;
     submit_more(c);
 }
 

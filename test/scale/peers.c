@@ -7,6 +7,7 @@
  *   engines unix|tls|relay N   N engines register     client unix|tls     a client connects
  *   tasks N WINDOW             N no-ops               broadcast           one call for all engines
  *   roundtrips N               one after another      count               engines now, and lost
+ *   deaf N                     N no-ops whose results are never read: stops itself (SIGSTOP)
  *
  * Ends at end of file. bench/scale.py and test/scale drive it. */
 #include <errno.h>
@@ -106,6 +107,8 @@ static void command(struct sim *s, const char *line)
         client_tasks(s, n, window);
     else if (sscanf(line, "roundtrips %llu", &n) == 1)
         client_round_trips(s, n);
+    else if (sscanf(line, "deaf %llu", &n) == 1)
+        client_deaf(s, n);
     else if (!strcmp(line, "broadcast"))
         client_broadcast(s);
     else if (!strcmp(line, "count"))

@@ -147,6 +147,22 @@ def wait_until(condition, timeout, what):
         time.sleep(0.02)
 
 
+class Deaf(Peers):
+    """A client of right that submits n no-ops and never reads what comes, until it is stopped."""
+
+    def __init__(self, controller, n, nice=0):
+        super().__init__(controller, nice=nice)
+        self.ask("client unix")
+        self.ask(f"deaf {n}")
+
+    def stop(self):
+        """Ends it."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
 class Strangers:
     """A `scale-strangers` process: `Strangers(controller, "unix-idle=100", "tcp-garbage=20")`."""
 

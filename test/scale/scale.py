@@ -10,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 
 import covey as ipp
 
 from . import churn
-from .rig import ROOT, Controller, Peers, Strangers, cpu_seconds, memory
+from .rig import ROOT, Controller, Deaf, Peers, Strangers, cpu_seconds, memory
 
 KIB = 1024
 CROWDS = ("unix-idle=10000", "tcp-idle=10000", "unix-garbage=100", "tcp-garbage=100", "unix-half=100", "tcp-half=100",
-          "unix-loris=100", "tcp-loris=100", "unix-wrong=100", "tcp-wrong=100", "tcp-tls=100")
+          "unix-loris=100", "tcp-loris=100", "unix-wrong=100", "tcp-wrong=100", "tcp-tls=100",
+          "unix-idle=10000 unix-garbage=100 deaf")
 
 
 class Table:
@@ -84,7 +86,10 @@ def strangers(table, quick):
             without, with_, enter = [], [], []
             for _ in range(rounds):
                 without.append(peers.ask(f"roundtrips {trips}")["p99_us"])
-                with Strangers(controller, crowd, nice=10):
+                with ExitStack() as there:
+                    there.enter_context(Strangers(controller, *crowd.replace(" deaf", "").split(), nice=10))
+                    if crowd.endswith(" deaf"):
+                        there.enter_context(Deaf(controller, 200_000))
                     time.sleep(0.7)
                     with_.append(peers.ask(f"roundtrips {trips}")["p99_us"])
                     peers.send(f"roundtrips {trips}")
@@ -93,7 +98,7 @@ def strangers(table, quick):
                         enter.append(newcomer.ask("client tls")["seconds"])
                     peers.answer()
             table.row(f"{crowd}: a round trip's p99 without them", min(without), "µs")
-            table.row(f"{crowd}: … with them, times that", min(with_) / min(without), "")
+            table.row(f"{crowd}: … with them, times that", min(with_) / min(without), "", 2)
             table.row(f"{crowd}: a newcomer is in after (median)", statistics.median(enter), "s", 10)
         table.row("engines lost meanwhile", peers.ask("count")["lost"], "engines", 0)
 
@@ -120,8 +125,24 @@ def clients(table, quick):
                     print("    " + line)
 
 
+def flat_controller(table, quick):
+    """The controller alone. It is warm when its records are full (100,000 that have ended) and their index has been squeezed once: the
+    base is taken after the first 500,000 tasks."""
+    step, steps = (150_000, 4) if quick else (500_000, 20)
+    with Controller() as controller, Peers(controller) as peers:
+        peers.ask("engines unix 2")
+        peers.ask("client unix")
+        seen = []
+        for _ in range(steps):
+            peers.ask(f"tasks {step} 20000", 600)
+            seen.append(memory(controller.pid))
+        table.row(f"controller after {step:,} simulated tasks", seen[0] / KIB ** 2, "MiB")
+        table.row(f"… at most until {step * steps:,}, more than that", (max(seen) / seen[0] - 1) * 100, "%", 5)
+
+
 def flat(table, quick):
-    """10,000,000 tasks and 100 GB: the rows of `make bench` that say by how much memory grew."""
+    """10,000,000 tasks through a controller, 10,000,000 through a cluster, and 100 GB: by how much memory grew."""
+    flat_controller(table, quick)
     command = [sys.executable, os.path.join(ROOT, "bench", "own.py"), "flat_tasks", "flat_stream", *(["--quick"] if quick else [])]
     p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in p.stdout:
@@ -131,6 +152,7 @@ def flat(table, quick):
         elif "value" in said:
             what = f"{said['tasks']:,} tasks" if "tasks" in said else f"{said['bytes'] / 1e9:g} GB"
             table.row(f"{what}: memory of all processes grew by", said["value"] / KIB ** 2, "MiB", 8)
+            table.row("… the controller's by", said["controller"] / said["controller_base"] * 100, "%", 5)
     if p.wait():
         table.row("bench/own.py failed with", p.returncode, "", 0)
 

@@ -48,6 +48,7 @@ void engines_free(struct engines *e);
 /* client.c: a client that submits no-ops */
 void client_start(struct sim *s, enum kind k);
 void client_tasks(struct sim *s, uint64_t n, uint64_t window);
+void client_deaf(struct sim *s, uint64_t n); /* stops its process at the first result */
 void client_broadcast(struct sim *s);
 void client_round_trips(struct sim *s, uint64_t n);
 void client_free(struct client *c);

@@ -1,7 +1,8 @@
-"""A real cable between two machines: namespaces with a veth pair, pulled out, plugged in, and with packets lost on one way.
+"""A real cable between two machines: namespaces with a veth pair, pulled out, plugged in, with packets lost on one way, and slow.
 
-Needs root, ip, nsenter and (for one test) iptables; says so and is skipped otherwise.
+Needs root, ip, nsenter and (for one test each) iptables and tc; says so and is skipped otherwise.
 """
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -52,6 +53,16 @@ class Cable:
 
     def flow(self):
         sh(*self.enter(), "iptables", "-F")
+
+    def slow_down(self, rate):
+        """No more than `rate` passes, either way, with a queue of 50 ms before it."""
+        for at in (["tc", "qdisc", "add", "dev", self.end], [*self.enter(), "tc", "qdisc", "add", "dev", "eth0"]):
+            sh(*at, "root", "tbf", "rate", rate, "burst", "32kb", "latency", "50ms")
+
+    def sent(self):
+        """Bytes that went to the far machine."""
+        with open(f"/sys/class/net/{self.end}/statistics/tx_bytes") as f:
+            return int(f.read())
 
     def remove(self):
         sh("ip", "link", "del", self.end)
@@ -147,6 +158,37 @@ def test_packets_that_are_lost_on_one_way(far, cable, tmp_path, chain):
     if not shutil.which("iptables"):
         pytest.skip("needs iptables")
     bad_while(far(), str(tmp_path / "runs"), 150, 0, lambda: cable.lose(chain), cable.flow)
+
+
+def test_a_slow_line_under_load(far, cable, tmp_path):
+    """Buffers that take seconds to cross do not hold up a cancel, nobody is taken for dead, and each task runs once."""
+    if not shutil.which("tc"):
+        pytest.skip("needs tc")
+    f, path = far(), str(tmp_path / "runs")
+    rc, view = f.rc, f.rc.load_balanced_view()
+    pids = rc[:].apply_sync(os.getpid)
+    try:
+        cable.slow_down("16mbit")
+    except subprocess.CalledProcessError as e:
+        pytest.skip(f"traffic can't be shaped here: {e.stderr.strip()}")
+    ars = [view.apply_async(record, path, i, 0.01) for i in range(100)]
+    assert [ar.get(60) for ar in ars] == list(range(100))
+    long = rc[0].apply_async(record, path, 100, 600)
+    wait_until(lambda: 100 in runs(path), what="the long task running")
+    before, data = cable.sent(), os.urandom(16 << 20)
+    there_and_back = rc[1].apply_async(lambda b: b[::-1], data)
+    wait_until(lambda: cable.sent() - before > 1 << 20, what="the data being on its way")
+    long.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        long.get(60)
+    assert cable.sent() - before < len(data), "the cancel came after the data"
+    more = [view.apply_async(record, path, i, 0.01) for i in range(101, 200)]
+    assert [ar.get(90) for ar in more] == list(range(101, 200))
+    assert there_and_back.get(90) == data[::-1]
+    assert rc[:].apply_sync(os.getpid) == pids and not away(rc) and not link_down(rc)
+    assert set(runs(path).values()) == {1} and len(runs(path)) == 200
+    with open(os.path.join(f.folder, "stack.log")) as log:
+        assert "connected again" not in log.read(), "somebody was taken for dead"
 
 
 @pytest.mark.chaos

@@ -59,6 +59,35 @@ def test_sets_of_engines(home):
         c.stop_cluster_sync()
 
 
+def test_what_runs_are_objects_of_launcher_classes(home):
+    from covey.launcher import LocalControllerLauncher, LocalEngineSetLauncher, NotRunning, ProcessStateError  # noqa: F401
+
+    ended = []
+    with ipp.Cluster(n=2, config={"LocalEngineSetLauncher": {"stop_timeout": 7}}) as rc:
+        c = rc.cluster
+        controller, engines = c.controller, c.engine_set
+        assert isinstance(controller, LocalControllerLauncher) and isinstance(engines, LocalEngineSetLauncher)
+        assert c.engine_set is engines and c.controller is controller and engines.running and engines.poll() is None
+        assert engines.stop_timeout == 7 and repr(engines) == f"<LocalEngineSetLauncher(id={engines.id!r}, n=2)>"
+        assert controller.process.is_running() and controller.process.pid == controller.pid
+        with pytest.raises(TimeoutError):
+            controller.process.wait(0.01)
+        with pytest.raises(ProcessStateError):
+            engines.start(2)
+        assert "Completed registration with id 1" in engines.get_output()
+        engines.on_stop(ended.append)
+        ar = rc[0].execute("import time; print('here'); time.sleep(30)")
+        wait_until(lambda: "here" in ar.stdout, what="the task to start")
+        engines.signal(signal.SIGINT)
+        with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
+            ar.get(timeout=20)
+        other = ipp.Cluster.from_dict(c.to_dict())
+        assert type(other.engine_set) is type(engines) and other.controller.process.pid == controller.pid
+    controller.process.wait(5)
+    assert not controller.running and [e["pid"] for e in ended] == [engines.pid] and controller.process.poll() == -1
+    assert "Completed registration with id 1" in engines.get_output(), "the output stays when the log file has gone"
+
+
 def test_a_controller_without_engines(home):
     c = ipp.Cluster()
     c.start_controller_sync()

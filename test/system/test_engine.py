@@ -96,6 +96,26 @@ def test_the_last_value_of_a_silent_cell_is_not_shown(rc):
     assert not ar.execute_result
 
 
+def test_a_cell_that_comes_again_is_read_as_cells_are_read_now(rc):
+    annotated, constant = "def f(x: int): pass\nkind = type(f.__annotations__['x']).__name__", "value = 3"
+    for source in (annotated, constant) * 3:
+        rc[0].execute(source, silent=True, block=True)
+    assert rc[0].pull(["kind", "value"], block=True) == ["type", 3]
+    rc[0].execute("from __future__ import annotations", silent=True, block=True)
+    rc[0].execute("import ast\nclass Four(ast.NodeTransformer):\n    def visit_Constant(self, node):\n"
+                  "        return ast.Constant(4) if node.value == 3 else node\n"
+                  "get_ipython().ast_transformers.append(Four())", silent=True, block=True)
+    try:
+        for _ in range(3):
+            for source in (annotated, constant):
+                rc[0].execute(source, silent=True, block=True)
+            assert rc[0].pull(["kind", "value"], block=True) == ["str", 4]
+    finally:
+        rc[0].execute("get_ipython().ast_transformers.clear(); get_ipython().compile.reset_compiler_flags()", silent=True, block=True)
+    rc[0].execute(constant, silent=True, block=True)
+    assert rc[0].pull("value", block=True) == 3
+
+
 # ---- errors
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import covey as ipp
 import pytest
 from covey._programs import program_argv
+from covey.task import Metadata
 
 from .stack import Stack
 
@@ -104,3 +105,83 @@ def test_a_full_disk_under_an_engine_is_the_tasks_error(ipython_dir):
         assert stack.rc[0].apply_sync(lambda: 2) == 2
     finally:
         stack.stop()
+
+
+def test_a_supervisor_that_can_not_fork_says_so(ipython_dir, shim):
+    p = subprocess.run(program_argv("ipcluster", ("start", "-n", "2")), env=failing(ipython_dir, shim, "fork"), stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, timeout=TIMEOUT)
+    assert p.returncode == 1, p.stderr
+    assert "can't start" in p.stderr and "Resource temporarily unavailable" in p.stderr
+    security = Path(ipython_dir["IPYTHONDIR"]) / "profile_default" / "security"
+    assert not list(security.glob("cluster-*.json"))
+
+
+def test_an_engine_without_descriptors_goes_on(ipython_dir):
+    """The task that opens a file is told; calls, large buffers both ways and output work as ever."""
+    stack = Stack(ipython_dir, n=1)
+    try:
+        engine = stack.rc[0]
+        engine.execute("import os, resource\nhad = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+                       "fds = [os.dup(0) for _ in range(8)]\nresource.setrlimit(resource.RLIMIT_NOFILE, (max(fds) + 1, had[1]))\n"
+                       "more = []\ntry:\n    while True: more.append(os.dup(0))\nexcept OSError:\n    pass", block=True)
+        with pytest.raises(ipp.RemoteError, match="Too many open files"):
+            engine.execute("os.dup(0)", block=True)
+        big = bytes(range(256)) * 12_000
+        assert engine.apply_sync(lambda b: b, big) == big
+        ar = engine.execute("print('said')", block=False)
+        ar.get(20)
+        assert ar.stdout == "said\n"
+        assert engine.apply_sync(abs, -2) == 2
+    finally:
+        stack.stop()
+
+
+class Unlogged(Stack):
+    """Programs whose log, and what their engines say before they are connected, goes to a full disk."""
+
+    def run(self, program, *args):
+        with open("/dev/full", "wb") as full:
+            p = subprocess.Popen(program_argv(program, args), env=self.env, stdin=subprocess.DEVNULL, stdout=full, stderr=full, start_new_session=True)
+        self.processes.append(p)
+        return p
+
+
+def test_a_full_disk_under_the_logs_costs_no_task(ipython_dir):
+    stack = Unlogged(ipython_dir, n=2)
+    try:
+        ar = stack.rc[:].execute("import os\nprint('said')\nos.write(2, b'and this')", block=False)
+        ar.get(20)
+        assert ar.stdout == ["said\n"] * 2 and ar.stderr == ["and this"] * 2
+        with pytest.raises(ipp.RemoteError):  # a death is written to the log, too
+            stack.rc[0].apply_sync(os._exit, 3)
+        assert stack.rc[1].apply_sync(abs, -2) == 2
+    finally:
+        stack.stop()
+
+
+def test_a_flood_of_output_fills_no_memory(ipython_dir, monkeypatch):
+    """The client keeps the beginning and says so; the controller lets the engine wait."""
+    monkeypatch.setattr(Metadata, "_most", 2_000_000)
+    stack = Stack(ipython_dir, n=1)
+    try:
+        rc = stack.rc
+        controller = rc._query("status")["pid"]
+        peaks = [anonymous(controller) + anonymous(os.getpid())]
+        ar = rc[0].execute("import os\nfor i in range(600): os.write(1, b'x' * 99_999 + b'\\n')", block=False)
+        while not ar.done():
+            ar.wait(0.05)
+            peaks.append(anonymous(controller) + anonymous(os.getpid()))
+        ar.get(20)
+        assert max(peaks) - peaks[0] < 100 << 20
+        assert len(ar.stdout) < 2_001_000 and ar.stdout.endswith("more than 2,000,000 characters were printed; what follows is not kept here]\n")
+        assert ar.stdout.startswith("x" * 99_999 + "\n")
+        again = rc[0].execute("print('as ever')", block=False)
+        again.get(20)
+        assert again.stdout == "as ever\n"
+    finally:
+        stack.stop()
+
+
+def anonymous(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("Anonymous:"))

@@ -402,6 +402,13 @@ def test_another_controllers_key_is_told(controller, start, ipython_dir, tmp_pat
     assert "chmod 600" in host.text
 
 
+@pytest.mark.parametrize("path, kind", [("/dev/zero", "device"), ("/dev/null", "device"), ("/", "folder")])
+def test_what_can_not_become_a_connection_file_is_not_waited_for(start, path, kind):
+    host = start("ipengine", f"--file={path}", "--timeout=60")
+    assert host.wait(20) == 1
+    assert f"{path} is a {kind}, not a connection file" in host.text
+
+
 def test_a_lost_relay_link_comes_back(controller, start, connect):
     """The relay's TCP link is cut; the engines keep their numbers and values."""
     host = start("ipengine", "-n", "2", "--no-unix", "--debug")

@@ -309,20 +309,13 @@ def test_engines_behind_a_relay(stack_of):
 
 def test_a_client_on_tcp_and_engines_on_unix(cluster):
     """What an engine sends as a descriptor the controller reads from the memfd, for who can't take it."""
-    config = json.loads(Path(cluster_file(cluster)).read_text())
+    config = json.loads(Path(cluster.client_file).read_text())
     config["endpoints"] = [e for e in config["endpoints"] if not e.startswith("unix:")]
     with ipp.Client(config) as rc:
         for n in (MIB, 6 * MIB, 20 * MIB):
             a = pattern(n, n)
             for back in rc[:].apply_sync(lambda x: x, a):
                 assert (back == a).all()
-
-
-def cluster_file(cluster):
-    path = getattr(cluster, "path", None)
-    if path:
-        return path
-    return sorted(Path(os.environ["IPYTHONDIR"]).glob("profile_*/security/ipcontroller*-client.json"))[0]
 
 
 def test_a_large_result_is_kept_until_its_client_has_it(cluster):

@@ -240,6 +240,103 @@ def test_m9_an_entry_point(home, tmp_path, monkeypatch):
         ipp.Cluster(engines="Mesos", n=3).start_cluster_sync()
 
 
+CLOUDY = """
+import os
+from ipyparallel.cluster import launcher
+from traitlets import Unicode
+
+
+class CloudyMixin:
+    def start(self, *n):
+        self.environment = {**self.environment, "ZONE": self.zone}
+        with open(os.environ["CLOUDY"], "a") as f:
+            f.write(f"start {type(self).__name__} {self.zone}\\n")
+        return super().start(*n)
+
+    async def stop(self):
+        with open(os.environ["CLOUDY"], "a") as f:
+            f.write(f"stop {type(self).__name__}\\n")
+        super().stop()
+
+
+class CloudyControllerLauncher(CloudyMixin, launcher.LocalControllerLauncher):
+    zone = Unicode("near", help="where").tag(config=True)
+
+
+class CloudyEngineSetLauncher(CloudyMixin, launcher.LocalEngineSetLauncher):
+    zone = Unicode("near", help="where").tag(config=True)
+"""
+
+
+@pytest.fixture
+def cloudy(tmp_path, monkeypatch):
+    """Somebody's package of launchers, installed: written for ipyparallel, with traits of its own. The file in which it says what it does."""
+    package = tmp_path / "site" / "cloudy"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(CLOUDY)
+    info = tmp_path / "site" / "cloudy-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cloudy\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ipyparallel.controller_launchers]\ncloudy = cloudy:CloudyControllerLauncher\n"
+                                           "[ipyparallel.engine_launchers]\ncloudy = cloudy:CloudyEngineSetLauncher\n")
+    compat = Path(__file__).resolve().parents[2] / "compat"
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{compat}")
+    monkeypatch.setenv("CLOUDY", str(tmp_path / "told"))
+    return tmp_path / "told"
+
+
+def run_ipcluster(*args):
+    return subprocess.run([*program_argv("ipcluster"), *args], capture_output=True, text=True, timeout=60)
+
+
+def test_a_package_of_launchers_by_ipcluster(home, cloudy):
+    profile = Path(home) / "profile_c"
+    profile.mkdir(parents=True)
+    (profile / "ipcluster_config.py").write_text(
+        "c.Cluster.controller_launcher_class = 'cloudy'\nc.Cluster.engine_launcher_class = 'Cloudy'\n"
+        "c.CloudyControllerLauncher.zone = 'west'\nc.CloudyEngineSetLauncher.zone = 'east'\n")
+    started = run_ipcluster("start", "--profile=c", "-n", "2", "--daemonize", "--CloudyEngineSetLauncher.zone=north")
+    assert started.returncode == 0, started.stderr
+    assert "WARNING" not in started.stderr
+    with ipp.Client(profile="c") as rc:
+        assert rc[:].apply_sync(os.getenv, "ZONE") == ["north"] * 2
+    assert run_ipcluster("stop", "--profile=c").returncode == 0
+    assert wait_gone(home) == {} and files_of(home) == []
+    assert sorted(cloudy.read_text().splitlines()) == ["start CloudyControllerLauncher west", "start CloudyEngineSetLauncher north",
+                                                       "stop CloudyControllerLauncher", "stop CloudyEngineSetLauncher"]
+
+
+def test_a_package_of_launchers_by_cluster(home, cloudy):
+    config = {"CloudyEngineSetLauncher": {"zone": "east"}}
+    with ipp.Cluster(controller="cloudy", engines="cloudy", n=1, config=config) as rc:
+        assert rc[:].apply_sync(os.getenv, "ZONE") == ["east"]
+        pids = rc[:].apply_sync(os.getpid)
+        rc.cluster.restart_engines_sync()
+        wait_until(lambda: other_engines(rc, 1, pids), what="another engine")
+        assert rc[:].apply_sync(os.getenv, "ZONE") == ["east"]
+    assert wait_gone(home) == {} and files_of(home) == []
+    assert sorted(cloudy.read_text().splitlines()) == ["start CloudyControllerLauncher near", *["start CloudyEngineSetLauncher east"] * 2,
+                                                       "stop CloudyControllerLauncher", *["stop CloudyEngineSetLauncher"] * 2]
+
+
+def test_a_batch_class_of_ones_own_by_ipcluster(home, batch, tmp_path, monkeypatch):
+    """Its traits from the profile and the command line; `ipcluster stop` deletes its job."""
+    (tmp_path / "ownlaunchers.py").write_text(OWN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    profile = Path(home) / "profile_own"
+    profile.mkdir(parents=True)
+    (profile / "ipcluster_config.py").write_text("c.Cluster.engine_launcher_class = 'ownlaunchers.Own'\nc.Own.hours = 3\nc.SlurmLauncher.queue = 'q'\n")
+    started = run_ipcluster("start", "--profile=own", "-n", "2", "--daemonize", "--Own.hours=9")
+    assert started.returncode == 0, started.stderr
+    script = (tmp_path / "own.sbatch").read_text()
+    assert "#SBATCH --partition=q\n" in script and "\n# 9 1\n" in script
+    with ipp.Client(profile="own") as rc:
+        rc.wait_for_engines(2, timeout=20, interactive=False)
+    assert run_ipcluster("stop", "--profile=own").returncode == 0
+    assert batch.calls("scancel") == [["4711"]] and wait_gone(home) == {} and files_of(home) == []
+
+
 def test_what_is_not_there_is_refused(home):
     for name in ("winhpc", "Mesos"):
         with pytest.raises(ipp.cluster.ClusterError, match=name):

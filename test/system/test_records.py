@@ -3,6 +3,7 @@ import os
 import pickle
 import sqlite3
 import subprocess
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -216,6 +217,30 @@ def test_operators(kept):
             kept.db_query(query)
 
 
+def test_the_files_indexes_change_no_answer(stack_of):
+    """A question in an "$or" is answered by looking at all records; on its own the file's indexes are used."""
+    stack = stack_of("--sqlitedb", n=2)
+    rc = stack.rc
+    fill(rc)
+    waits = rc[0].apply_async(time.sleep, 600)
+    records = rc.db_query({}, keys=["submitted", "completed", "engine_uuid"])
+    times = sorted(r["completed"] for r in records if r["completed"])
+    engine = next(r["engine_uuid"] for r in records if r["engine_uuid"])
+    some = [times[0], times[len(times) // 2], times[-1], times[0].replace(year=1960), times[0].replace(year=2500)]
+    questions = [{field: {op: when}} for field in ("completed", "submitted") for op in ("$lt", "$lte", "$gt", "$gte", "$eq", "$ne") for when in some]
+    questions += [{"completed": None}, {"completed": {"$exists": False}}, {"completed": {"$exists": True}}, {"completed": {"$gt": some[1], "$lt": some[2]}},
+                  {"engine_uuid": engine}, {"engine_uuid": engine, "completed": {"$gte": some[1]}}, {"engine_uuid": {"$ne": engine}},
+                  {"engine_uuid": None}, {"engine_uuid": engine, "submitted": {"$lt": some[1]}}, {"state": "failed"}, {"state": "pending"},
+                  {"state": "done"}, {"status": "ok"}, {"status": "error"}, {"status": None}, {"$and": [{"state": "failed"}, {"engine_uuid": engine}]}]
+    found = 0
+    for question in questions:
+        answer = rc.db_query(question, keys="msg_id")
+        assert answer == rc.db_query({"$or": [question]}, keys="msg_id"), question
+        found += bool(answer)
+    assert found > 30
+    waits.cancel()
+
+
 def test_records_as_ipyparallels_programs_read_them(kept):
     call, run, mapped, failed = kept.marks
     record, = kept.db_query({"msg_id": call.msg_ids[0]})
@@ -292,3 +317,19 @@ def test_a_long_question_holds_up_no_task(stack_of, backend):
     assert ar._tasks[0].done() and not core.done(question)
     assert ar.get(10) == 1 and core.wait([question], 60)
     assert len(bytes(core.take(question)[8][0])) > 10_000_000
+
+
+@pytest.mark.parametrize("db", ["memory", "sqlite"])
+def test_large_results_and_errors_are_kept(stack_of, db):
+    rc = stack_of("--db=" + db).rc
+    large = rc[0].apply_async(lambda: b"r" * 3_000_000)
+    assert len(large.get(20)) == 3_000_000
+    failed = rc[0].apply_async(lambda: {}["k" * 3_000_000])
+    with pytest.raises(ipp.RemoteError):
+        failed.get(20)
+    row, = rc.db_query({"msg_id": large.msg_ids[0]}, keys=["result_buffers"])
+    if row["result_buffers"]:
+        assert b"r" * 3_000_000 in bytes(b"".join(bytes(b) for b in row["result_buffers"]))
+    row, = rc.db_query({"msg_id": failed.msg_ids[0]}, keys=["result_content"])
+    assert row["result_content"]["status"] == "error"  # the rest is kept in a file only
+    assert rc[0].apply_sync(abs, -1) == 1

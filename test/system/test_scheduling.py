@@ -147,6 +147,19 @@ def test_a_task_waits_for_the_engine_that_meets_it(stack):
     busy.cancel()
 
 
+def test_an_engine_that_says_no_formats_no_traceback(stack):
+    rc = stack().rc
+    rc[:].execute("shown = []\nshell = get_ipython()\nformat_it = shell.traceback_of\n"
+                  "shell.traceback_of = lambda e: shown.append(e) or format_it(e)", silent=True, block=True)
+    with pytest.raises(ipp.ImpossibleDependency):
+        rc.load_balanced_view().apply_async(ipp.depend(lambda: False)(os.getpid)).get(10)
+    assert rc[:].pull("shown", block=True) == [[]] * len(rc)
+    with pytest.raises(ipp.RemoteError):
+        rc[0].apply_sync(lambda: 1 / 0)
+    rc[0].execute("count = len(shown)", silent=True, block=True)
+    assert rc[0].pull("count", block=True) == 1  # it does see them
+
+
 def test_require_says_no_where_a_module_is_missing(stack, tmp_path):
     (tmp_path / "only_here.py").write_text("x = 5\n")
     rc = stack().rc
@@ -250,9 +263,8 @@ def test_the_scheduler_is_replayed(stack, tmp_path):
     with lv.temp_flags(after=ars[:3]):
         ars.append(lv.apply_async(os.getpid))
     ars += lv.map_async(abs, range(500)), s.rc[:].apply_async(flaky, 0)
-    for ar in ars:
-        ar.wait(20)
-    killed.wait(20)
+    for ar in [*ars, killed]:
+        assert ar.wait(60), ar  # else tasks are left
     s.stop()
     r = subprocess.run([replay, log, killed.msg_ids[0]], capture_output=True, text=True)
     assert r.returncode == 0 and "the same actions; 0 tasks are left" in r.stdout, r.stdout + r.stderr
