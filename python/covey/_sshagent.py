@@ -175,6 +175,8 @@ def remote() -> int:
 
 def explain(host: str, command: str, code: int, said: bytes) -> str:
     """One sentence of why an ssh has ended, and what to do. command: what it ran there; said: the last of its standard error."""
+    if code < 0:
+        return f"ssh to {host}: it was killed here by {signal.Signals(-code).name}"
     if code == 255:
         import ssl  # noqa: F401  (its libssl must be the process's first)
 
@@ -191,6 +193,7 @@ def explain(host: str, command: str, code: int, said: bytes) -> str:
         return f"{host}: no {python} can be run there: name an interpreter that has covey (remote_python), or activate its environment (prologue)"
     words = said.decode(errors="replace").strip().rpartition("\n")[2]
     return f"{host}: {words or f'what ssh ran there ended with exit code {code}'}"
+
 
 class Host:
     """One ssh."""
@@ -216,8 +219,10 @@ class Host:
         await asyncio.gather(self.follow_events(), self.follow_words())
         code = await self.process.wait()
         if not self.agent.stopping:
-            text = explain(self.spec["name"], self.spec["ssh"][-1], code, self.tail)
-            if self.up and code == 255:
+            lost = self.up and (code == 255 or code < 0)
+            said = self.tail.rstrip().rpartition(b"\n")[2] if lost else self.tail      # what stands before was said by what ran there
+            text = explain(self.spec["name"], self.spec["ssh"][-1], code, said)
+            if lost:
                 text += f"; what runs there goes on for {LEASE:g} s and then ends"
             print(text, file=sys.stderr, flush=True)
             self.agent.say({"event": "engine_failed", "slot": 0, "host": self.spec["name"],

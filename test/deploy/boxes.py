@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -89,11 +90,12 @@ class Running:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout} s; its output:\n{self.output}") from None
 
-    def wait_output(self, text: str, timeout: float = 30) -> str:
-        """Until the output holds this text; fails when it ends before or at the deadline."""
+    def wait_output(self, text: str | re.Pattern, timeout: float = 30) -> str:
+        """Until the output holds this text, or a match; fails when it ends before or at the deadline."""
+        pattern = text if isinstance(text, re.Pattern) else re.compile(re.escape(text))
         deadline = time.monotonic() + timeout
-        while text not in self.output:
-            assert self.process.poll() is None or text in self.output, f"ended ({self.process.returncode}) without {text!r}:\n{self.output}"
+        while not pattern.search(self.output):
+            assert self.process.poll() is None or pattern.search(self.output), f"ended ({self.process.returncode}) without {text!r}:\n{self.output}"
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output}"
             time.sleep(0.02)
         return self.output
