@@ -138,6 +138,7 @@ void core_remove(struct core *c, struct slot *sl, struct result **ret, struct wa
                  struct msg **garbage);
 /* After the I/O thread has sent s: keeps its message within the budget. */
 void core_keep(struct core *c, struct submit *s, struct msg **garbage);
+void core_unkeep(struct core *c, struct submit *s); /* its message is its holder's again */
 void result_unref(struct core *c, struct result *r, struct msg **garbage);
 void core_event(struct core *c, struct msg *m_take);   /* for poll() */
 void waiters_wake(struct core *c, struct waiter *due); /* no mutex */

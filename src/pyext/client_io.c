@@ -381,10 +381,7 @@ static void resend(struct core *c, const struct welcome *w)
                       &due, &garbage);
             continue;
         }
-        if (!list_empty(&s->kept_node)) {
-            list_del(&s->kept_node);
-            c->kept_bytes -= s->msg->h.body_len;
-        }
+        core_unkeep(c, s);
         s->queued = true;
         *tail = &s->out;
         tail = &s->out.next;

@@ -159,14 +159,19 @@ static uint64_t kept_bytes(const struct submit *s)
     return s->msg->payload ? payload_own_bytes(s->msg->payload) : 0;
 }
 
+void core_unkeep(struct core *c, struct submit *s)
+{
+    if (list_empty(&s->kept_node))
+        return;
+    list_del(&s->kept_node);
+    c->kept_bytes -= kept_bytes(s);
+}
+
 static void drop_kept(struct core *c, struct submit *s, struct msg **garbage)
 {
     if (!s->msg || s->queued)
         return;
-    if (!list_empty(&s->kept_node)) {
-        list_del(&s->kept_node);
-        c->kept_bytes -= kept_bytes(s);
-    }
+    core_unkeep(c, s);
     throw_away(s->msg, garbage);
     s->msg = NULL;
 }

@@ -373,6 +373,25 @@ def test_a_payload_that_is_gone_is_a_lost_task(controller):
     client.close(0)
 
 
+def test_a_task_with_a_shared_function_is_sent_again_as_often_as_need_be(controller):
+    """A large function counts for none of the tasks that share it: neither when they are kept nor when they are sent again."""
+    client = _core.Client([controller.endpoint], HELLO, resend_bytes=1000)
+    _, peer = controller.let_in(lambda: client.connect(5))
+    function = bytes(8000)
+    seq = client.submit(APPLY, 0, fc.NONE, 1, None, (function, b"argument"), 1)
+    for _ in range(3):
+        task = peer.recv(fc.TASK)
+        assert task.seq == seq and task.buffers == [b"argument"]
+        client.query(b"{}")  # its turn comes after the budget was applied
+        peer.recv(fc.QUERY)
+        peer.close()
+        peer = controller.accept().welcome(unknown=[[client.session, seq, seq + 1]])
+    peer.result(peer.recv(fc.TASK), [b"done"])
+    assert client.wait([seq], 5) and client.take(seq)[0] == 0
+    peer.close()
+    client.close(0)
+
+
 def test_many_holes_fit_in_hello(controller, pair):
     client, peer = pair
     seqs = [submit(client, b"x") for _ in range(3000)]
