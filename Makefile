@@ -29,7 +29,7 @@ build/build.ninja: | $(VENV)/.deps
 	@$(IN_VENV) meson setup build --native-file $(VENV)/meson-native.ini > build-setup.log 2>&1 || { cat build-setup.log; exit 1; }
 	@rm -f build-setup.log
 
-test: $(VENV)/.installed build/build.ninja ## every test, C and Python; the last line counts them
+test: $(VENV)/.installed build/build.ninja deploy-programs ## every test, C and Python; the last line counts them
 	@tools/test.sh $(VENV) build
 
 test-c: build/build.ninja ## the C tests alone

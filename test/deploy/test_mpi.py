@@ -104,9 +104,10 @@ def test_a_start_that_fails_is_told(home, monkeypatch):
         ipp.Cluster(engines="mpi", n=int(n), config={"MPILauncher": {"mpi_cmd": ["mpiexec.openmpi"]}}).start_cluster_sync()
 
 
-def test_the_page(home):
+def test_the_page(home, monkeypatch):
     """docs/deploying/mpi.md: its Python and its profile as they stand; an engine's number is its rank."""
     need(None if shutil.which("mpiexec.openmpi") else "not installed here: mpiexec.openmpi")
+    need(why_no_mpi4py(*KINDS["openmpi"], monkeypatch, home.parent / "lib"))
     program, config = blocks("mpi", "python")
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert said.stdout == "[0, 1, 2] [3, 3, 3]\n", said
