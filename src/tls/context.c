@@ -17,6 +17,7 @@
 #define KEY_LEN 32
 #define CIPHER "TLS_AES_128_GCM_SHA256"
 #define READ_AHEAD (64u << 10)
+#define KEY_LIFE_S (100L * 365 * 24 * 3600) /* unless set 304 s; a key has no end */
 
 static const unsigned char cipher_id[] = {0x13, 0x01};
 
@@ -72,7 +73,8 @@ static SSL_SESSION *session_new(SSL_CTX *ctx, const uint8_t key[KEY_LEN])
     const SSL_CIPHER *cipher = ssl ? SSL_CIPHER_find(ssl, cipher_id) : NULL;
     SSL_SESSION *s = cipher ? SSL_SESSION_new() : NULL;
     if (s && (!SSL_SESSION_set1_master_key(s, key, KEY_LEN) || !SSL_SESSION_set_cipher(s, cipher) ||
-              !SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION))) {
+              !SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) ||
+              !SSL_SESSION_set_timeout(s, KEY_LIFE_S))) {
         SSL_SESSION_free(s);
         s = NULL;
     }

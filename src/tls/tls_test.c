@@ -3,6 +3,7 @@
  * Links over TLS: who gets in, who does not and what both sides are told, and that the stream
  * carries what plain ones do. */
 #include <stdio.h>
+#include <sys/time.h>
 
 #include "net/listener.h"
 #include "net/test_pair.h"
@@ -16,21 +17,45 @@ struct world {
     struct tls_context *client, *server;
 };
 
-static void world_open(struct world *w, const char *identity, const char *key,
+static time_t jump_s; /* how far OpenSSL's clock is from the real one */
+
+/* What libssl calls: a program's own definition comes before libc's, where it is visible. */
+__attribute__((visibility("default"))) time_t time(time_t *ret)
+{
+    struct timeval now;
+    gettimeofday(&now, NULL);
+    if (ret)
+        *ret = now.tv_sec + jump_s;
+    return now.tv_sec + jump_s;
+}
+
+static void world_keys(struct world *w, const char *identity, const char *key,
                        const char *server_client, const char *server_engine)
 {
     struct err e = {0};
-    struct transport *t;
-    int fds[2];
     memset(w, 0, sizeof *w);
     pair_loop(&w->p);
     assert_int_equal(tls_server_new(&w->server, server_client, server_engine, &e), CV_OK);
     assert_int_equal(tls_client_new(&w->client, identity, key, &e), CV_OK);
+}
+
+static void world_connect(struct world *w)
+{
+    struct err e = {0};
+    struct transport *t;
+    int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     assert_int_equal(tls_transport_new(w->client, fds[0], &t, &e), CV_OK);
     end_open(&w->p, &w->p.a, t);
     assert_int_equal(tls_transport_new(w->server, fds[1], &t, &e), CV_OK);
     end_open(&w->p, &w->p.b, t);
+}
+
+static void world_open(struct world *w, const char *identity, const char *key,
+                       const char *server_client, const char *server_engine)
+{
+    world_keys(w, identity, key, server_client, server_engine);
+    world_connect(w);
 }
 
 static void world_close(struct world *w)
@@ -52,6 +77,23 @@ static void with_the_key_both_know_the_role(void **state)
         assert_string_equal(link_identity(w.p.b.link), roles[i]);
         assert_false(link_is_unix(w.p.a.link));
         assert_true(w.p.a.ready && w.p.b.ready);
+        world_close(&w);
+    }
+}
+
+/* A controller that has run for a month takes new clients; one whose clock was set back, too. */
+static void keys_do_not_age(void **state)
+{
+    const time_t jumps[] = {305, 31 * 24 * 3600, -365 * 24 * 3600};
+    for (size_t i = 0; i < sizeof jumps / sizeof jumps[0]; i++) {
+        struct world w;
+        world_keys(&w, "client", key_a, key_a, key_b);
+        jump_s = jumps[i];
+        world_connect(&w);
+        while (!w.p.a.ready && !w.p.a.closed)
+            pair_settle(&w.p);
+        jump_s = 0;
+        assert_true(w.p.a.ready);
         world_close(&w);
     }
 }
@@ -268,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_the_key_both_know_the_role),
+        cmocka_unit_test(keys_do_not_age),
         cmocka_unit_test(a_wrong_key_and_an_unknown_role_fail_alike),
         cmocka_unit_test(who_does_not_speak_tls_is_told_apart),
         cmocka_unit_test(bad_keys_are_refused_without_being_shown),
