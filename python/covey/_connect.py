@@ -154,6 +154,8 @@ def _endpoints(config: dict[str, Any], by_ssh: bool = False) -> tuple[list[str],
     location = config.get("location")
     if by_ssh and all(map(_is_loopback, tcp)):
         location = None  # it listens there and not at its machine's name
+    if location == socket.gethostname() and not by_ssh:
+        location = None  # its addresses are in the file: nobody need be asked for this machine's
     if location and tcp and not any(_host(e) == location for e in tcp):  # edited by hand, or a name for it
         port = tcp[0].rpartition(":")[2]
         host = f"[{location}]" if ":" in location else location

@@ -92,6 +92,13 @@ def test_an_edited_location_is_tried_first():
     assert _connect._endpoints(GOOD)[1] == ["tcp://127.0.0.1:1"]
 
 
+def test_nobody_is_asked_for_the_name_of_this_machine(monkeypatch):
+    """Where names are answered slowly or not at all, a client beside its controller would wait for them."""
+    monkeypatch.setattr("socket.gethostname", lambda: "node7")
+    assert _connect._endpoints(dict(GOOD, location="node7"))[1] == ["tcp://127.0.0.1:1"]
+    assert _connect._endpoints(dict(GOOD, location="node8"))[1] == ["tcp://node8:1", "tcp://127.0.0.1:1"]
+
+
 def test_options_that_mean_nothing_are_named_once(monkeypatch, capsys):
     def connect(config, timeout, session=None, path=None):
         raise OSError("stop here")
