@@ -20,7 +20,7 @@
 #include "controller/say.h"
 
 #define WAIT_FOR_LINK_NS (500 * NS_PER_MS) /* a forked child may hold the link open */
-#define WAIT_FOR_HOST_NS (2 * NS_PER_S)
+#define WAIT_FOR_HOST_NS (10 * NS_PER_S)   /* what it does not say must count as run */
 
 struct death {
     struct controller *c;
@@ -211,6 +211,13 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     json_decref(cause);
 }
 
+static bool host_connected(const struct controller *c, const struct engine *e)
+{
+    const struct host *x = e->host_session ? registry_host(&c->registry, e->host_session) : NULL;
+
+    return x && x->conn && !x->conn->closing;
+}
+
 /* Whatever is known by now has to do. */
 static void conclude(struct controller *c, struct engine *e)
 {
@@ -221,6 +228,11 @@ static void conclude(struct controller *c, struct engine *e)
     if (cause || e->leaving)
         snprintf(text, sizeof(text), "engine %u (pid %u on %s) has ended", e->number, e->pid,
                  e->host);
+    else if (host_connected(c, e))
+        snprintf(text, sizeof(text),
+                 "engine %u (pid %u on %s) is gone, and its host, which could say why, has not "
+                 "answered since: is it stopped, or its machine overloaded?",
+                 e->number, e->pid, e->host);
     else
         snprintf(text, sizeof(text),
                  "engine %u (pid %u on %s) is gone, and so is its host, which could have said why: "
@@ -228,13 +240,6 @@ static void conclude(struct controller *c, struct engine *e)
                  "its machine fails, or mpiexec kills all ranks because of MPI_Abort on one",
                  e->number, e->pid, e->host);
     die(c, e, cause, cause ? json_object_get(cause, "running") != NULL : e->leaving, text);
-}
-
-static bool host_connected(const struct controller *c, const struct engine *e)
-{
-    const struct host *x = e->host_session ? registry_host(&c->registry, e->host_session) : NULL;
-
-    return x && x->conn && !x->conn->closing;
 }
 
 static void on_timer(void *arg)
