@@ -4,7 +4,8 @@
 usage: chaos.py [--tasks N] [--seconds S] [--engines N] [--every S] [--once-seconds S]
 
 Three parts. In the first every task has three retries, so all must succeed; how often each ran is counted where it ran.
-In the second there are no retries and tasks take 20 ms: exactly those fail that ran when their engine was killed.
+In the second there are no retries and tasks take 20 ms: those fail that ran when their engine was killed, and of those whose result was
+just leaving at most one a kill, on average.
 In the third tasks of 2 ms travel 256 in a message. The rule for it and the first: only what a killed engine was running runs again,
 and what it had run of a map and not sent; results leave in batches of BATCH_ITEMS at most. So a kill costs 1 + BATCH_ITEMS runs at
 most, on average over all kills (a batch may be on its way when its engine is killed): if all that an engine held ran again, it would
@@ -35,6 +36,8 @@ OUTSTANDING = 4       # waves that are on the way
 SLOW_EVERY, SLOW = 100, 0.02
 SHORT = 0.002
 ENDS_WITHIN = 60.0    # seconds after the last submission
+TOLD_WITHIN = 20.0    # seconds after a kill until the client has heard of it
+LIVES = 10.0          # seconds: three lives in a row that are shorter, and their host starts no other engine in that place
 KILL_COSTS = 1 + BATCH_ITEMS  # runs: the one that it was in, and those whose results had not left
 RUN = struct.Struct("=IQ")    # what a process notes of each run: the task's number, when it began
 
@@ -55,34 +58,46 @@ def work(folder, i, seconds):
     return i
 
 
-class Killer(threading.Thread):
-    """Kills the engine that has lived longest, every `every` seconds, and hears how each death is told."""
+class Lives:
+    """Who may be killed next: the engine that has lived longest; of those that were started again nobody before `LIVES`."""
 
-    def __init__(self, rc, every):
+    def __init__(self, rc):
+        self.rc = rc
+        self._since = dict.fromkeys(self._up(), float("-inf"))
+
+    def _up(self):
+        self.rc._pump()
+        return {e["pid"] for e in self.rc._engines.values() if e.get("state") == "up"}
+
+    def oldest(self, but):
+        """The pid of an engine that is up, or None."""
+        now = time.monotonic()
+        self._since = {pid: self._since.get(pid, now) for pid in self._up()}
+        old = [pid for pid, since in self._since.items() if pid not in but and now - since >= LIVES]
+        return min(old, key=self._since.get, default=None)
+
+
+class Killer(threading.Thread):
+    """Kills an engine every `every` seconds, and hears how each death is told."""
+
+    def __init__(self, rc, lives, options):
         super().__init__(name="killer", daemon=True)
-        self.rc, self.every = rc, every
+        self.rc, self.lives, self.every = rc, lives, options.every
+        self.most_often = max(options.every, LIVES / options.engines)
         self.killed, self.told = [], []
         self.began = time.monotonic()
         self.ended = ""  # why it ended before its time
         self._over = threading.Event()
-        self._since = {}
         rc._listeners.append(self._hear)
 
     def _hear(self, event):
         if event.get("event") == "engine_died":
             self.told.append(event.get("cause") or {})
 
-    def _oldest(self):
-        """The pid of an engine that is up."""
-        self.rc._pump()
-        up = {e["pid"] for e in self.rc._engines.values() if e.get("state") == "up"} - set(self.killed)
-        self._since = {pid: self._since.get(pid, time.monotonic()) for pid in up}
-        return min(self._since, key=self._since.get, default=None)
-
     def run(self):
         try:
             while not self._over.wait(self.every):
-                pid = self._oldest()
+                pid = self.lives.oldest(self.killed)
                 if pid is not None:
                     self.killed.append(pid)
                     os.kill(pid, signal.SIGKILL)
@@ -91,14 +106,24 @@ class Killer(threading.Thread):
 
     def wrong(self):
         """What makes the run prove nothing: it kills at least half as often as asked for (an engine may be starting)."""
-        due = int((time.monotonic() - self.began) / self.every / 2)
+        due = int((self.stopped - self.began) / self.most_often / 2)
         if self.ended or len(self.killed) < due:
             return {"kills": f"{len(self.killed)} engines were killed, at least {due} were due. {self.ended}"}
+        if untold := self._untold():
+            return {"told": f"engines were killed and nobody said so within {TOLD_WITHIN:.0f} s: {untold}"}
         return {}
 
+    def _untold(self):
+        return set(self.killed) - {c.get("pid") for c in self.told}
+
     def stop(self):
+        """Ends the thread; returns when all deaths were told."""
         self._over.set()
         self.join()
+        self.stopped = time.monotonic()
+        while self._untold() and time.monotonic() - self.stopped < TOLD_WITHIN:
+            self.rc._pump()
+            time.sleep(0.01)
         self.rc._listeners.remove(self._hear)
 
 
@@ -176,9 +201,9 @@ class Part:
         return self.ok + len(self.failed)
 
 
-def with_retries(rc, folder, options):
+def with_retries(rc, lives, folder, options):
     """All tasks succeed."""
-    part, killer = Part(rc, folder, 3), Killer(rc, options.every)
+    part, killer = Part(rc, folder, 3), Killer(rc, lives, options)
     killer.start()
     start = time.monotonic()
     waves = collections.deque()
@@ -209,21 +234,22 @@ def with_retries(rc, folder, options):
     return part
 
 
-def one_map(rc, folder, options, retries, seconds):
-    """(its part, its killer, how many tasks, how often each ran) of a map of tasks that take so long each."""
-    part, killer = Part(rc, folder, retries), Killer(rc, options.every)
+def one_map(rc, lives, folder, options, retries, seconds):
+    """(its part, its killer, the tasks' ids, how often each ran) of a map of tasks that take so long each."""
+    part, killer = Part(rc, folder, retries), Killer(rc, lives, options)
     n = int(options.once_seconds / seconds * options.engines)
     lo, ar = part.submit(0, n, lambda i: seconds)
     killer.start()
     part.collect(lo, ar)
     killer.stop()
     part.wrong.update(killer.wrong())
-    return part, killer, n, runs(folder)
+    return part, killer, ar.msg_ids, runs(folder)
 
 
-def in_long_messages(rc, folder, options):
+def in_long_messages(rc, lives, folder, options):
     """All tasks succeed, and what an engine held when it was killed ran once."""
-    part, killer, n, count = one_map(rc, folder, options, 3, SHORT)
+    part, killer, ids, count = one_map(rc, lives, folder, options, 3, SHORT)
+    n = len(ids)
     again = {i for i, k in count.items() if k > 1}
     lost = lost_runs(folder, again)
     part.wrong.update(too_many(lost, killer.killed))
@@ -235,15 +261,20 @@ def in_long_messages(rc, folder, options):
     return part
 
 
-def without_retries(rc, folder, options):
-    """Exactly what ran when its engine was killed fails, and ran once; nothing else runs twice."""
-    part, killer, n, count = one_map(rc, folder, options, 0, SLOW)
-    running = [c for c in killer.told if c.get("running")]
+def without_retries(rc, lives, folder, options):
+    """What ran when its engine was killed fails, and ran once; nothing else runs twice. A result that is leaving may be lost as well."""
+    part, killer, ids, count = one_map(rc, lives, folder, options, 0, SLOW)
+    n = len(ids)
+    running = {c.get("running") for c in killer.told} & set(ids)
+    failed = {msg_id: failure for msg_id, failure in part.failed.values()}
+    ran = {msg_id for msg_id, failure in failed.items() if (failure.cause or {}).get("running") == msg_id}
+    leaving = len(failed) - len(ran)
     print(f"retries=0: {n} tasks of {SLOW * 1000:.0f} ms, {len(killer.killed)} engines killed, {len(running)} of them while they ran a task: "
-          f"{part.ok} succeeded, {len(part.failed)} failed, {n - part.ended} without an end; at most {max(count.values())} runs", flush=True)
-    if len(part.failed) != len(running):
-        part.wrong["M4"] = f"{len(running)} tasks ran when their engine was killed, and {len(part.failed)} failed"
-        part.wrong.update((msg_id, f"task {i} failed: {failure}") for i, (msg_id, failure) in part.failed.items())
+          f"{part.ok} succeeded, {len(failed)} failed ({leaving} had run and their result was leaving), {n - part.ended} without an end; "
+          f"at most {max(count.values())} runs", flush=True)
+    if ran != running or leaving > len(killer.killed):
+        part.wrong["M4"] = f"{len(running)} tasks ran when their engine was killed, {len(ran)} failed for that, and {leaving} others"
+        part.wrong.update((msg_id, f"a task failed: {failure}") for msg_id, failure in failed.items())
     if len(count) != n:
         part.wrong["runs"] = f"{n - len(count)} tasks have an end and no run"
     if max(count.values()) > 1:
@@ -294,8 +325,9 @@ def main():
         log = Path(folder) / "schedlog"
         views._RANGES_PER_ENGINE = 1  # long messages: an engine holds more than what its death may cost
         with ipp.Cluster(n=options.engines, restart=True, controller_args=[f"--sched-log={log}"]) as rc:
-            parts = [with_retries(rc, Path(folder) / "many", options), without_retries(rc, Path(folder) / "once", options),
-                     in_long_messages(rc, Path(folder) / "long", options)]
+            lives = Lives(rc)
+            parts = [part(rc, lives, Path(folder) / name, options)
+                     for part, name in ((with_retries, "many"), (without_retries, "once"), (in_long_messages, "long"))]
             left = idle(rc)
         wrong = {what: text for part in parts for what, text in part.wrong.items()}
         if left:
