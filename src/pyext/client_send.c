@@ -189,11 +189,16 @@ PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         return NULL;
     h.time = clock_wall();
     struct out *o = calloc(1, sizeof *o);
-    if (!o || msg_new(&o->msg, &h, NULL, 0, p)) {
+    struct msg *m;
+    if (msg_new(&m, &h, NULL, 0, p)) {
         free(o);
-        payload_unref(p);
         return PyErr_NoMemory();
     }
+    if (!o) {
+        msg_free(m);
+        return PyErr_NoMemory();
+    }
+    o->msg = m;
     pthread_mutex_lock(&c->core->mu);
     bool closed = c->core->link_state == LINK_CLOSED || c->core->want_close;
     if (!closed)
