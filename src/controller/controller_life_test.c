@@ -468,6 +468,34 @@ static void restart_remembers_who_died(void **state)
     cluster_stop(&c);
 }
 
+/* A client's HELLO waits for the engines to come back; by then a newer connection of that client,
+ * which waits for nothing any more, is in. */
+static void a_hello_that_waited_is_late(void **state)
+{
+    struct cluster c, d;
+    struct fake old = {0}, client = {0};
+    struct id_range waiting = {S, 1, 2};
+    struct hello first = {.role = ROLE_CLIENT,
+                          .session = S,
+                          .number = WIRE_ENGINE_NONE,
+                          .connects = 1,
+                          .waiting = &waiting,
+                          .nwaiting = 1};
+    struct hello second = {
+        .role = ROLE_CLIENT, .session = S, .number = WIRE_ENGINE_NONE, .connects = 2};
+
+    cluster_start(&c, (const char *const[]){"--reuse", NULL});
+    cluster_restart(&c, &d);
+    fake_say_hello(&old, &d, &first, 0);
+    fake_hello(&client, &d, &second, 0, NULL);
+    assert_null(fake_recv(&old));
+    json_decref(fake_query(&client, "{\"query\":\"engines\"}"));
+    fake_close(&old);
+    fake_close(&client);
+    cluster_stop(&d);
+    cluster_stop(&c);
+}
+
 /* More connections than descriptors: the rest wait, and it is said once. */
 static void descriptors_are_short(void **state)
 {
@@ -537,6 +565,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reuse_keeps_keys),
         cmocka_unit_test(restart_takes_over_what_engines_hold),
         cmocka_unit_test(restart_remembers_who_died),
+        cmocka_unit_test(a_hello_that_waited_is_late),
         cmocka_unit_test(descriptors_are_short),
         cmocka_unit_test(refusals),
     };

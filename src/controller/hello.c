@@ -145,7 +145,8 @@ static void turn_late_away(struct visit *v)
              role_name(v->h.role), v->h.host ? v->h.host : "?");
     if (v->k->role == ROLE_HOST) /* the relay's link stays */
         return;
-    conn_admitted(v->k, v->h.role);
+    if (!v->k->role) /* else it has waited, see hello_settled() */
+        conn_admitted(v->k, v->h.role);
     v->k->closing = true;
     link_close_after_flush(v->k->link, 0);
 }
@@ -479,17 +480,27 @@ static bool must_wait(const struct visit *v)
     return v->c->settling && v->h.role == ROLE_CLIENT && v->h.nwaiting && v->k->role != ROLE_HOST;
 }
 
+static struct conn *who_waits(struct controller *c)
+{
+    list_each(l, &c->conns)
+    {
+        struct conn *k = list_entry(l, struct conn, node);
+        if (k->hello)
+            return k;
+    }
+    return NULL;
+}
+
+/* Handling one may free other connections: the list is looked at anew each time. */
 void hello_settled(void *arg)
 {
     struct controller *c = arg;
 
     c->settling = false;
-    list_each_safe(l, tmp, &c->conns)
-    {
-        struct conn *k = list_entry(l, struct conn, node);
+    for (struct conn *k; (k = who_waits(c));) {
         struct msg *m = k->hello;
         k->hello = NULL;
-        if (m && !k->closing)
+        if (!k->closing)
             hello_handle(k, m);
         else
             msg_free(m);

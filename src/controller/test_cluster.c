@@ -310,12 +310,10 @@ void fake_close(struct fake *f)
 
 /* --- peers --- */
 
-void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend,
-                struct welcome *ret)
+void fake_say_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend)
 {
     struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .seq = resend, .aux = 7};
     struct buf b = {0};
-    struct welcome w;
 
     f->fd = fake_connect(c);
     f->session = h->session;
@@ -328,6 +326,14 @@ void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64
     assert_int_equal(hello_encode(h, &b), CV_OK);
     fake_send(f, head, b.data, (uint32_t)b.len, NULL, 0);
     buf_release(&b);
+}
+
+void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend,
+                struct welcome *ret)
+{
+    struct welcome w;
+
+    fake_say_hello(f, c, h, resend);
     struct msg *m = fake_expect(f, MSG_WELCOME);
     assert_int_equal(m->h.aux, 7);
     assert_int_equal(welcome_decode(m->route, m->h.route_len, &w, NULL), CV_OK);

@@ -56,7 +56,9 @@ struct msg *fake_recv(struct fake *f);
 /* The next message of this type; EVENTs, ACKs and OUTPUT are skipped if not asked for, others fail.
  */
 struct msg *fake_expect(struct fake *f, uint8_t type);
-/* Says HELLO and reads WELCOME (also into ret, if given). */
+/* Connects and says HELLO. */
+void fake_say_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend);
+/* The same, and reads WELCOME (also into ret, if given). */
 void fake_hello(struct fake *f, const struct cluster *c, struct hello *h, uint64_t resend,
                 struct welcome *ret);
 void fake_client(struct fake *f, const struct cluster *c, uint64_t session);
