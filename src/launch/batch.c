@@ -162,13 +162,15 @@ static int name_program(struct batch *b)
         words_add(&w, "/usr/bin/env");
         words_take(&w, str_printf("COVEY_EVENTS_FILE=%s", b->r->events_file));
     }
+    char *all = NULL, *args = NULL;
     int rc = words_add_program(&w, b->ops, b->r, 1, b->e);
-    char *all = w.failed ? NULL : words_shell(w.v), *args = w.failed ? NULL : words_shell(w.v + 1);
-    if (!rc && (!all || !args))
-        rc = oom(b);
+    if (rc)
+        goto out;
+    rc = w.failed || !(all = words_shell(w.v)) || !(args = words_shell(w.v + 1)) ? oom(b) : CV_OK;
     rc = rc ? rc : set_name(b, "program", json_string(w.v[0]));
     rc = rc ? rc : set_name(b, "program_args", json_string(args));
     rc = rc ? rc : set_name(b, "program_and_args", json_string(all));
+out:
     free(all);
     free(args);
     words_release(&w);
