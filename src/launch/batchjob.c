@@ -309,6 +309,18 @@ static bool obey(struct job *j, const char *line, size_t n)
     return stop;
 }
 
+/* Obeys the lines that have come whole; true: it is over. */
+static bool obey_lines(struct job *j)
+{
+    for (uint8_t *end; j->line.len && (end = memchr(j->line.data, '\n', j->line.len));) {
+        size_t len = (size_t)(end - j->line.data);
+        if (obey(j, (const char *)j->line.data, len))
+            return true;
+        buf_consume(&j->line, len + 1);
+    }
+    return false;
+}
+
 /* Reads what is there; true: it is over (asked, or nobody is there any more). */
 static bool read_commands(struct job *j)
 {
@@ -318,13 +330,7 @@ static bool read_commands(struct job *j)
         return false;
     if (n <= 0 || j->line.len > LINE_MAX_ || buf_add(&j->line, chunk, (size_t)n))
         return true;
-    for (uint8_t *end; (end = memchr(j->line.data, '\n', j->line.len));) {
-        size_t len = (size_t)(end - j->line.data);
-        if (obey(j, (const char *)j->line.data, len))
-            return true;
-        buf_consume(&j->line, len + 1);
-    }
-    return false;
+    return obey_lines(j);
 }
 
 /* Milliseconds until the next question; -1: none. */
@@ -339,6 +345,8 @@ static int next_wait(const struct job *j)
 static int watch(struct job *j)
 {
     j->next_query = clock_mono() + FIRST_NS;
+    if (obey_lines(j)) /* what came with the request */
+        return delete_job(j);
     for (;;) {
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = j->signals, .events = POLLIN}};

@@ -144,6 +144,18 @@ def test_an_agent_without_a_supervisor_deletes_its_job(home, batch):
     cluster._supervisor.process.wait()
 
 
+def test_an_agent_hears_what_came_with_its_request(batch, tmp_path):
+    """The stop of a start that failed at once may be there before the agent is."""
+    order = {"do": "start", "script": "#!/bin/sh\n", "path": str(tmp_path / "job.sh"), "job_id": "[0-9]+",
+             "submit": ["echo", "job 4711"], "delete": ["scancel"], "status": ["false"]}
+    agent = subprocess.Popen([*program_argv("ipcluster"), "batch-job"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    agent.stdin.write(b"".join(json.dumps(o).encode() + b"\n" for o in (order, {"do": "stop"})))
+    agent.stdin.flush()
+    assert agent.wait(timeout=20) == 0 and batch.calls("scancel") == [["4711"]]
+    agent.stdin.close()
+
+
 @pytest.mark.parametrize("more", [[], ["--daemonize"]])
 def test_ipcluster_engines_by_a_batch_system(home, batch, more):
     """In the foreground or left running: SIGTERM to it, or the agent's, deletes the job."""
