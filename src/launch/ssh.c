@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "launch/words.h"
+#include "ssh/words.h"
 
 /* One preparation. `own`: the settings of one host of SSHEngineSetLauncher.engines, or NULL. */
 struct ssh {
@@ -81,7 +82,7 @@ static const char *far_profile(const struct launch_request *r)
 static int add_ssh(struct ssh *s, const json_t *own, struct words *w, const char *place,
                    const char *command)
 {
-    const char *colon = strrchr(place, ':');
+    char *host, *port;
     bool some;
     int rc = words(s, own, "ssh_cmd", w, &some);
     if (!some)
@@ -89,15 +90,16 @@ static int add_ssh(struct ssh *s, const json_t *own, struct words *w, const char
     words_add(w, "-oBatchMode=yes");
     words_add(w, "-oServerAliveInterval=15");
     rc = rc ? rc : words(s, own, "ssh_args", w, NULL);
-    if (colon && colon[1] && !colon[1 + strspn(colon + 1, "0123456789")]) {
+    rc = rc ? rc : ssh_server_split(place, &host, &port, s->e);
+    if (rc)
+        return rc;
+    if (port) {
         words_add(w, "-p");
-        words_add(w, colon + 1);
-        words_take(w, strndup(place, (size_t)(colon - place)));
-    } else {
-        words_add(w, place);
+        words_take(w, port);
     }
+    words_take(w, host);
     words_add(w, command);
-    return rc;
+    return CV_OK;
 }
 
 /* What runs over there, and which profile it has. */

@@ -56,6 +56,8 @@ static const struct golden CASES[] = {
      " \"SSHLauncher\": {\"ssh_args\": [\"-i\", \"key\"], \"environment\": {\"A\": \"1\", \"B\": "
      "\"2\"}, "
      "\"remote_python\": \"/opt/a b/python\"}}"},
+    {"ssh-addresses", &launch_ssh, LAUNCH_ENGINES,
+     "{\"SSHEngineSetLauncher\": {\"engines\": {\"fd00::7\": 4, \"bob@[fd00::8]:2200\": 4}}}"},
     {"ssh-controller", &launch_ssh, LAUNCH_CONTROLLER,
      "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\"}}"},
     {"sshproxy-engines", &launch_sshproxy, LAUNCH_ENGINES,
@@ -180,9 +182,12 @@ static void what_can_t_be_done_is_refused(void **state)
          "{\"SSHLauncher\": {\"prologue\": [1]}, \"SSHEngineSetLauncher\": {\"engines\": {\"h\": "
          "8}}}",
          "prologue must be"},
+        {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"-oProxyCommand=x\": 8}}}",
+         "is not an ssh server"},
         {&launch_sshproxy, "{}", "SSHProxyEngineSetLauncher.hostname"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"queue\": 3}}",
          "SlurmLauncher.queue must be a text"},
+        {&launch_slurm, "{\"BatchSystemLauncher\": {\"engine_cmd\": 5}}", "a list of words"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template\": \"{nodes}\"}}", "{nodes}"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"batch_template_file\": \"/no/such\"}}", "/no/such"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"namespace\": {\"a\": [1]}}}", "namespace[a]"},
