@@ -167,6 +167,20 @@ char *str_printf(const char *fmt, ...)
     return n < 0 ? NULL : s;
 }
 
+char *str_place(const char *text, unsigned i)
+{
+    static const char MARK[] = "{i}";
+    struct buf b = {0};
+    int rc = CV_OK;
+    for (const char *at; !rc && (at = strstr(text, MARK)); text = at + strlen(MARK)) {
+        rc = buf_add(&b, text, (size_t)(at - text));
+        rc = rc ? rc : buf_addf(&b, "%u", i);
+    }
+    if (rc || buf_add(&b, text, strlen(text) + 1))
+        buf_release(&b);
+    return (char *)b.data;
+}
+
 char *path_program_dir(void)
 {
     char p[PATH_MAX];

@@ -24,6 +24,8 @@ int file_mkdirs(const char *path, mode_t mode, struct err *e) CV_CHECK;
 char *path_join(const char *a, const char *b);
 /* malloc'ed printf. NULL when out of memory. */
 char *str_printf(const char *fmt, ...) CV_PRINTF(1, 2);
+/* `text` with the number in place of every "{i}", malloc'ed; NULL when out of memory. */
+char *str_place(const char *text, unsigned i);
 /* The folder of the running program (from /proc/self/exe), malloc'ed. */
 char *path_program_dir(void);
 /* 16 random bytes or n of them, from getrandom(). */

@@ -139,6 +139,17 @@ static void joins_paths(void **state)
     free(own);
 }
 
+static void places_are_filled_in(void **state)
+{
+    static const char *const CASES[][2] = {
+        {"", ""}, {"{i", "{i"}, {"{i}", "12"}, {"a{i}-{i}{i}b", "a12-1212b"}};
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        char *p = str_place(CASES[i][0], 12);
+        assert_string_equal(p, CASES[i][1]);
+        free(p);
+    }
+}
+
 static void buffers_grow_and_shrink(void **state)
 {
     struct buf b = {0};
@@ -224,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(read_says_what_is_wrong, make_dir, drop_dir),
         cmocka_unit_test_setup_teardown(mkdirs_makes_all_and_keeps_what_is, make_dir, drop_dir),
         cmocka_unit_test(joins_paths),
+        cmocka_unit_test(places_are_filled_in),
         cmocka_unit_test(buffers_grow_and_shrink),
         cmocka_unit_test(errors_gather_context),
         cmocka_unit_test(log_lines_are_whole_and_filtered),

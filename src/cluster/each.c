@@ -9,28 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include "base/buf.h"
 #include "base/file.h"
 #include "cluster/verbs.h"
 #include "proc/spawn.h"
 
 #define EACH_MAX 4096
-
-/* A word with the number for {i}, malloc'ed. */
-static char *word_of(const char *word, unsigned i)
-{
-    struct buf b = {0};
-    const char *at;
-    int rc = 0;
-    while ((at = strstr(word, "{i}")) && !rc) {
-        rc = buf_add(&b, word, (size_t)(at - word));
-        rc = rc ? rc : buf_addf(&b, "%u", i);
-        word = at + 3;
-    }
-    if (rc || buf_add(&b, word, strlen(word) + 1))
-        buf_release(&b);
-    return (char *)b.data;
-}
 
 static int start_one(char **words, unsigned i, pid_t *ret, struct err *e)
 {
@@ -41,7 +24,7 @@ static int start_one(char **words, unsigned i, pid_t *ret, struct err *e)
     char **argv = calloc(n + 1, sizeof *argv);
     int rc = argv ? CV_OK : err_set(e, CV_ENOMEM, "out of memory");
     for (size_t k = 0; k < n && !rc; k++)
-        if (!(argv[k] = word_of(words[k], i)))
+        if (!(argv[k] = str_place(words[k], i)))
             rc = err_set(e, CV_ENOMEM, "out of memory");
     snprintf(place, sizeof place, "COVEY_PLACE=%u", i);
     const char *const env[] = {place, NULL};

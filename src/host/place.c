@@ -28,30 +28,13 @@ static uint32_t first_place(void)
     return 0;
 }
 
-/* Text with the number for {i}, malloc'ed. */
-static char *fill_in(const char *text, uint32_t place)
-{
-    struct buf b = {0};
-    const char *at;
-    int rc = 0;
-    while ((at = strstr(text, "{i}")) && !rc) {
-        rc = buf_add(&b, text, (size_t)(at - text));
-        rc = rc ? rc : buf_addf(&b, "%u", place);
-        text = at + 3;
-    }
-    rc = rc ? rc : buf_add(&b, text, strlen(text) + 1);
-    if (rc)
-        buf_release(&b);
-    return (char *)b.data;
-}
-
 static int add_variables(json_t *env, const json_t *templates, uint32_t place, struct err *e)
 {
     const char *name;
     json_t *v;
     json_object_foreach((json_t *)templates, name, v)
     {
-        char *text = fill_in(json_string_value(v), place);
+        char *text = str_place(json_string_value(v), place);
         int bad = !text || json_object_set_new(env, name, json_string(text));
         free(text);
         if (bad)
