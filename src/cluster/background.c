@@ -42,8 +42,7 @@ static void pause_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* An agent reads its request from a pipe that nobody closes: a signal is its end. */
-static int request_pipe(const struct launch_plan *plan, int ret[2])
+int background_request(const struct launch_plan *plan, int ret[2])
 {
     ret[0] = ret[1] = -1;
     if (!plan->input)
@@ -73,7 +72,7 @@ static int prepare(struct background *b, const struct launch_plan *plan, struct 
     b->events = memfd_create("covey-events", MFD_CLOEXEC);
     if (b->events < 0 || fcntl(b->events, F_SETFL, O_APPEND) < 0)
         return err_sys(e, "can't make a file for events");
-    return request_pipe(plan, b->input) ? err_sys(e, "can't tell the launcher what to do") : CV_OK;
+    return background_request(plan, b->input) ? err_sys(e, "can't tell the launcher what to do") : CV_OK;
 }
 
 static int spawn(struct background *b, const struct launch_plan *plan, struct err *e)

@@ -21,33 +21,21 @@ static void set_environment(char *const *env)
         char *copy = strchr(*env, '=') ? strdup(*env) : NULL;
         if (copy)
             putenv(copy);
+        else
+            unsetenv(*env);
     }
-}
-
-/* An agent reads its request from a pipe that nobody closes: a signal is its end. Both ends are
- * inherited. */
-static int request_pipe(const struct launch_plan *plan, int ret[2])
-{
-    ret[0] = ret[1] = -1;
-    if (!plan->input)
-        return CV_OK;
-    if (pipe(ret))
-        return CV_ESYS;
-    fcntl(ret[1], F_SETFL, O_NONBLOCK); /* a request that does not fit is refused */
-    ssize_t n = (ssize_t)strlen(plan->input);
-    return write(ret[1], plan->input, (size_t)n) == n && write(ret[1], "\n", 1) == 1 ? CV_OK
-                                                                                     : CV_ESYS;
 }
 
 static int become(const struct settings *s, const struct launch_plan *plan)
 {
     int input[2], null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     set_environment(plan->env);
-    if (request_pipe(plan, input)) {
+    if (background_request(plan, input)) {
         log_critical(s->log, "can't tell the launcher what to do: %s", strerror(errno));
         return EXIT_FAILED;
     }
     if (plan->input) { /* its events are for a supervisor */
+        fcntl(input[1], F_SETFD, 0);
         dup2(input[0], STDIN_FILENO);
         dup2(null, STDOUT_FILENO);
     }
