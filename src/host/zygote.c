@@ -317,6 +317,21 @@ cleanup:
     return rc;
 }
 
+/* What fits into a packet: the kernel may grant a smaller buffer than was asked for. */
+static int check_size(const struct zygote *z, size_t n, struct err *e)
+{
+    int granted = PACKET_MAX;
+    socklen_t size = sizeof granted;
+    getsockopt(z->channel, SOL_SOCKET, SO_SNDBUF, &granted, &size);
+    size_t most = granted < (int)PACKET_MAX ? (size_t)granted / 2 : PACKET_MAX;
+    if (n <= most)
+        return CV_OK;
+    return err_set(e, CV_ELIMIT,
+                   "the settings have %zu bytes, and an engine can be handed %zu: take out of the "
+                   "config what engines need not know",
+                   n, most);
+}
+
 int zygote_fork(struct zygote *z, uint32_t slot, const char *request,
                 const int fds_take[ZYGOTE_FDS], struct err *e)
 {
@@ -334,6 +349,7 @@ int zygote_fork(struct zygote *z, uint32_t slot, const char *request,
     memcpy(r->fds, fds_take, sizeof r->fds);
     list_add_tail(&z->waiting, &r->node);
     int rc = zygote_start(z, e);
+    rc = rc ? rc : check_size(z, strlen(text), e);
     if (rc != CV_OK) {
         request_free(r);
         return rc;

@@ -106,6 +106,15 @@ def connect():
         rc.close()
 
 
+def test_settings_that_no_engine_can_be_handed_are_refused(start, controller, ipython_dir):
+    """One that they don't fit is not waited for."""
+    profile = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default")
+    with open(os.path.join(profile, "ipengine_config.json"), "w") as f:
+        json.dump({"MyExtension": {"text": "x" * 1_500_000}}, f)
+    host = start("ipengine", "-n", "2")
+    assert host.wait() == 1 and "take out of the config what engines need not know" in host.text, host.text
+
+
 def segfault():
     import os
     import sys
