@@ -166,8 +166,10 @@ static int listener_start(struct listener **ret, struct loop *loop, int fd_take,
     r = timer_new(&l->rest, loop, on_rested, l);
     if (r == CV_OK)
         r = watch_new(&l->watch, loop, fd_take, UV_READABLE, on_readable, l);
-    if (r < 0)
+    if (r < 0) {
+        err_set(e, r, "the loop can't watch a listening socket");
         goto fail;
+    }
     *ret = l;
     return CV_OK;
 fail:

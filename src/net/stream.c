@@ -45,7 +45,7 @@ static int keep_fds(struct stream *s, struct msghdr *m)
                 q->fds[(q->head + q->n++) % FDS_QUEUE_MAX] = fd;
             } else {
                 close(fd);
-                r = CV_EPROTO;
+                r = q ? CV_EPROTO : CV_ENOMEM;
             }
         }
     }
@@ -66,8 +66,12 @@ static ssize_t read_fds(struct stream *s, void *buf, size_t n, struct err *e)
     ssize_t r = recvmsg(s->t.fd, &m, MSG_CMSG_CLOEXEC);
     if (r < 0)
         return r;
-    if (keep_fds(s, &m))
-        return err_set(e, CV_EPROTO, "the peer broke the protocol: descriptors of no message");
+    int kept = keep_fds(s, &m);
+    if (kept)
+        return err_set(e, kept,
+                       kept == CV_ENOMEM
+                           ? "out of memory"
+                           : "the peer broke the protocol: descriptors of no message");
     if (m.msg_flags & MSG_CTRUNC)
         return err_set(e, CV_ENFILE,
                        "a descriptor that the peer sent could not be taken in: this process has "

@@ -96,7 +96,7 @@ static void drain_one(struct engine_core *c, int i, bool flush)
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
-            cap->eof[i] = got == 0;
+            cap->eof[i] = got == 0 || errno != EAGAIN;
             break;
         }
         uint32_t n = had + (uint32_t)got;
