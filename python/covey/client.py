@@ -156,6 +156,9 @@ class Client(Jobs):
         away = self._away_text([])
         return f"<{type(self).__name__}: {plural(len(self.ids), 'engine')}{', ' + away if away else ''}>"
 
+    def __reduce__(self) -> tuple:
+        raise TypeError(f"a {type(self).__name__} (or a view of it) can't be pickled: send the path of its connection file, and make a new Client there")
+
     # ------------------------------------------------ engines
 
     def _adopt(self, welcome: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from ._byvalue import (
     MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_function,
     reduce_memoryview,
 )
+from ._culprit import refusal
 from ._plaincall import plain_call
 
 if TYPE_CHECKING:
@@ -346,51 +347,6 @@ def use_dill() -> None:
     _dumper = _dump_dill
 
 
-def _fails(obj: Any) -> bool:
-    try:
-        _dumper(obj)
-    except Exception:
-        return True
-    return False
-
-
-def _find_culprit(obj: Any, path: str, depth: int = 0) -> str:
-    """The path of the smallest part of `obj` that can't be packed."""
-    if depth < 12:
-        parts: Iterable[tuple[str, Any]] = ()
-        if isinstance(obj, dict):
-            parts = [(f"{path}[{k!r}]", v) for k, v in obj.items()]
-        elif isinstance(obj, (list, tuple)):
-            parts = [(f"{path}[{i}]", v) for i, v in enumerate(obj)]
-        elif isinstance(obj, types.FunctionType):
-            cells = [(n, c) for n, c in zip(obj.__code__.co_freevars, obj.__closure__ or ())]
-            parts = [(f"{path}'s variable {n!r}", c.cell_contents) for n, c in cells if _filled(c)]
-            names = obj.__code__.co_varnames[:obj.__code__.co_argcount]
-            parts += [(f"{path}'s default {n!r}", v) for n, v in zip(reversed(names), reversed(obj.__defaults__ or ()))]
-        elif isinstance(getattr(obj, "__dict__", None), dict) and not isinstance(obj, (type, types.ModuleType)):
-            parts = [(f"{path}.{k}", v) for k, v in vars(obj).items()]
-        for name, part in parts:
-            if _fails(part):
-                return _find_culprit(part, name, depth + 1)
-    return path
-
-
-def _filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents
-    except ValueError:
-        return False
-    return True
-
-
-def _refuse(error: Exception, parts: Iterable[tuple[str, Any]]) -> Exception:
-    path = next((_find_culprit(obj, name) for name, obj in parts if _fails(obj)), None)
-    if path is None:
-        return error
-    kind = type(error) if type(error) in (TypeError, AttributeError, pickle.PicklingError) else pickle.PicklingError
-    return kind(f"can't send {path}: {error}")
-
-
 def _loads(buffers: Sequence[Any], ns: dict | None) -> Any:
     before = context.ns
     context.ns = ns
@@ -436,7 +392,7 @@ def pack_apply(f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | Non
     except Exception as e:
         parts = [("the function", f), *((f"args[{i}]", a) for i, a in enumerate(args)),
                  *((f"kwargs[{k!r}]", v) for k, v in kwargs.items())]
-        raise _refuse(e, parts) from e
+        raise refusal(e, parts, _dumper) from e
 
 
 def unpack_apply(buffers: Sequence[Any], ns: dict) -> tuple[Any, tuple, dict]:
@@ -453,7 +409,7 @@ def pack_value(obj: Any) -> Packed:
     try:
         return _dumper(_large_within(obj))
     except Exception as e:
-        raise _refuse(e, [("the value", obj)]) from e
+        raise refusal(e, [("the value", obj)], _dumper) from e
 
 
 def unpack_value(buffers: Sequence[Any], ns: dict | None = None) -> Any:
@@ -505,7 +461,7 @@ def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
     try:
         function = _dumper(f)
     except Exception as e:
-        raise _refuse(e, [("the function", f)]) from e
+        raise refusal(e, [("the function", f)], _dumper) from e
     if len(function) > 1:  # its buffers would have no place: inline them
         function = Packed([_inline(function)])
         function.by_value = True
@@ -519,7 +475,7 @@ def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
             try:
                 yield _dumper(tuple([_large(a) for a in args]))
             except Exception as e:
-                raise _refuse(e, ((f"item {i}, argument {k}", a) for k, a in enumerate(args))) from e
+                raise refusal(e, ((f"item {i}, argument {k}", a) for k, a in enumerate(args)), _dumper) from e
 
     packed = _pack_items(streams(), [function[0]])
     packed.by_value = packed.by_value or function.by_value

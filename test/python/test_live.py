@@ -574,6 +574,13 @@ def test_the_session_is_told_without_its_key(rc):
     assert rc.session.key and rc.session.key.decode() not in repr(rc.session) + repr(rc)
 
 
+def test_what_belongs_to_this_process_is_not_sent(rc):
+    """A client or a view in a call says what to send instead."""
+    for argument, path in ((rc, r"args\[0\]"), (rc[0], r"args\[0\]\.client")):
+        with pytest.raises(TypeError, match=f"can't send {path}: a Client .*can't be pickled.*connection file"):
+            rc[0].apply(len, argument)
+
+
 def test_nested_client(rc):
     """S11: a task can be a client of its own cluster."""
     f = typed(f"""
