@@ -3,16 +3,17 @@
 
 The supervisor launches; an object here is of the launcher's class (so `isinstance` and its traits hold), knows what the cluster
 file says, and asks the supervisor for signals and stops. It can't be started. Its output outlives the log file, which an
-orderly stop removes: the Cluster has it kept before.
+orderly stop removes: the Cluster has the file held open before, and it is read when all has been written.
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from traitlets import Any as AnyTrait
 from traitlets import Integer, Unicode
@@ -76,7 +77,8 @@ class Supervised(BaseLauncher):
     job_id = Unicode("").tag(to_dict=True)
     process: Process | None = None
     _log_file = ""
-    _kept: str | None = None
+    _log: BinaryIO | None = None
+    _kept = ""
     _do_signal: Callable[[int], Any]
     _do_stop: Callable[[], Any]
 
@@ -112,24 +114,38 @@ class Supervised(BaseLauncher):
         """None while it runs."""
         return None if self.running else -1
 
-    def keep_output(self) -> None:
-        """Reads the log file, which may go."""
-        self._kept = self.get_output()
+    def hold_output(self) -> None:
+        """Holds the log file open, which may go, until the end."""
+        if self._log is None:
+            with contextlib.suppress(FileNotFoundError):
+                self._log = open(self._log_file, "rb")
+
+    def notify_stop(self, data: Any) -> Any:
+        """It has ended: what it had written until then is its output."""
+        if self._log is not None:
+            self._kept = _tail(self._log)
+            self._log.close()
+            self._log = None
+        return super().notify_stop(data)
 
     def get_output(self, remove: bool = False) -> str:
         """What it has written so far, the last MiB of it.
 
         remove : removes the log file
         """
-        try:
-            with open(self._log_file, "rb") as f:
-                f.seek(max(0, os.fstat(f.fileno()).st_size - OUTPUT_MAX))
-                text = f.read().decode(errors="replace")
-        except FileNotFoundError:
-            return self._kept or ""
+        self.hold_output()
+        if self._log is None:
+            return self._kept
+        text = _tail(self._log)
         if remove:
-            os.unlink(self._log_file)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._log_file)
         return text
+
+
+def _tail(file: BinaryIO) -> str:
+    file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_MAX))
+    return file.read().decode(errors="replace")
 
 
 @functools.lru_cache
@@ -177,7 +193,7 @@ class RunningLaunchers:
             launcher = self._known.pop(key)
             launcher.notify_stop({"identifier": launcher.identifier, "exit_code": None, "pid": key[2]})
 
-    def keep_outputs(self) -> None:
+    def hold_outputs(self) -> None:
         """Before log files go."""
         for launcher in self._known.values():
-            launcher.keep_output()
+            launcher.hold_output()

@@ -283,7 +283,7 @@ class Cluster(ClusterCoroutines):
         if engine_set_id is not None and engine_set_id not in self.engines:
             raise KeyError(engine_set_id)
         if self._launched is not None:
-            self._launched.keep_outputs()
+            self._launched.hold_outputs()
         for id in [engine_set_id] if engine_set_id is not None else list(self.engines):
             self._running().ask({"do": "stop_engines", "id": id})
 
@@ -323,7 +323,7 @@ class Cluster(ClusterCoroutines):
         if supervisor is not None and self._pid == os.getpid():
             launched, self._launched = self._launched, None
             if launched is not None:
-                launched.keep_outputs()
+                launched.hold_outputs()
             supervisor.stop()
             if launched is not None:
                 launched.drop()

@@ -74,7 +74,7 @@ def test_what_runs_are_objects_of_launcher_classes(home):
             controller.process.wait(0.01)
         with pytest.raises(ProcessStateError):
             engines.start(2)
-        assert "Completed registration with id 1" in engines.get_output()
+        wait_until(lambda: "Completed registration with id 1" in engines.get_output(), what="the host's line")
         engines.on_stop(ended.append)
         ar = rc[0].execute("import time; print('here'); time.sleep(30)")
         wait_until(lambda: "here" in ar.stdout, what="the task to start")
@@ -86,6 +86,7 @@ def test_what_runs_are_objects_of_launcher_classes(home):
     controller.process.wait(5)
     assert not controller.running and [e["pid"] for e in ended] == [engines.pid] and controller.process.poll() == -1
     assert "Completed registration with id 1" in engines.get_output(), "the output stays when the log file has gone"
+    assert "stopping" in engines.get_output(), "with what was written after the stop had begun"
 
 
 def test_a_controller_without_engines(home):
