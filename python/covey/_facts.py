@@ -100,6 +100,7 @@ class ResultFacts:
         failed = 0
         try:
             while True:
+                ended = self.ready()  # before they are counted: the bar's last word is the end
                 counts = self._item_counts()
                 for i, t in enumerate(self._tasks):
                     if i not in seen and t.fetch():
@@ -110,7 +111,7 @@ class ResultFacts:
                 note = [f"{failed} failed"] if failed else []
                 bar.set_postfix_str(", ".join(note + ([away] if away else [])), refresh=False)
                 bar.refresh()
-                if self.ready() or return_when == FIRST_EXCEPTION and failed or return_when == FIRST_COMPLETED and seen:
+                if ended or return_when == FIRST_EXCEPTION and failed or return_when == FIRST_COMPLETED and seen:
                     break
                 left = interval if deadline is None else min(interval, deadline - time.monotonic())
                 if left <= 0:

@@ -9,7 +9,8 @@ import fnmatch
 import sys
 import time
 
-from . import CHECKS, ROWS, Ground, rows, run_check
+from . import CHECKS, ROWS, rows
+from .workers import run
 
 
 def write() -> None:
@@ -30,18 +31,12 @@ def main(arguments: list[str]) -> int:
         if not arguments or any(fnmatch.fnmatch(id, a) for a in arguments):
             checks.setdefault(check, []).append(id)
     listed, failed, begun = rows(), [], time.monotonic()
-    ground = Ground()
-    try:
-        for check, ids in checks.items():
-            start = time.monotonic()
-            problem = run_check(ground, check)
-            if problem:
-                failed += ids
-                print(f"FAILED {' '.join(ids)}\n{problem}", flush=True)
-            elif time.monotonic() - start > 4:
-                print(f"({check.__name__}: {time.monotonic() - start:.1f} s)", flush=True)
-    finally:
-        ground.close()
+    for ids, problem, seconds in run(list(checks.values())):
+        if problem:
+            failed += ids
+            print(f"FAILED {' '.join(ids)}\n{problem}", flush=True)
+        elif seconds > 4:
+            print(f"({CHECKS[ids[0]].__name__}: {seconds:.1f} s)", flush=True)
     if not arguments:
         for status, title in (("open", "does not hold yet"), ("told", "only told in docs/differences.md"), ("none", "not checked here")):
             some = [(id, words) for id, (s, words) in listed.items() if s == status]

@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import covey as ipp
+from test.system.stack import Stack
 
 from .ground import Ground, raises, row, until
 
@@ -64,6 +65,16 @@ def old_names_of_the_file(t: Ground) -> None:
     assert any(w.category is DeprecationWarning for w in seen)
 
 
+@row("P008")
+def other_locations(t: Ground) -> None:
+    info = json.loads(Path(t.client_file).read_text())
+    tcp = [e for e in info["endpoints"] if e.startswith("tcp")]
+    with ipp.Client(dict(info, endpoints=tcp, location="elsewhere.invalid")) as rc:
+        assert rc.ids == [0, 1], "the controller is here, whatever its file says"
+    e = raises(TimeoutError, ipp.Client, dict(info, endpoints=["tcp://127.0.0.1:9"], location="elsewhere.invalid"), timeout=1)
+    assert "elsewhere.invalid" in str(e) and "--ip='*'" in str(e) and "sshserver=" in str(e), e
+
+
 @row("P009")
 def dead_port(t: Ground) -> None:
     info = json.loads(Path(t.client_file).read_text())
@@ -96,7 +107,12 @@ def attributes(t: Ground) -> None:
     ar = t.v.apply_async(os.getpid)
     ar.get()
     assert isinstance(rc.history, list) and rc.history[-2:] == ar.msg_ids and isinstance(rc.outstanding, set)
-    assert len(rc.results) >= 0 and len(rc.metadata) >= 0 and rc.block is False and rc.debug is False
+    kept = t.rc.get_result(t.lv.apply_async(int).msg_ids[0], owner=False)
+    kept.get(10)
+    assert rc.results[kept.msg_ids[0]] == 0 and rc.metadata[kept.msg_ids[0]]["engine_id"] in rc.ids
+    assert rc.block is False and rc.debug is False and rc.profile == "default" and rc.cluster is None and rc.session is not None
+    slow = t.e0.apply_async(time.sleep, 0.2)
+    assert rc.outstanding == set(slow.msg_ids)
 
 
 @row("P015", "P070")
@@ -154,6 +170,10 @@ def waiting_for_engines(t: Ground) -> None:
     assert "2" in str(raises(TimeoutError, t.rc.wait_for_engines, 99, timeout=0.1, interactive=False))
     raises(TypeError, t.rc.wait_for_engines)
     assert t.rc.wait_for_engines(2, block=False, interactive=False).result(5) is None
+    rc = t.cluster(1)
+    more = rc.wait_for_engines(2, block=False, interactive=False)
+    rc[0].apply_async(os._exit, 1)
+    assert "engine 0" in str(raises(ipp.EngineError, more.result, 15))
 
 
 @row("P023")
@@ -195,8 +215,10 @@ def clearing(t: Ground) -> None:
     assert raises(ipp.RemoteError, t.e0.pull, "a", block=True).ename == "NameError"
     t.v["a"] = 1
     t.v.clear(targets=0, block=True)
-    assert t.rc[1]["a"] == 1 and t.rc.clear(block=False).result(10) is None or True
+    assert t.rc[1]["a"] == 1
     raises(ipp.RemoteError, t.e0.get, "a")
+    t.rc.clear(block=False).result(10)
+    raises(ipp.RemoteError, t.rc[1].get, "a")
 
 
 @row("P027", "P104")
@@ -216,15 +238,26 @@ def aborting(t: Ground) -> None:
 
 @row("P028", "C083")
 def shutting_down(t: Ground) -> None:
-    rc = t.cluster(2)
-    pid = rc.cluster.to_dict()
-    assert pid
-    file = Path(rc.cluster.client_file)
+    stack = Stack(t.environment(), n=2)
+    t.stack.callback(stack.stop)
+    rc, file, other = stack.rc, Path(stack.client_file), t.stack.enter_context(stack.connect())
     rc[1].shutdown()
     until(lambda: rc.ids == [0], what="the engine's end")
+    pid = rc[0].apply_sync(os.getpid)
+    rc.shutdown(0, restart=True)
+
+    def restarted() -> bool:
+        try:
+            return rc[0].apply_sync(os.getpid) != pid
+        except (ipp.RemoteError, IndexError):   # it is just ending
+            return False
+    until(restarted, what="the engine's return")
+    until(lambda: other.ids == [0], what="the engine's return")
+    views = rc[:], other[:]
     rc.shutdown(hub=True)
-    until(lambda: not file.exists(), what="the file's removal")
-    raises(Exception, rc[:].apply_sync, os.getpid)
+    assert stack.processes[0].wait(20) == 0 and not file.exists()
+    for view in views:
+        raises((RuntimeError, OSError, ipp.EngineError), view.apply_sync, os.getpid)
 
 
 @row("P029")
@@ -290,6 +323,12 @@ def resubmit(t: Ground) -> None:
     again = t.rc.resubmit(ar.msg_ids, block=False)
     assert again.get(10) in (27, [27]) and again.msg_ids != ar.msg_ids
     assert t.rc.db_query({"msg_id": ar.msg_ids[0]}, keys=["resubmitted"])[0]["resubmitted"] == again.msg_ids[0]
+    busy = t.e0.apply_async(time.sleep, 0.3)
+    pending, aborted = t.e0.apply_async(pow, 2, 2), t.e0.apply_async(pow, 2, 3)
+    aborted.abort()
+    raises(ipp.TaskAborted, aborted.get, 10)
+    assert t.rc.resubmit([*pending.msg_ids, *aborted.msg_ids], block=False).get(10) == [4, 8]
+    assert pending.get(10) == 4 and busy.get(10) is None
 
 
 @row("P037")
@@ -328,6 +367,8 @@ def db_query(t: Ground) -> None:
                                   ("$in", ["parity-a"], ids[:1]), ("$exists", True, ids)):
         assert found(label={operator: value}) == want, operator
     assert len(query({})) >= 2
+    for operator in ("$le", "$nonsense"):
+        assert operator in str(raises((ipp.RemoteError, ValueError, KeyError), query, {"label": {operator: "x"}}))
 
 
 @row("P039", "P041")
@@ -382,7 +423,8 @@ def execute_replies(t: Ground) -> None:
     printed = t.e0.execute("print('here')", block=True)
     assert printed.stdout == "here\n"
     long = t.e0.execute("'x' * 200", silent=False, block=True).get()
-    assert len(repr(long)) < 100
+    assert len(repr(long)) < 60
+    raises(ipp.RemoteError, t.e0.execute, "1/0", block=True)
 
 
 @row("P044", "P100", "P110")

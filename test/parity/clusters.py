@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,7 +42,7 @@ def profiles(t: Ground) -> None:
     made = ipp.Cluster(profile_dir=folder)
     assert made.n == 3 and "MPI" in made.engine_launcher_class.__name__
     assert ipp.Cluster(profile_dir=folder, n=1).n == 1 and ipp.Cluster(profile_dir=folder, load_profile=False).n is None
-    assert ipp.Cluster(profile_dir=folder).cluster_id != made.cluster_id
+    assert ipp.Cluster(profile_dir=folder).cluster_id != made.cluster_id and re.fullmatch(r"\d+-[a-z0-9]{4}", made.cluster_id)
 
 
 @row("P143", "P146", "P147", "P148", "P149", "P150", "P152", "P153", "P155", "P145")
@@ -61,7 +63,10 @@ def methods(t: Ground) -> None:
             await c.stop_engines(second)
             until(lambda: len(rc) == 1, what="one engine")
             raises(KeyError, c.stop_engines_sync, "x")
+            pids = rc[:].apply_sync(os.getpid)
             await c.restart_engines()
+            until(lambda: len(rc) == 1 and 0 not in rc.ids, what="the engine's successor")
+            assert set(c.engines) == {first} and c.engines[first].n == 1 and rc[:].apply_sync(os.getpid) != pids
             rc.close()
             await c.stop_engines()
         finally:
@@ -116,9 +121,11 @@ def files(t: Ground) -> None:
     raises(FileNotFoundError, ipp.Cluster.from_file, profile_dir=c.profile_dir, cluster_id="gone")
     state = c.to_dict()
     assert ipp.Cluster.from_dict(state).cluster_id == "kept"
+    c.remove_cluster_file()
+    assert not file.exists()
     c.write_cluster_file()
     c.update_cluster_file()
-    assert file.exists()
+    assert json.loads(file.read_text()) == state
     del again
     assert rc.ids == [0]
 
@@ -165,7 +172,6 @@ def cleaning(t: Ground) -> None:
 
 @row("K021", "K023", "K024", "K022", "K026")
 def settings(t: Ground) -> None:
-    import json
     rc = t.cluster(1, controller_ip="*", controller_location="h1", controller_args=["--nodb"])
     info = json.loads(Path(rc.cluster.client_file).read_text())
     assert info["location"] == "h1"

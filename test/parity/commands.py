@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import covey as ipp
 
-from .ground import Ground, row, until
+from .ground import Ground, raises, row, until
 
 VERBS = ("start", "engines", "stop", "list", "clean")
 PROGRAMS = [*(("ipcluster", v) for v in VERBS), ("ipcontroller",), ("ipengine",)]
@@ -69,6 +70,7 @@ def no_verb(t: Ground) -> None:
 
 @row("C008", "C009", "C010", "C011")
 def help_and_version(t: Ground) -> None:
+    assert says(t, "ipcluster", "--version").stdout == says(t, "ipcontroller", "--version").stdout
     for words in PROGRAMS:
         assert re.fullmatch(r"[\d.]+\n", says(t, *words, "--version").stdout) and says(t, *words, "-V").stdout
         short, every = says(t, *words, "-h").stdout, says(t, *words, "--help-all").stdout
@@ -127,20 +129,24 @@ def config_files(t: Ground) -> None:
     assert shown(t, "ipcluster", "start", f"--config={extra}", "-n", "5")["Cluster"]["n"] == 5
 
 
-@row("C022", "C089", "C090", "C085", "C086", "C084", "C123", "C141")
+@row("C022", "C089", "C090", "C085", "C086", "C084", "C123", "C141", "K102")
 def an_engine_with_everything(t: Ground) -> None:
     env = t.environment()
+    (profile(env) / "startup").mkdir()
+    (profile(env) / "startup" / "00.py").write_text("at_startup = 43\n")
+    (profile(env) / "ipengine_config.py").write_text("c.IPKernelApp.exec_lines = ['q = 1']\nc.IPKernelApp.exec_files = [%r]\n" % str(t.tmp / "f.py"))
+    (t.tmp / "f.py").write_text("r = 2\n")
     (t.tmp / "st.py").write_text("from_file = 42\n")
     (t.tmp / "work").mkdir()
-    with controller(t, "--ip=*", "--location=localhost", env=env) as security:
+    with controller(t, "--ip=*", "--location=nowhere.invalid", "--no-unix", env=env) as security:
         copy = t.tmp / "elsewhere.json"
         shutil.copy(security / "ipcontroller-engine.json", copy)
         copy.chmod(0o400)
-        engine = t.start("ipengine", f"--file={copy}", f"--location={os.uname().nodename}", "-c", "zz = 41", "-s", str(t.tmp / "st.py"),
+        engine = t.start("ipengine", f"--file={copy}", "--location=localhost", "-c", "zz = 41", "-s", str(t.tmp / "st.py"),
                          f"--work-dir={t.tmp / 'work'}", env=env)
         rc = client_of(t, security)
         rc.wait_for_engines(1, timeout=30, interactive=False)
-        assert rc[0]["zz"] == 41 and rc[0]["from_file"] == 42
+        assert rc[0]["zz"] == 41 and rc[0]["from_file"] == 42 and rc[0]["at_startup"] == 43 and rc[0]["q"] == 1 and rc[0]["r"] == 2
         assert rc[0].apply_sync(os.getcwd) == str(t.tmp / "work")
         rc.close()
         engine.terminate()
@@ -164,10 +170,12 @@ def a_controller_with_everything(t: Ground) -> None:
         log = list((profile(env) / "log").glob("ipcontroller--*.log"))
         assert len(log) == 1 and re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \[IPController\] ", log[0].read_text(), re.M)
     assert not list(security.iterdir())
-    process = t.start("ipcontroller", env=env)
+    before = t.log("ipcontroller")
+    process = t.start("ipcontroller", "--quiet", env=env)
     until(lambda: (security / "ipcontroller-engine.json").exists(), what="the connection file")
+    assert json.loads((security / "ipcontroller-client.json").read_text())["location"] == socket.gethostname()
     process.send_signal(signal.SIGABRT)
-    assert process.wait(20) == 0 and not list(security.iterdir())
+    assert process.wait(20) == 0 and not list(security.iterdir()) and t.log("ipcontroller") == before
 
 
 @row("C027", "C117", "C115", "C116")
@@ -189,27 +197,26 @@ def files_of_comments(t: Ground) -> None:
 def show_config(t: Ground) -> None:
     assert shown(t, "ipcluster", "start", "-n", "7")["Cluster"]["n"] == 7
     assert shown(t, "ipcontroller", "--hwm=3")["TaskScheduler"]["hwm"] == 3
+    as_json = says(t, "ipcluster", "start", "-n", "7", "--show-config-json")
+    assert json.loads(as_json.stdout)["Cluster"]["n"] == 7
 
 
 # ---- 1.2 to 1.6
 
 
-@row("C030", "C031", "C033", "C041", "C042", "C045", "C046", "C058", "C059", "C061", "C032", "C039", "C053", "C054", "C055", "C056", "C096", "C099",
-     "C062", "C063", "C064", "C065", "C127", "C129", "C097")
+@row("C030", "C031", "C033", "C039", "C042", "C058", "C059", "C061", "C032", "C053", "C127")
 def a_cluster_by_hand(t: Ground) -> None:
     env = t.environment()
-    for name in ("default", "x"):
-        (profile(env, name) / "tasks.db").touch()
+    profile(env, "x")
     security, folder = profile(env) / "security", profile(env)
-    assert "Could not find cluster file" in says(t, "ipcluster", "stop", code=11).stderr
-    says(t, "ipcluster", "stop", "--all")
     says(t, "ipcluster", "start", "-n", "2", "--daemonize")
     rc = client_of(t, security)
-    assert len(rc) == 2 and (security / "cluster-.json").exists()
+    assert len(rc) == 2 and {p.name for p in security.iterdir()} == {"cluster-.json", "ipcontroller-client.json", "ipcontroller-engine.json"}
     assert "already running" in says(t, "ipcluster", "start", "-n", "1", code=10).stderr
     rc[:].execute("import signal, os\nseen = []\nsignal.signal(signal.SIGUSR1, lambda *a: seen.append(1))", block=True)
     listed = json.loads(says(t, "ipcluster", "list", "-o", "json").stdout)
     assert len(listed) == 1 and listed[0]["running"]
+    assert any(re.fullmatch(r"ipcontroller-.*\.log", p.name) for p in (folder / "log").iterdir()), list((folder / "log").iterdir())
     table = says(t, "ipcluster", "list").stdout.splitlines()
     assert table[0].split() == ["PROFILE", "CLUSTER", "ID", "RUNNING", "ENGINES", "LAUNCHER"]
     assert table[1].split() == ["default", "''", "True", "2", "Local"]
@@ -217,31 +224,73 @@ def a_cluster_by_hand(t: Ground) -> None:
     os.kill(listed[0]["pid"], signal.SIGUSR1)
     until(lambda: rc[:]["seen"] == [[1], [1]], what="the relayed signal")
     rc.close()
-    assert says(t, "ipcluster", "clean", code=1).stderr
-    says(t, "ipcluster", "start", "-n", "1", "--cluster-id=b", "--daemonize")
-    says(t, "ipcluster", "start", "-n", "1", "--cluster-id=c", "--daemonize")
-    says(t, "ipcluster", "stop", "b", "c")
     says(t, "ipcluster", "stop")
-    assert not list(security.iterdir()) and not list((folder / "pid").iterdir())
+    assert not list(security.iterdir())
     (security / "cluster-.json").write_text('{"pid": 999999, "pid_start": 1}')
-    (folder / "log" / "old.log").touch()
-    (security / "ipcontroller-client.json").touch()
-    (profile(env, "x") / "log").mkdir(exist_ok=True)
-    (profile(env, "x") / "log" / "old.log").touch()
+    says(t, "ipcluster", "start", "-n", "1", "--daemonize")     # that one does not run
+    says(t, "ipcluster", "stop", "--profile=default")
+
+
+@row("C054", "C055", "C056", "C096", "C099")
+def stops(t: Ground) -> None:
+    env = t.environment()
+    security = profile(env) / "security"
+    assert "Could not find cluster file" in says(t, "ipcluster", "stop", code=11).stderr
+    says(t, "ipcluster", "stop", "--all")
+    for id in ("b", "c", "d"):
+        says(t, "ipcluster", "start", "-n", "1", f"--cluster-id={id}", "--daemonize")
+    says(t, "ipcluster", "stop", "b", "c")
+    assert {p.name for p in security.glob("cluster-*")} == {"cluster-d.json"}
+    says(t, "ipcluster", "stop", "--all")
+    assert not list(security.iterdir())
+
+
+@row("C062", "C063", "C064", "C065", "C097", "C129")
+def cleaning(t: Ground) -> None:
+    env = t.environment()
+    folder, other = profile(env), profile(env, "x")
+    process = t.start("ipcluster", "start", "-n", "1", env=env)
+    until(lambda: "successfully" in t.log("ipcluster"), what="the start")
+    assert says(t, "ipcluster", "clean", code=1).stderr
+    says(t, "ipcluster", "clean", "--force")
+    assert process.wait(20) == 0 and not list((folder / "security").iterdir()) and not list((folder / "pid").iterdir())
+    kept = [folder / "tasks.db", folder / "security" / "kernel-1.json", folder / "ipcluster_config.py", folder / "pid" / "1"]
+    gone = [folder / "security" / "cluster-.json", folder / "log" / "old.log", folder / "security" / "ipcontroller-client.json"]
+    for path in (*kept, *gone[1:]):
+        path.touch()
+    gone[0].write_text('{"pid": 999999, "pid_start": 1}')
+    (other / "log").mkdir()
+    (other / "log" / "old.log").touch()
     says(t, "ipcluster", "clean")
-    assert not list(security.iterdir()) and not list((folder / "log").iterdir()) and (folder / "tasks.db").exists()
+    assert all(p.exists() for p in kept) and not any(p.exists() for p in gone) and list((other / "log").iterdir())
     says(t, "ipcluster", "clean", "--all")
-    assert not list((profile(env, "x") / "log").iterdir())
+    assert not list((other / "log").iterdir())
+
+
+@row("C041", "C046")
+def in_the_foreground(t: Ground) -> None:
+    env = t.environment()
+    folder = profile(env)
     for number in (signal.SIGINT, signal.SIGTERM):
         process = t.start("ipcluster", "start", "-n", "1", env=env)
         until(lambda: "successfully" in t.log("ipcluster"), what="the start")
+        assert list((folder / "log").iterdir())
         process.send_signal(number)
-        assert process.wait(20) == 0 and not list(security.iterdir())
+        assert process.wait(20) == 0 and not list((folder / "security").iterdir()) and not list((folder / "log").iterdir())
         (t.tmp / "ipcluster.log").write_text("")
-    process = t.start("ipcluster", "start", "-n", "1", env=env)
-    until(lambda: "successfully" in t.log("ipcluster"), what="the start")
-    says(t, "ipcluster", "clean", "--force")
-    assert process.wait(20) == 0 and not list(security.iterdir())
+
+
+@row("C040")
+def words_for_the_controller(t: Ground) -> None:
+    env = t.environment()
+    (profile(env) / "ipcluster_config.py").write_text("c.Cluster.controller_args = ['--nodb']\n")
+    says(t, "ipcluster", "start", "-n", "1", "--daemonize", "--", "--sqlitedb")
+    rc = client_of(t, profile(env) / "security")
+    ar = rc[0].apply_async(int)
+    ar.get(10)
+    until(lambda: ar.msg_ids[0] in rc.hub_history() and (profile(env) / "tasks.db").exists(), what="the record in the file")
+    rc.close()
+    says(t, "ipcluster", "stop")
 
 
 @row("C043", "C044")
@@ -276,10 +325,7 @@ def engines_alone(t: Ground) -> None:
         rc.wait_for_engines(len(os.sched_getaffinity(0)), timeout=30, interactive=False)
         ar = t.sleeping(rc[[0]], 30)
         engines.send_signal(signal.SIGINT)
-        try:
-            ar.get(timeout=10)
-        except Exception as e:
-            assert "KeyboardInterrupt" in str(e)
+        assert "KeyboardInterrupt" in str(raises(ipp.RemoteError, ar.get, 20))
         assert engines.poll() is None and len(rc) == len(os.sched_getaffinity(0))
         rc.close()
         engines.send_signal(signal.SIGTERM)

@@ -63,7 +63,10 @@ def until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "the 
 
 
 class Ground:
-    """One cluster of two engines, and for each check a client of its own with clean engines: rc, v, e0, lv, b."""
+    """One cluster of two engines, and for each check a client of its own with clean engines: rc, v, e0, lv, b.
+
+    After a check that failed there is a new cluster: what it left behind is not the next one's.
+    """
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -71,11 +74,15 @@ class Ground:
         self.env = {k: v for k, v in os.environ.items() if k not in _SCRUBBED}
         self.env["IPYTHONDIR"] = str(self.folder / "ipython")
         os.environ["IPYTHONDIR"] = self.env["IPYTHONDIR"]
+        self._n = 0
+        self._trusted = True
+        self._stack.callback(lambda: self._shared.stop_cluster_sync())
+        self._begin()
+
+    def _begin(self) -> None:
         self._shared = ipp.Cluster(n=2, cluster_id="")
-        self._stack.callback(self._shared.stop_cluster_sync)
         self._shared.start_cluster_sync()
         self.client_file = self._shared.client_file
-        self._n = 0
 
     def close(self) -> None:
         self._stack.close()
@@ -83,6 +90,10 @@ class Ground:
     @contextlib.contextmanager
     def for_check(self) -> Iterator[Ground]:
         """Sets rc, v, e0, lv, b and tmp for one check."""
+        if not self._trusted:
+            self._shared.stop_cluster_sync()
+            self._begin()
+        self._trusted = False   # until the check has ended well
         self._n += 1
         self.tmp = self.folder / str(self._n)
         self.tmp.mkdir()
@@ -95,6 +106,7 @@ class Ground:
             self.v.clear(block=True)
             stack.callback(self._settle)
             yield self
+        self._trusted = True
 
     def _settle(self) -> None:
         ipp.use_pickle()

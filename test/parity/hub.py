@@ -2,10 +2,12 @@
 """Section 7: controller, schedulers, task records, what an engine's shell is like."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import covey as ipp
@@ -132,6 +134,22 @@ def no_records(t: Ground) -> None:
     rc.purge_results("all")
 
 
+@row("K075", "K077")
+def ports_by_config(t: Ground) -> None:
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    for i, name in enumerate(("client_ports", "engine_ports", "regport")):
+        stack = _stack(t, name, f"--IPController.{name}={port + i}", "--IPController.mon_port=1", "--IPController.notifier_port=2")
+        assert f"tcp://127.0.0.1:{port + i}" in json.loads(Path(stack.client_file).read_text())["endpoints"], name
+        said = (Path(stack.folder) / "stack.log").read_text()
+        assert "IPController.mon_port (command line) has no effect here" in said and "notifier_port" in said, said
+        assert name != "regport" or "IPController.regport is now called IPController.port" in said, said
+    done = t.run("ipcontroller", "--IPController.ports=70000")
+    assert done.returncode == 1 and "IPController.ports" in done.stderr, done.stderr
+
+
 @row("H038", "H043", "C074", "C073")
 def one_encrypted_port(t: Ground) -> None:
     import socket
@@ -143,9 +161,40 @@ def one_encrypted_port(t: Ground) -> None:
     assert f"tcp://127.0.0.1:{port}" in info["endpoints"], info["endpoints"]
     other = _stack(t, "b", f"--port={port + 30}")
     assert f"tcp://127.0.0.1:{port + 30}" in json.loads(Path(other.client_file).read_text())["endpoints"]
-    tcp = dict(info, endpoints=[e for e in info["endpoints"] if e.startswith("tcp")])
-    with ipp.Client(tcp) as rc:
-        assert rc[:].apply_sync(int) == [0]
+    owner = stack.processes[0].pid
+    sockets = {os.readlink(f) for f in Path(f"/proc/{owner}/fd").iterdir() if f.exists() or f.is_symlink()}
+    listening = [line.split() for line in Path(f"/proc/{owner}/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+    assert sum(f"socket:[{words[9]}]" in sockets for words in listening) == 1, "one port"
+    with eavesdropper(port) as (near, heard), ipp.Client(dict(info, endpoints=[f"tcp://127.0.0.1:{near}"])) as rc:
+        assert rc[0].apply_sync(lambda x: x, "a secret word") == "a secret word"
+        assert heard[:1] == b"\x16" and len(heard) > 500 and b"a secret word" not in heard, "TLS, and nothing but TLS"
+
+
+@contextlib.contextmanager
+def eavesdropper(port: int) -> Iterator[tuple[int, bytearray]]:
+    """A way to a port through one of ours: ours, and what clients send through it."""
+    import socket
+    import threading
+
+    heard = bytearray()
+
+    def pump(source: socket.socket, to: socket.socket, keep: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                heard.extend(data if keep else b"")
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, far = door.accept()[0], socket.create_connection(("127.0.0.1", port))
+                for a, b, keep in ((client, far, True), (far, client, False)):
+                    threading.Thread(target=pump, args=(a, b, keep), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=serve, daemon=True).start()
+        yield door.getsockname()[1], heard
+        door.shutdown(socket.SHUT_RDWR)
 
 
 @row("H044", "H048", "H049", "C112")

@@ -92,11 +92,23 @@ def streams(t: Ground) -> None:
     v = rc[:]; v.block = True; v.activate()
     with heard() as h: cell('--stream --progress-after 0', 'import sys; print("one"); print("two"); print("err", file=sys.stderr)')
     assert h.out.count('[stdout:0]') >= 1 and 'err' in h.err + h.out
+    with heard() as h: cell('--stream -t 0', 'for i in range(3): print(i, flush=True)')
+    assert h.out.count('[stdout:0]') == 1, h.out
     with heard() as h: cell('--no-stream --progress-after -1', 'print("one")')
     assert h.out.count('one') == 2
     """
     session(t, source)
     session(t, source, IPP_NONINTERACTIVE="1")
+
+
+@row("C109")
+def not_interactive(t: Ground) -> None:
+    source = """
+    v = rc[:]; v.block = True; v.activate()
+    with heard(): raised(%s, cell, '', '1/0')
+    """
+    session(t, source % "ipp.error.AlreadyDisplayedError", IPP_NONINTERACTIVE="0")
+    session(t, source % "ipp.CompositeError", IPP_NONINTERACTIVE="1")   # shown at the end, not as it comes
 
 
 @row("M010", "M011", "M023", "M024")
@@ -110,9 +122,12 @@ def targets_and_settings(t: Ground) -> None:
     with heard() as h: line('px', 'z = 1')
     assert 'Parallel execution on engine(s): ' in h.out, h.out
     assert rc[0].apply_sync(ipp.interactive(lambda: 'z' in globals())) is False
-    line('pxconfig', '-t all --no-verbose --noblock')
-    ar = line('px', 'z = 1')
-    assert isinstance(ar, ipp.AsyncResult)
+    line('pxconfig', '-t all --noblock')
+    with heard() as h: ar = line('px', 'z = 1')
+    assert isinstance(ar, ipp.AsyncResult) and 'Async parallel execution on engine(s): ' in h.out, h.out
+    line('pxconfig', '--no-verbose')
+    with heard() as h: line('px', 'z = 1').get(10)
+    assert h.out == ''
     line('pxconfig', '--block --no-stream --progress-after 1 --signal-on-interrupt SIGINT')
     assert line('px', 'z = 2') is None
     """)
@@ -138,8 +153,8 @@ def grouping(t: Ground) -> None:
     fresh = rc[:]; fresh.activate('_new')
     raised(UsageError, line, 'pxresult_new')
     for option in ('-e', '-r', '--group-outputs=type'):
-        with heard() as h: cell('--no-stream ' + option, 'print("o"); 7')
-        assert h.out.count('[stdout:') == 2 and h.out.count('7') == 2, (option, h.out)
+        with heard() as h: cell('--no-stream ' + option, 'print("o"); 4711')
+        assert h.out.count('[stdout:') == 2 and h.out.count('4711') == 2, (option, h.out)
     raised(UsageError, cell, '--group-outputs=colour', '1')
     with heard() as h: line('pxresult', '-e')
     assert h.out.count('[stdout:') == 2
@@ -157,8 +172,8 @@ def errors_and_results(t: Ground) -> None:
     v = rc[:]; v.block = True; v.activate()
     with heard() as h: e = raised(ipp.error.AlreadyDisplayedError, cell, '', '1/0')
     assert 'ZeroDivisionError' in h.err + h.out and '2 errors' in '\\n'.join(e.render_traceback())
-    with heard() as h: cell('--no-stream', '42')
-    assert 'Out[0:' in h.out and 'Out[1:' in h.out and h.out.count('42') == 2
+    with heard() as h: cell('--no-stream', '4711')
+    assert 'Out[0:' in h.out and 'Out[1:' in h.out and h.out.count('4711') == 2
     """)
 
 

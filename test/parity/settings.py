@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows of section 2: settings. Each is accepted by its program without a word; those that do nothing here say so; former names
-become today's. What a setting does is checked by the rows of what it is about and by the tests of launchers and programs."""
+"""Rows of section 2: settings. Those that do nothing here say so; former names become today's. What a setting does is checked here
+for launchers without ssh, and by the rows of what it is about; ssh launchers' settings are accepted without a word here, and
+test/system/test_ssh.py, test_launchers.py and test/deploy see what they do."""
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
+from pathlib import Path
 
+import covey as ipp
 from covey.config import load_config
+from test.system import fakebatch
 
 from .commands import profile, says
 from .ground import Ground, row
@@ -21,14 +28,6 @@ EFFECTIVE = {
     "K016": ("ipcluster", {"IPClusterList": {"output_format": "json"}}),
     "K017": ("ipcluster", {"IPClusterClean": {"force": True, "all_profiles": True}}),
     "K025": ("ipcluster", {"Cluster": {"controller_launcher_class": "SSH"}}),
-    "K029": ("ipcluster", {"EngineLauncher": {"environment": {"A": "1"}}}),
-    "K032": ("ipcluster", {"ControllerLauncher": {"controller_cmd": ["x"]}}),
-    "K033": ("ipcluster", {"ControllerLauncher": {"controller_args": ["--hwm=1"]}}),
-    "K034": ("ipcluster", {"LocalControllerLauncher": {"controller_args": ["--ip=*"]}}),
-    "K036": ("ipcluster", {"EngineLauncher": {"engine_cmd": ["x"]}}),
-    "K037": ("ipcluster", {"EngineLauncher": {"engine_args": ["--log-level=10"]}}),
-    "K041": ("ipcluster", {"MPILauncher": {"mpi_cmd": ["srun"]}}),
-    "K042": ("ipcluster", {"MPILauncher": {"mpi_args": ["-x"]}}),
     "K043": ("ipcluster", {"SSHLauncher": {"ssh_cmd": ["x"]}}),
     "K044": ("ipcluster", {"SSHLauncher": {"ssh_args": ["-4"]}}),
     "K046": ("ipcluster", {"SSHControllerLauncher": {"hostname": "h"}}),
@@ -42,16 +41,6 @@ EFFECTIVE = {
     "K054": ("ipcluster", {"SSHEngineSetLauncher": {"engines": {"h": [2, ["--x"]]}}}),
     "K055": ("ipcluster", {"SSHProxyEngineSetLauncher": {"ipcluster_cmd": ["x"]}}),
     "K056": ("ipcluster", {"SSHProxyEngineSetLauncher": {"ipcluster_args": ["-x"]}}),
-    "K057": ("ipcluster", {"PBSLauncher": {"submit_command": ["a"], "delete_command": ["b"], "signal_command": ["c"]}}),
-    "K058": ("ipcluster", {"BatchSystemLauncher": {"job_id_regexp": r"\d+", "job_id_regexp_group": 0}}),
-    "K059": ("ipcluster", {"SlurmEngineSetLauncher": {"batch_template": "x"}}),
-    "K060": ("ipcluster", {"SGELauncher": {"batch_template_file": "x"}}),
-    "K061": ("ipcluster", {"LSFControllerLauncher": {"batch_file_name": "x"}}),
-    "K062": ("ipcluster", {"HTCondorLauncher": {"queue": "x"}}),
-    "K063": ("ipcluster", {"BatchSystemLauncher": {"namespace": {"walltime": "1"}}}),
-    "K064": ("ipcluster", {"BatchSystemLauncher": {"output_file": "x"}}),
-    "K065": ("ipcluster", {"SlurmLauncher": {"account": "a", "qos": "b", "timelimit": "1"}}),
-    "K066": ("ipcluster", {"SlurmLauncher": {"options": "x"}}),
     "K070": ("ipcontroller", {"IPController": {"ip": "*"}}),
     "K073": ("ipcontroller", {"IPController": {"location": "h"}}),
     "K074": ("ipcontroller", {"IPController": {"ssh_server": "h", "engine_ssh_server": "g"}}),
@@ -115,6 +104,94 @@ def accepted_without_a_word(t: Ground) -> None:
         config, said = told(t, app, tree)
         assert not said, f"{id}: {said}"
         assert all(config[cls][name] == v for cls, traits in tree.items() for name, v in traits.items()), id
+
+
+def program(t: Ground, name: str, text: str) -> str:
+    """A program of the shell that notes its arguments in t.tmp / NAME.calls first."""
+    path = t.tmp / name
+    path.write_text(f"#!/bin/sh\nprintf '%s ' \"$@\" >> {shlex.quote(str(path))}.calls\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@row("K029", "K032", "K033", "K034", "K036", "K037")
+def local_launchers(t: Ground) -> None:
+    folder = profile(t.environment())
+    controller, engine = (program(t, name, f'exec {sys.executable} -m covey.{name} "$@"') for name in ("controller", "engine"))
+    config = {"ControllerLauncher": {"controller_cmd": [controller], "controller_args": ["--location=h1"]},
+              "EngineLauncher": {"engine_cmd": [engine], "engine_args": ["--log-level=10"], "environment": {"A": "from the config"}}}
+    (folder / "ipcluster_config.json").write_text(json.dumps(config))
+    rc = t.cluster(1, profile_dir=str(folder))
+    info = json.loads(Path(rc.cluster.client_file).read_text())
+    assert info["location"] == "h1" and info["interface"] == "tcp://127.0.0.1"
+    assert rc[0].apply_sync(os.getenv, "A") == "from the config"
+    assert "--location=h1" in Path(f"{controller}.calls").read_text() and "--log-level=10" in Path(f"{engine}.calls").read_text()
+    rc.cluster.stop_cluster_sync()
+    config["LocalControllerLauncher"] = {"controller_args": ["--ip=*"]}
+    (folder / "ipcluster_config.json").write_text(json.dumps(config))
+    rc = t.cluster(0, profile_dir=str(folder))
+    assert json.loads(Path(rc.cluster.client_file).read_text())["interface"] == "tcp://*"
+
+
+@row("K041", "K042")
+def mpi(t: Ground) -> None:
+    mpiexec = program(t, "mympi", 'while [ "$1" != -x ]; do shift; done; shift; exec "$@"')
+    rc = t.cluster(1, engines="mpi", config={"MPILauncher": {"mpi_cmd": [mpiexec], "mpi_args": ["-x"]}})
+    said = Path(f"{mpiexec}.calls").read_text()
+    assert rc[0].apply_sync(int) == 0 and said.startswith("-n 1 -x "), said
+
+
+def batch(t: Ground, kind: str, config: str) -> tuple[dict, str, list]:
+    """Engines of a batch system whose commands are fakebatch.py's: the cluster file's words on them, the job's script, what was called."""
+    env = t.environment(kind)
+    folder, script = t.tmp / f"fake-{kind}", t.tmp / f"{kind}.script"
+    folder.mkdir()
+    (folder / "program").write_text(f"#!{sys.executable}\n" + Path(fakebatch.__file__).read_text())
+    (folder / "program").chmod(0o755)
+    for name in fakebatch.COMMANDS:
+        (folder / name).symlink_to(folder / "program")
+    env.update(PATH=f"{folder}:{env['PATH']}", FAKEBATCH=str(folder))
+    (profile(env) / "ipcluster_config.py").write_text(f"c.BatchSystemLauncher.batch_file_name = {str(script)!r}\n{config}\n")
+    says(t, "ipcluster", "start", "-n", "1", f"--engines={kind}", "--daemonize", env=env)
+    try:
+        with ipp.Client(str(profile(env) / "security" / "ipcontroller-client.json")) as rc:
+            rc.wait_for_engines(1, timeout=30, interactive=False)
+        state = json.loads((profile(env) / "security" / "cluster-.json").read_text())["engines"]["0"]
+        text = script.read_text()
+    finally:
+        says(t, "ipcluster", "stop", env=env)
+    return state, text, [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
+
+
+@row("K058", "K061", "K062", "K064", "K065", "K066")
+def lines_of_a_batch_script(t: Ground) -> None:
+    state, text, _ = batch(t, "slurm", f"""
+c.BatchSystemLauncher.queue = 'long'
+c.BatchSystemLauncher.output_file = '{t.tmp}/out.log'
+c.BatchSystemLauncher.job_id_regexp = r'job (\\d+)'
+c.BatchSystemLauncher.job_id_regexp_group = 1
+c.SlurmLauncher.account = 'mine'
+c.SlurmLauncher.qos = 'high'
+c.SlurmLauncher.timelimit = '1:00:00'
+c.SlurmLauncher.options = '--unused'""")
+    for word in ("--partition=long", f"--output={t.tmp}/out.log", "--account=mine", "--qos=high", "--time=1:00:00"):
+        assert f"#SBATCH {word}\n" in text, text
+    assert state["job_id"] == "4711" and "--unused" not in text
+
+
+@row("K057", "K059", "K060", "K063")
+def batch_templates(t: Ground) -> None:
+    template = "#!/bin/sh\n#PBS -V\n# {walltime} {n} {cluster_id}\n{program_and_args}\n"
+    submit = program(t, "mysubmit", 'exec qsub "$@"')
+    _, text, calls = batch(t, "pbs", f"""
+c.PBSLauncher.submit_command = ['{submit}']
+c.PBSLauncher.batch_template = {template!r}
+c.BatchSystemLauncher.namespace = {{'walltime': 7}}""")
+    assert "# 7 1 \n" in text and Path(f"{submit}.calls").read_text()
+    assert [c["name"] for c in calls if c["name"] in ("qsub", "qdel")] == ["qsub", "qdel"]
+    (t.tmp / "template").write_text(template.replace("#PBS", "#$"))
+    _, text, _ = batch(t, "sge", f"c.SGELauncher.batch_template_file = '{t.tmp}/template'\nc.BatchSystemLauncher.namespace = {{'walltime': 8}}")
+    assert "# 8 1 \n" in text
 
 
 @row("K122")
