@@ -8,6 +8,7 @@ LEASE seconds. Files travel through the same connection, and no key is ever in a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -90,16 +91,29 @@ class Remote:
         self.deadline: float | None = None      # when it is stopped, then killed
         self.stopping = False
 
+    def say(self, line: bytes) -> None:
+        """One event to the other end, if it is there: when the line is cut the lease decides."""
+        with contextlib.suppress(OSError):
+            os.write(1, line + b"\n")
+
+    def read_files(self) -> dict[str, str | None]:
+        """The texts of the files to fetch; None for one that can't be read, which is said."""
+        files: dict[str, str | None] = {}
+        for path in self.fetch:
+            try:
+                with open(path, encoding="utf-8") as f:
+                    files[path] = f.read()
+            except (OSError, ValueError) as e:
+                files[path] = None
+                print(f"can't fetch {path}: {e} (to_fetch)", file=sys.stderr, flush=True)
+        return files
+
     def on_line(self, fd: int, line: bytes) -> None:
         """A command of theirs or an event of the program."""
         if fd != 0:
             if b'"listening"' in line:
-                files = {}
-                for path in self.fetch:
-                    with open(path, encoding="utf-8") as f:
-                        files[path] = f.read()
-                os.write(1, json.dumps({"event": "files", "files": files}).encode() + b"\n")
-            os.write(1, line + b"\n")
+                self.say(json.dumps({"event": "files", "files": self.read_files()}).encode())
+            self.say(line)
             return
         command = json.loads(line)
         if command["do"] == "stop":
@@ -107,7 +121,8 @@ class Remote:
         elif command["do"] == "signal":
             number = command["signal"]
             for pid in [self.child.pid] if number == signal.SIGINT else engines_of(self.child.pid) or [self.child.pid]:
-                os.kill(pid, number)
+                with contextlib.suppress(ProcessLookupError):    # it has just ended
+                    os.kill(pid, number)
 
     def stop(self) -> None:
         """SIGTERM now, SIGKILL later."""
@@ -243,7 +258,8 @@ class Host:
             self.up = True
             if event.get("event") == "files":
                 for (_, near), text in zip(self.spec["fetch"], event["files"].values()):
-                    write_file(near, text)
+                    if text is not None:
+                        write_file(near, text)
                 continue
             if event.get("event") == "listening":
                 for key, (_, near) in zip(("client_file", "engine_file"), self.spec["fetch"]):

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The far end of launching by ssh (covey._sshagent remote), with pipes in place of ssh."""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+AGENT = "import sys; from covey import _sshagent as agent; agent.LEASE = 0.3; {}; sys.exit(agent.remote())"
+# Says what it is told to, then talks on until SIGTERM.
+PROGRAM = """
+import json, os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+events = int(os.environ["COVEY_EVENTS_FD"])
+os.write(events, json.dumps({"event": os.environ["FIRST"], "pid": os.getpid()}).encode() + b"\\n")
+while True:
+    time.sleep(0.05)
+    os.write(events, b'{"event": "more"}\\n')
+"""
+
+
+@pytest.fixture
+def far(tmp_path):
+    """far(first event, ...) -> the agent, with the event as `first`; nothing of it stays."""
+    made = []
+
+    def far(first, more="", fetch=()):
+        agent = subprocess.Popen([sys.executable, "-c", AGENT.format(more or "pass")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)})
+        made.append(agent)
+        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files={}, fetch=list(fetch))
+        return agent
+
+    yield far
+    for agent in made:
+        agent.kill()
+        agent.wait()
+        for stream in (agent.stdin, agent.stdout, agent.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def tell(agent, **command):
+    agent.stdin.write(json.dumps(command).encode() + b"\n")
+    agent.stdin.flush()
+
+
+def hear(agent, event):
+    while True:
+        line = agent.stdout.readline()
+        assert line, agent.stderr.read().decode()
+        if (said := json.loads(line))["event"] == event:
+            return said
+
+
+def test_a_cut_line_ends_the_program_after_the_lease(far):
+    """Also one that has something to say meanwhile, which nobody can hear."""
+    agent = far("engine_up")
+    pid = hear(agent, "engine_up")["pid"]
+    program = os.pidfd_open(pid)
+    try:
+        agent.stdout.close()
+        agent.stdin.close()
+        assert agent.wait(timeout=20) == 7
+        with pytest.raises(ProcessLookupError):
+            signal.pidfd_send_signal(program, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(program, signal.SIGKILL)
+        os.close(program)
+
+
+def test_a_signal_to_an_engine_that_has_just_ended(far):
+    agent = far("engine_up", more="agent.engines_of = lambda pid: [2**22]")      # no process has that number
+    hear(agent, "engine_up")
+    tell(agent, do="signal", signal=int(signal.SIGUSR1))
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 7
+
+
+def test_a_file_that_can_t_be_fetched_is_named(far):
+    agent = far("listening", fetch=["nowhere.json"])
+    assert list(hear(agent, "files")["files"].values()) == [None]
+    hear(agent, "listening")
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 7
+    assert b"nowhere.json" in agent.stderr.read()
