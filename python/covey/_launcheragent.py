@@ -7,6 +7,7 @@ standard error. It ends what it started at `stop`, SIGTERM, or the end of its in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
@@ -32,8 +33,9 @@ class Agent:
         self.pending = b""
 
     def say(self, **event: Any) -> None:
-        """Writes one event."""
-        os.write(self.events, json.dumps(event).encode() + b"\n")
+        """Writes one event; that nobody is there any more is learned from the input's end."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.events, json.dumps(event).encode() + b"\n")
 
     def make(self, request: dict[str, Any]) -> Any:
         """The launcher object of a request."""

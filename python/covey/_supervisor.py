@@ -68,6 +68,7 @@ class _Supervisor:
                                             stderr=self._stderr, env=env, pass_fds=inherited, start_new_session=True)
         except BaseException:
             os.close(events)
+            os.close(self._stderr)
             raise
         finally:
             for fd in inherited:

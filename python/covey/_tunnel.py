@@ -9,6 +9,7 @@ SIGHUP undo everything: the forward, the file, the folders that were made.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -179,7 +180,8 @@ class Tunnel:
     def drop(self) -> None:
         """Ends the login."""
         if self.master is not None:
-            subprocess.run(self._ssh("-O", "exit"), capture_output=True, timeout=10)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(self._ssh("-O", "exit"), capture_output=True, timeout=10)
             try:
                 self.master.wait(2)
             except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@
 The launchers that come with covey are C (`ipcluster start --engines=slurm`); their names here say which one is meant and
 have its traits. A class of yours derives from one of them, is named by dotted path, by `MODULE:CLASS`, by an entry point of the
 groups ``ipyparallel.engine_launchers`` and ``ipyparallel.controller_launchers``, or given to `Cluster` as an object, and
-runs in a process of its own: ``python -m covey.launcher`` (`_launcher_agent.py`), which the supervisor starts and asks.
+runs in a process of its own: ``python -m covey.launcher`` (`_launcheragent.py`), which the supervisor starts and asks.
 
 `start()` (controllers) or `start(n)` (engines), `stop()` and `signal(number)` may be coroutines. `notify_start` and `notify_stop`
 say what has happened; a launcher whose `state` is ``"after"`` has ended.
