@@ -40,6 +40,11 @@ exit 1
 """
 
 
+def _bare(place: str) -> str:
+    """ssh takes an IPv6 address without brackets."""
+    return place.replace("[", "").replace("]", "")
+
+
 class TunnelError(Exception):
     """It can't be made; the text says why."""
 
@@ -61,8 +66,10 @@ class Tunnel:
     # -- ssh
 
     def _place(self) -> list[str]:
-        host, colon, port = self.server.rpartition(":")
-        return ["-p", port, host] if colon and port.isdigit() and "]" not in port and host.count(":") == 0 else [self.server]
+        host, _, port = self.server.rpartition(":")
+        if port.isdigit() and (host.endswith("]") or host and ":" not in host):
+            return ["-p", port, _bare(host)]
+        return [_bare(self.server)]
 
     def _ssh(self, *options: str, command: str | None = None) -> list[str]:
         """Words for the master's connection."""
