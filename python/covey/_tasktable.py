@@ -7,10 +7,12 @@ whichever thread looks next; callbacks run on the dispatcher thread alone.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +56,7 @@ class TaskTable:
         self._watchers: dict[Any, list[AsyncResult]] = {}
         self._to_settle: deque[AsyncResult] = deque()
         self._streamers: list[Any] = []
+        self._unread: deque[tuple] = deque()  # events that are off the C side and not taken in yet
         self._dispatcher: threading.Thread | None = None
         self._twins: Any = None
 
@@ -120,19 +123,21 @@ class TaskTable:
         """Takes the results that have come off the C side. Who sees a task's record finds its output, too."""
         fetched = []
         take = self._core.take
-        with self._lock:
-            for t in tasks:
-                if t.record is None:
-                    record = take(t.key)
-                    if record is not None:
-                        fetched.append((t, record))
-            if fetched:
-                self._pump()  # the output that came before them
+        try:
+            with self._lock:
+                for t in tasks:
+                    if t.record is None:
+                        record = take(t.key)
+                        if record is not None:
+                            fetched.append((t, record))
+                if fetched:
+                    self._pump()  # the output that came before them
+        finally:  # Ctrl-C, or what fails in a listener: they are nowhere else by now
             for t, record in fetched:
                 t.record = record
-        for t, _ in fetched:
-            if t._metadata is not None:
-                t._stamp(t._metadata)
+            for t, _ in fetched:
+                if t._metadata is not None:
+                    t._stamp(t._metadata)
 
     def _collect(self, task: Task) -> bool:
         """Takes the one task of an AsyncResult with all that comes with it, under one lock; False if it is not done."""
@@ -140,10 +145,10 @@ class TaskTable:
             record = task.record or self._core.take(task.key)
             if record is None:
                 return False
-            events = self._core.poll()
-            if events:
-                self._take_in(events)
-            task.record = record
+            try:
+                self._read()
+            finally:
+                task.record = record
             if self._live.pop(task.key, None) is not None:
                 self._recent[task.key] = weakref.ref(task)
                 if len(self._recent) > _RECENT:
@@ -233,28 +238,34 @@ class TaskTable:
     def _pump(self) -> None:
         """Takes in what came beside results: output, engines, results that somebody watches."""
         with self._lock:
-            events = self._core.poll()
-            if events:
-                self._take_in(events)
+            self._read()
         if self._to_settle and threading.current_thread() is not self._dispatcher:
             self._core.wake()
 
-    def _take_in(self, events: list[tuple]) -> None:
-        """Events of `_core.Client.poll`; the lock is held."""
-        for type_, status, _, session, seq, engine, _, buffers in events:
-            key = seq if session == self._session else (session, seq)
-            if type_ == OUTPUT:
-                task = self._task_of(key)
-                if task is not None:
-                    self._output(task, status, engine, buffers)
-            elif type_ == COMM:
-                self._comm(session, seq, engine, buffers)
-            elif type_ == EVENT:
-                self._event(json.loads(bytes(buffers[0])))
-            elif type_ == RESULT:
-                self._to_settle.extend(self._watchers.pop(key, ()))
-            elif type_ == BYE:
-                self._ended(json.loads(bytes(buffers[0])).get("reason") if buffers else None)
+    def _read(self) -> None:
+        """Takes in all events of `_core.Client.poll`; the lock is held. What comes behind one that fails is taken in next time."""
+        unread = self._unread
+        events = self._core.poll()
+        if events:
+            unread.extend(events)
+        while unread:
+            self._take_in(unread.popleft())
+
+    def _take_in(self, event: tuple) -> None:
+        type_, status, _, session, seq, engine, _, buffers = event
+        key = seq if session == self._session else (session, seq)
+        if type_ == OUTPUT:
+            task = self._task_of(key)
+            if task is not None:
+                self._output(task, status, engine, buffers)
+        elif type_ == COMM:
+            self._comm(session, seq, engine, buffers)
+        elif type_ == EVENT:
+            self._event(json.loads(bytes(buffers[0])))
+        elif type_ == RESULT:
+            self._to_settle.extend(self._watchers.pop(key, ()))
+        elif type_ == BYE:
+            self._ended(json.loads(bytes(buffers[0])).get("reason") if buffers else None)
 
     def _output(self, task: Task, kind: int, engine: int, buffers: Any) -> None:
         if task.target is None:
@@ -389,6 +400,19 @@ def _jsonable(value: Any) -> Any:
     raise TypeError(f"can't ask the controller about {type(value).__name__}: {value!r}")
 
 
+def _pump_all(rc: TaskTable) -> None:
+    """Takes in everything; what fails (a stream that is closed, a listener's own error) is shown and passed over."""
+    before = -1
+    while before != len(rc._unread):
+        before = len(rc._unread)
+        try:
+            rc._pump()
+            return
+        except Exception:
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+
+
 def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
     """The dispatcher thread: settles watched results and takes in output. Ends with its client."""
     while True:
@@ -399,7 +423,7 @@ def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
         rc = client()
         if rc is None:
             return
-        rc._pump()
+        _pump_all(rc)
         while rc._to_settle:
             ar = rc._to_settle.popleft()
             ar._unseen -= 1

@@ -13,6 +13,8 @@ import pytest
 import covey as ipp
 from covey import _connect, client
 
+from fakecore import EVENT, NONE
+
 GOOD = {"cluster_id": "", "boot_id": "0123456789abcdef", "endpoints": ["unix:@covey-test", "tcp://127.0.0.1:1"],
         "location": "127.0.0.1", "key": "0" * 64}
 
@@ -45,6 +47,38 @@ def test_waiting_for_the_file(home, capsys):
     with pytest.raises(OSError, match="ipcontroller-x-client.json not found after 0.2 s"):
         ipp.Client(cluster_id="x", timeout=0.2)
     assert "Waiting for connection file: " in capsys.readouterr().err
+
+
+def test_what_fails_on_one_event_loses_no_other(two, until, capsys):
+    """A listener raises; the result that came with its event is told all the same."""
+    def listener(event):
+        raise RuntimeError("a listener's own")
+
+    told = []
+    ar = two.e0.apply_async(abs, -3)
+    ar.add_done_callback(told.append)
+    two.rc._listeners.append(listener)
+    with two.core.cond:
+        two.core.events.append((EVENT, 0, 0, two.core.session, 0, NONE, 0, (b'{"event": "engine_back", "id": 0}',)))
+        two.core.finish(ar._tasks[0].seq, 3)
+    until(lambda: told == [ar])
+    assert ar.get(1) == 3
+
+
+def test_a_result_survives_what_interrupts_its_arrival(two, monkeypatch):
+    ar = two.e0.map_async(abs, [-3, -4])
+    for t in ar._tasks:
+        two.core.finish(t.seq, [3, 4])
+    poll = two.core.poll
+
+    def interrupted():
+        monkeypatch.setattr(two.core, "poll", poll)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(two.core, "poll", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ar.get(5)
+    assert ar.get(5) == [3, 4] and ar.metadata[0]["status"] == "ok"
 
 
 @pytest.mark.parametrize("content, mode, text", [
