@@ -133,7 +133,8 @@ static void exit_told_by_host(void **state)
     cluster_stop(&c);
 }
 
-/* An engine without a host: its process ends, and that is seen without waiting for the grace time.
+/* An engine whose host is gone, too, as when MPICH kills all ranks because of MPI_Abort on one: its
+ * process ends, and that is seen without waiting for the grace time.
  */
 static void process_gone(void **state)
 {
@@ -151,7 +152,9 @@ static void process_gone(void **state)
     }
     json_decref(fake_event(&client, "engine_joined"));
     uint64_t seq = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
-    expect_result(&client, seq, RESULT_ENGINE_DIED, "engine 0");
+    expect_result(&client, seq, RESULT_ENGINE_DIED,
+                  "is gone, and so is its host, which could have said why: as when its machine "
+                  "fails, or mpiexec kills all ranks because of MPI_Abort on one");
     json_t *j = fake_event(&client, "engine_died");
     json_decref(j);
     json_decref(cluster_event(&c, "engine_died"));

@@ -190,6 +190,18 @@ static int add_how(const struct death *d, struct buf *out)
     return rc;
 }
 
+void death_reason(bool mpiexec, const char *job, char *out, size_t cap)
+{
+    if (mpiexec)
+        snprintf(out, cap,
+                 "mpiexec stopped all ranks (SIGTERM), as when one of them calls MPI_Abort or "
+                 "dies");
+    else
+        snprintf(out, cap, "the host was asked to stop%s%.40s%s",
+                 job ? " by SIGTERM, as when batch job " : "", job ? job : "",
+                 job ? " is cancelled, preempted or out of time" : "");
+}
+
 int death_text(const struct death *d, struct buf *out)
 {
     int rc = add_who(d, out);

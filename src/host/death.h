@@ -36,6 +36,9 @@ struct death {
     struct buf err;      /* the last bytes of its standard error; not owned by death_* */
 };
 
+/* Why a host that was asked to stop ends its engines. mpiexec: it was that which asked; job: the
+ * batch job that it is in, if the request came from outside (may be NULL). */
+void death_reason(bool mpiexec, const char *job, char *out, size_t cap);
 /* A clean end that was asked for. */
 bool death_is_clean(const struct death *d);
 /* Appends the sentence to out. What the engine wrote last is not in it, but for the place in a

@@ -98,6 +98,36 @@ static void other_ends(void **state)
     expect(&d, "an engine on host node7 could not be started: no such program");
 }
 
+/* MPI_Abort(7) on a rank: its own end, what mpiexec then does to the others, and when it leaves
+ * them no time for a word (process_gone of controller_engines_test). */
+static void ranks(void **state)
+{
+    char because[128];
+    struct death d = engine();
+    d.rank = true;
+    d.code = 7;
+    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 7, as MPI_Abort ends a rank");
+    d.code = 0;
+    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 0");
+    d.code = 15;
+    d.left = true; /* it was told to go */
+    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 15");
+    d = engine();
+    d.rank = true;
+    d.signal = SIGABRT;
+    expect(&d, "engine 3 (host node7, pid 4711) was killed by SIGABRT");
+    death_reason(true, "12", because, sizeof because);
+    d.signal = 0;
+    d.because = because;
+    expect(&d, "engine 3 (host node7, pid 4711) has ended: mpiexec stopped all ranks (SIGTERM), as "
+               "when one of them calls MPI_Abort or dies");
+    death_reason(false, "12", because, sizeof because);
+    expect(&d, "engine 3 (host node7, pid 4711) has ended: the host was asked to stop by SIGTERM, "
+               "as when batch job 12 is cancelled, preempted or out of time");
+    death_reason(false, NULL, because, sizeof because);
+    expect(&d, "engine 3 (host node7, pid 4711) has ended: the host was asked to stop");
+}
+
 static void a_crash_dump_is_cut_to_its_innermost_frame(void **state)
 {
     struct death d = engine();
@@ -193,6 +223,7 @@ int main(void)
         cmocka_unit_test(a_signal_names_task_and_last_words),
         cmocka_unit_test(a_kill_is_not_called_lack_of_memory_without_proof),
         cmocka_unit_test(other_ends),
+        cmocka_unit_test(ranks),
         cmocka_unit_test(a_crash_dump_is_cut_to_its_innermost_frame),
         cmocka_unit_test(clean_is_only_what_was_asked_for),
         cmocka_unit_test(cause_has_every_key),

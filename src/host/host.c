@@ -103,17 +103,9 @@ static void name_the_end(const struct host *h, char *out, size_t size)
 {
     static const char *const JOBS[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"};
     const char *job = NULL;
-    if (by_mpiexec(h)) {
-        snprintf(
-            out, size,
-            "mpiexec stopped all ranks (SIGTERM), as when one of them calls MPI_Abort or dies");
-        return;
-    }
     for (size_t i = 0; i < sizeof JOBS / sizeof JOBS[0] && !job && h->terminated; i++)
         job = getenv(JOBS[i]);
-    snprintf(out, size, "the host was asked to stop%s%.40s%s",
-             job ? " by SIGTERM, as when batch job " : "", job ? job : "",
-             job ? " is cancelled, preempted or out of time" : "");
+    death_reason(by_mpiexec(h), job, out, size);
 }
 
 /* level: LOG_INFO_ for an end that was asked for. */
