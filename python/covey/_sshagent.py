@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -26,20 +27,28 @@ GRACE = 5.0         # seconds from SIGTERM to SIGKILL
 FILE_WAIT = 60.0    # seconds for the connection files to appear
 
 
-def write_file(path: str, text: str) -> bool:
-    """Writes a private file in one step; False if it has that text already (a shared home)."""
+def read_file(path: str) -> str | None:
+    """The text of a file, None if it can't be read."""
     try:
         with open(path, encoding="utf-8") as f:
-            if f.read() == text:
-                return False
+            return f.read()
     except OSError:
-        pass
+        return None
+
+
+def write_file(path: str, text: str) -> None:
+    """Writes a private file in one step; one that has that text already (a shared home) stays as it is."""
+    if read_file(path) == text:
+        return
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     temporary = f"{path}.{socket.gethostname()}.{os.getpid()}"     # another machine may have the same number, and the same home
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
-        f.write(text)
-    os.replace(temporary, path)
-    return True
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+            f.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        remove(temporary)
+        raise
 
 
 def read_line(fd: int) -> bytes:
@@ -69,27 +78,98 @@ def engines_of(pid: int) -> list[int]:
     return [n for _, n, _ in (found[1:] if found and found[0][2] else found)]
 
 
+class SentFile:
+    """A private file that is here as long as a program wants it. Machines may share a home, and the file: each has a mark beside it, and
+    who ends last removes it. One that was there with this text, and without a mark, is somebody else's and stays."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.mark = ""
+        self.prefix = f".{os.path.basename(path)}."
+        self.what = f"{self.prefix}{hashlib.sha256(text.encode()).hexdigest()[:16]}."
+        there = read_file(path) == text
+        if there and not self.marks():
+            return
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        self.mark = os.path.join(os.path.dirname(path), f"{self.what}{os.getpid()}@{socket.gethostname()}")
+        os.close(os.open(self.mark, os.O_WRONLY | os.O_CREAT, 0o600))   # before the file: who finds that must find a mark, too
+        try:
+            write_file(path, text)
+        except OSError:
+            self.release()
+            raise
+
+    def marks(self) -> list[str]:
+        """Who wants the file as we do. Marks of programs that were killed, and of an older file, are removed."""
+        found = []
+        folder = os.path.dirname(self.path)
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            if not name.startswith(self.prefix) or "@" not in name:
+                continue
+            pid, _, host = name.removeprefix(self.what).partition("@")
+            killed = host == socket.gethostname() and not os.path.exists(f"/proc/{pid}")
+            if name.startswith(self.what) and not killed:
+                found.append(name)
+            else:
+                remove(os.path.join(folder, name))
+        return found
+
+    def release(self) -> None:
+        """It is not wanted here any more."""
+        if self.mark:
+            remove(self.mark)
+            if not self.marks():
+                remove(self.path)
+
+
+def remove(path: str) -> None:
+    """Removes a file that another machine may just have removed."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+class Refused(Exception):
+    """What can't be done on this machine, for the person at the other end."""
+
+
 class Remote:
     """The program on this machine, for somebody at the other end of standard input and output."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         home = os.path.expanduser("~")
         self.fetch = [os.path.join(home, path) for path in request["fetch"]]
-        self.written = []
-        profile = os.path.join(home, request["profile_dir"])
-        for name in ("security", "log", "pid", "startup"):
-            os.makedirs(os.path.join(profile, name), mode=0o700, exist_ok=True)
-        for path, text in request["files"].items():
-            if write_file(os.path.join(home, path), text):
-                self.written.append(os.path.join(home, path))
-        self.events, theirs = os.pipe()
-        argv = [os.path.expanduser(request["argv"][0]), *request["argv"][1:], f"--profile-dir={profile}", *request["args"]]
-        env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
-        self.child = subprocess.Popen(argv, env=env, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
-        os.close(theirs)
-        self.pending = {0: b"", self.events: b""}
+        self.profile = os.path.join(home, request["profile_dir"])
+        self.sent: list[SentFile] = []
+        self.events, self.pending, self.stopping = -1, {0: b""}, False
         self.deadline: float | None = None      # when it is stopped, then killed
-        self.stopping = False
+        self.request = request
+
+    def start(self) -> None:
+        """Makes the profile's folders, writes the files and starts the program; Refused says what could not be done, and nothing is left."""
+        request = self.request
+        try:
+            for name in ("security", "log", "pid", "startup"):
+                os.makedirs(os.path.join(self.profile, name), mode=0o700, exist_ok=True)
+            for path, text in request["files"].items():
+                self.sent.append(SentFile(os.path.join(os.path.expanduser("~"), path), text))
+        except OSError as e:
+            self.release()
+            raise Refused(f"can't write the connection file there: {e} (remote_profile_dir, or --profile-dir, says where it goes)") from e
+        self.events, theirs = os.pipe()
+        argv = [os.path.expanduser(request["argv"][0]), *request["argv"][1:], f"--profile-dir={self.profile}", *request["args"]]
+        env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
+        try:
+            self.child = subprocess.Popen(argv, env=env, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+        except OSError as e:
+            self.release()
+            raise Refused(f"can't start {argv[0]}: {e} (engine_cmd, controller_cmd or ipcluster_cmd says what is started)") from e
+        os.close(theirs)
+        self.pending[self.events] = b""
+
+    def release(self) -> None:
+        """The files are not wanted any more."""
+        for sent in self.sent:
+            sent.release()
 
     def say(self, line: bytes) -> None:
         """One event to the other end, if it is there: when the line is cut the lease decides."""
@@ -133,10 +213,15 @@ class Remote:
     def on_deadline(self) -> None:
         """The lease has run out, or SIGTERM was not enough."""
         if self.stopping:
-            os.killpg(self.child.pid, signal.SIGKILL)
+            self.kill()
             self.deadline = None
         else:
             self.stop()
+
+    def kill(self) -> None:
+        """The program and what it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
 
     def read(self, fd: int) -> bool:
         """Takes what is there; False at its end."""
@@ -150,7 +235,18 @@ class Remote:
         return bool(data)
 
     def run(self) -> int:
-        """Until the program has ended; its exit code."""
+        """Until the program has ended; its exit code. It does not outlive us, whatever happens here."""
+        try:
+            self.follow()
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            self.release()
+        return self.child.wait()
+
+    def follow(self) -> None:
+        """Hands on what both sides say until the program has ended."""
         ended = os.pidfd_open(self.child.pid)
         watched = [0, self.events, ended]
         while True:
@@ -164,11 +260,7 @@ class Remote:
             if not ready and self.deadline is not None:
                 self.on_deadline()
             if ended in ready:
-                break
-        for path in self.written:
-            if os.path.exists(path):
-                os.unlink(path)
-        return self.child.wait()
+                return
 
 
 def remote() -> int:
@@ -177,10 +269,11 @@ def remote() -> int:
     request = json.loads(read_line(0))
     if request.get("version", __version__) != __version__:
         print(f"covey {__version__} is installed there and {request['version']} here", file=sys.stderr, flush=True)
+    far = Remote(request)
     try:
-        far = Remote(request)
-    except OSError as e:
-        print(f"can't start {request['argv'][0]}: {e} (engine_cmd, controller_cmd or ipcluster_cmd says what is started)", file=sys.stderr)
+        far.start()
+    except Refused as e:
+        print(e, file=sys.stderr)
         return 1
     code = far.run()
     return code if code >= 0 else 128 - code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Homes that machines share, with engines started there by ssh: the connection file is written once, and removed by who wrote it."""
+"""Homes that machines share, with engines started there by ssh: the connection file is written once, and removed by who ends last."""
 import pytest
 
 from .conftest import wait_until
@@ -28,11 +28,30 @@ def test_a_shared_home(machines, shared):
     for _ in range(2):
         laptop.run("ipcluster", "start", "--profile=lab", "--daemonize")
         assert laptop.python(HOSTS) == "['host1', 'host2']\n"
-        assert host1.home.joinpath(ENGINE_FILE).exists() and len(list(host1.home.joinpath(ENGINE_FILE).parent.glob("*engine*"))) == 1
+        assert host1.home.joinpath(ENGINE_FILE).exists() and len(list(host1.home.joinpath(ENGINE_FILE).parent.glob("ipcontroller*engine*"))) == 1
         laptop.run("ipcluster", "stop", "--profile=lab")
         for box in boxes:
             assert box.wait_idle() == {}
             assert not list(box.home.glob(".ipython/profile_lab/security/*.json*"))
+
+
+def test_a_shared_home_whose_first_user_is_lost(machines):
+    """The file stays for the other host's engines. What runs behind the cut ends with its lease, also when it had more to say."""
+    boxes = machines("laptop", "host1", "host2", shared=("host1", "host2"))
+    laptop, host1, host2 = boxes["laptop"], boxes["host1"], boxes["host2"]
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", CONFIG.replace(": 1", ": 2"))
+    cluster = laptop.popen("ipcluster", "start", "--profile=lab")
+    cluster.wait_output("Engines appear to have started successfully", 40)
+    for pid in host1.sshd_sessions():
+        host1.kill(pid)
+    cluster.wait_output("what runs there goes on for 20 s and then ends")
+    engines = [pid for pid, line in host1.processes().items() if "covey.engine --engine" in line]
+    host1.kill(engines[0])      # which its host tells
+    assert host1.wait_idle(40) == {}
+    assert host2.home.joinpath(ENGINE_FILE).exists()
+    laptop.run("ipcluster", "stop", "--profile=lab")
+    assert cluster.wait() == 0 and host2.wait_idle() == {}
+    assert list(host2.home.glob(".ipython/profile_lab/security/*")) == []
 
 
 def test_a_cut_ssh_is_said_in_a_sentence(machines):

@@ -27,11 +27,11 @@ def far(tmp_path):
     """far(first event, ...) -> the agent, with the event as `first`; nothing of it stays."""
     made = []
 
-    def far(first, more="", fetch=()):
+    def far(first, more="", fetch=(), files=None):
         agent = subprocess.Popen([sys.executable, "-c", AGENT.format(more or "pass")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)})
         made.append(agent)
-        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files={}, fetch=list(fetch))
+        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files=files or {}, fetch=list(fetch))
         return agent
 
     yield far
@@ -88,3 +88,49 @@ def test_a_file_that_can_t_be_fetched_is_named(far):
     tell(agent, do="stop")
     assert agent.wait(timeout=20) == 7
     assert b"nowhere.json" in agent.stderr.read()
+
+
+def test_a_file_stays_as_long_as_somebody_wants_it(far, tmp_path):
+    """Two agents of one home, as on two machines; who ends last removes it."""
+    path, text = tmp_path / "p/security/engine.json", "what both were sent"
+    first, second = agents = [far("engine_up", files={"p/security/engine.json": text}) for _ in range(2)]
+    for agent in agents:
+        hear(agent, "engine_up")
+    assert path.read_text() == text and path.stat().st_mode & 0o777 == 0o600
+    tell(first, do="stop")
+    assert first.wait(timeout=20) == 7 and path.read_text() == text
+    tell(second, do="stop")
+    assert second.wait(timeout=20) == 7 and os.listdir(path.parent) == []
+
+
+def test_a_file_that_was_there_stays(far, tmp_path):
+    """A home that is the controller's, too. What a killed agent has left is not taken for somebody who wants it."""
+    path = tmp_path / "p/security/engine.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("the controller's")
+    for name, files in (("theirs", ["engine.json"]), ("ours", [])):
+        text = "the controller's" if name == "theirs" else "ours"
+        agent = far("engine_up", files={"p/security/engine.json": text})
+        hear(agent, "engine_up")
+        assert path.read_text() == text
+        tell(agent, do="stop")
+        assert agent.wait(timeout=20) == 7 and os.listdir(path.parent) == files
+        killed = far("engine_up", files={"p/security/engine.json": "of one that was killed"})
+        program = hear(killed, "engine_up")["pid"]
+        killed.kill()
+        killed.wait()
+        os.kill(program, signal.SIGKILL)
+
+
+def test_a_folder_that_can_t_be_written(far, tmp_path):
+    (tmp_path / "p").write_text("a file")
+    agent = far("engine_up", files={"q/engine.json": "x"})
+    assert agent.wait(timeout=20) == 1
+    said = agent.stderr.read().decode()
+    assert "can't write the connection file there" in said and "remote_profile_dir" in said and not (tmp_path / "q").exists()
+
+
+def test_a_program_that_is_not_there_leaves_no_file(far, tmp_path):
+    agent = far("engine_up", more="agent.subprocess.Popen = lambda *a, **k: exec('raise FileNotFoundError(2, \"nothing\")')", files={"q/engine.json": "x"})
+    assert agent.wait(timeout=20) == 1
+    assert b"can't start" in agent.stderr.read() and os.listdir(tmp_path / "q") == []
