@@ -268,9 +268,9 @@ void child_free(struct child *c)
 }
 
 /* What an agent does not take, full pipe or gone, its end by force will make up for. */
-static void command(struct child *c, json_t *o_take)
+void child_tell(struct child *c, json_t *command_take)
 {
-    char *text = o_take ? json_dumps(o_take, JSON_COMPACT) : NULL;
+    char *text = command_take ? json_dumps(command_take, JSON_COMPACT) : NULL;
     char *line = text ? str_printf("%s\n", text) : NULL;
     if (line && c->input >= 0) {
         ssize_t ignored = write(c->input, line, strlen(line));
@@ -278,7 +278,7 @@ static void command(struct child *c, json_t *o_take)
     }
     free(line);
     free(text);
-    json_decref(o_take);
+    json_decref(command_take);
 }
 
 int child_stop(struct child *c, bool force, struct err *e)
@@ -286,7 +286,7 @@ int child_stop(struct child *c, bool force, struct err *e)
     c->asked = true;
     if (c->input < 0 || force)
         return c->ops->stop(&c->job, force, e);
-    command(c, json_pack("{s:s}", "do", "stop"));
+    child_tell(c, json_pack("{s:s}", "do", "stop"));
     return CV_OK;
 }
 
@@ -294,14 +294,8 @@ int child_signal(struct child *c, int signum, struct err *e)
 {
     if (c->input < 0)
         return c->ops->signal(&c->job, signum, e);
-    command(c, json_pack("{s:s, s:i}", "do", "signal", "signal", signum));
+    child_tell(c, json_pack("{s:s, s:i}", "do", "signal", "signal", signum));
     return CV_OK;
-}
-
-void child_quiet(struct child *c, bool on)
-{
-    if (c->input >= 0)
-        command(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
 }
 
 const struct launch_job *child_job(const struct child *c)

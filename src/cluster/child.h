@@ -28,8 +28,8 @@ int child_start(struct child **ret, uv_loop_t *loop, struct reaper *reaper,
 void child_free(struct child *c);
 int child_stop(struct child *c, bool force, struct err *e) CV_CHECK;
 int child_signal(struct child *c, int signum, struct err *e) CV_CHECK;
-/* Tells an agent whether its engines are connected: it need not ask a batch system then. */
-void child_quiet(struct child *c, bool on);
+/* A command for an agent (docs/internals.md, "Agents"); others take none. */
+void child_tell(struct child *c, json_t *command_take);
 const struct launch_job *child_job(const struct child *c);
 json_t *child_describe(const struct child *c); /* new reference; NULL when out of memory */
 /* The last `lines` lines of its output, malloc'ed; "" when it said nothing; NULL when out of

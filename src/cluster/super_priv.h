@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), commands.c (what
- * the control socket asks) and tell.c (events, cluster file, progress). All on the main thread. */
+ * the control socket asks), ask.c (questions to a batch system) and tell.c (events, cluster file,
+ * progress). All on the main thread. */
 #ifndef COVEY_CLUSTER_SUPER_PRIV_H
 #define COVEY_CLUSTER_SUPER_PRIV_H
 
@@ -37,7 +38,10 @@ struct supervisor {
     pid_t controller_pid; /* of the one that was started, also after its end; 0: none was */
     struct list sets;
     uv_signal_t signals[SUPER_SIGNALS];
-    uv_timer_t tick; /* looks after deadlines while there are some */
+    uv_timer_t tick;   /* looks after deadlines while there are some */
+    uv_timer_t asking; /* until a batch system may be asked again */
+    uint64_t may_ask;  /* clock_mono() */
+    json_t *due;       /* ids of the jobs that a look is due at */
     uv_poll_t parent;
     int parent_fd; /* pidfd, or -1 */
     pid_t adopted; /* a controller that was there (adopt.h), or 0 */
@@ -80,6 +84,13 @@ uint32_t set_signal(struct engine_set *s, int signum);
 
 /* commands.c */
 void super_command(void *arg, uint64_t peer, json_t *command);
+
+/* ask.c */
+int ask_init(struct supervisor *v) CV_CHECK;
+/* An agent's "due" or "states"; false: it is another event. */
+bool ask_event(struct supervisor *v, struct child *c, const char *name, json_t *event);
+/* All engines are connected: nobody has to be asked. */
+void ask_quiet(struct supervisor *v);
 
 /* tell.c */
 void tell_event(struct supervisor *v, json_t *event_take);

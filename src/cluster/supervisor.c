@@ -38,6 +38,7 @@ static void close_all(struct supervisor *v)
     for (size_t i = 0; i < SUPER_SIGNALS; i++)
         close_handle((uv_handle_t *)&v->signals[i]);
     close_handle((uv_handle_t *)&v->tick);
+    close_handle((uv_handle_t *)&v->asking);
     if (v->parent_fd >= 0)
         close_handle((uv_handle_t *)&v->parent);
     if (v->adopted_fd >= 0)
@@ -210,18 +211,23 @@ static void job_submitted(struct supervisor *v, json_t *event)
     super_check_ready(v);
 }
 
+static void quiet(struct child *c, bool on)
+{
+    if (c)
+        child_tell(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
+}
+
 /* Tells the agents when there is no need to ask whether their jobs are still there. */
 static void tell_quiet(struct supervisor *v)
 {
     bool all = json_object_size(v->engines) >= v->asked;
     list_each(at, &v->sets)
     {
-        struct engine_set *s = list_entry(at, struct engine_set, node);
-        if (s->child)
-            child_quiet(s->child, all);
+        quiet(list_entry(at, struct engine_set, node)->child, all);
     }
-    if (v->controller)
-        child_quiet(v->controller, true);
+    quiet(v->controller, true);
+    if (all)
+        ask_quiet(v);
 }
 
 static void engine_number(const json_t *event, char *out, size_t size)
@@ -283,6 +289,8 @@ void super_event(void *arg, struct child *c, json_t *event)
                     {"job", job_submitted}};
     struct supervisor *v = arg;
     const char *name = json_string_value(json_object_get(event, "event"));
+    if (ask_event(v, c, name, event))
+        return;
     if (!is_internal(name))
         tell_event(v, json_incref(event));
     for (size_t i = 0; i < sizeof HANDLERS / sizeof HANDLERS[0]; i++)
@@ -326,6 +334,7 @@ int super_launch(struct supervisor *v, struct child **ret, const struct launch_o
     char *events =
         name && !engines ? str_printf("%s/log/%s.events", v->s->profile_dir, name) : NULL;
     request->name = name;
+    request->supervised = true;
     request->events_file = events;
     int rc = !log_path || (!engines && !events)
                  ? err_set(e, CV_ENOMEM, "out of memory")
@@ -543,7 +552,7 @@ static int set_up(struct supervisor *v, struct err *e)
     v->tick.data = v;
     v->engines = json_object();
     v->cluster_file = clusterfile_path(v->s->profile_dir, v->s->cluster_id);
-    if (!v->engines || !v->cluster_file)
+    if (ask_init(v) || !v->engines || !v->cluster_file)
         return err_set(e, CV_ENOMEM, "out of memory");
     int rc = reaper_new(&v->reaper, &v->loop, e);
     rc = rc ? rc : control_new(&v->control, &v->loop, super_command, v, e);
@@ -590,6 +599,7 @@ int supervisor_run(const struct settings *s, const struct supervisor_hooks *hook
         close(v.adopted_fd);
     uv_loop_close(&v.loop);
     json_decref(v.engines);
+    json_decref(v.due);
     json_decref(v.listening);
     free(v.stop_waiters);
     free(v.cluster_file);

@@ -10,12 +10,16 @@
 #include "launch/words.h"
 
 #define TEMPLATE_MAX (1u << 20)
+#define STATUS_WORDS 8
 
 struct batch_system {
     const struct launch_ops *ops;
     /* Commands, words with blanks between them; "": none. The job's id is added (signal: the
      * number, then the id; submit: the script's path, unless it reads the script). */
-    const char *submit, *delete, *signal, *status;
+    const char *submit, *delete, *signal;
+    /* The command that says of several jobs "ID STATE", a line each, or ID and anything; their ids
+     * are added, with `join` between them or, where that is " ", as words. */
+    const char *status[STATUS_WORDS], *join;
     bool reads_script;     /* submit reads the script from its standard input */
     const char *job_id;    /* extended regular expression in what submit says */
     int job_id_group;      /* which of its parentheses */
@@ -31,7 +35,8 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "sbatch",
         .delete = "scancel",
         .signal = "scancel -s",
-        .status = "squeue -h -t all -o %T -j",
+        .status = {"squeue", "-h", "-t", "all", "-o", "%F:%T", "-j"},
+        .join = ",",
         .job_id = DIGITS,
         .script = {"#!/bin/sh\n"
                    "#SBATCH --export=ALL\n"
@@ -51,7 +56,8 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "qsub",
         .delete = "qdel",
         .signal = "qsig -s",
-        .status = "qstat",
+        .status = {"qstat"},
+        .join = " ",
         .job_id = DIGITS "(\\[\\])?", /* an array's id has brackets, which qdel wants to see */
         .script = {"#!/bin/sh\n#PBS -V\n#PBS -N ipcontroller\n{program_and_args}\n",
                    "#!/bin/sh\n#PBS -V\n#PBS -N ipengine\n{program_and_args}\n"},
@@ -64,7 +70,8 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "qsub",
         .delete = "qdel",
         .signal = "qsig -s",
-        .status = "qstat -j",
+        .status = {"qstat", "-j"},
+        .join = ",",
         .job_id = DIGITS,
         .script = {"#!/bin/sh\n#$ -V\n#$ -S /bin/sh\n#$ -N ipcontroller\n{program_and_args}\n",
                    "#!/bin/sh\n#$ -V\n#$ -S /bin/sh\n#$ -N ipengine\n{program_and_args}\n"},
@@ -77,7 +84,8 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "bsub",
         .delete = "bkill",
         .signal = "bkill -s",
-        .status = "bjobs -noheader -o stat",
+        .status = {"bjobs", "-noheader", "-o", "jobid stat"},
+        .join = " ",
         .reads_script = true,
         .job_id = DIGITS,
         .script = {"#!/bin/sh\n#BSUB -J ipcontroller\n{program_and_args}\n",
@@ -91,7 +99,8 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "condor_submit",
         .delete = "condor_rm",
         .signal = "",
-        .status = "condor_q -format %d JobStatus",
+        .status = {"condor_q", "-format", "%d:", "ClusterId", "-format", "%d\\n", "JobStatus"},
+        .join = " ",
         .job_id = "([0-9]+)\\.$",
         .job_id_group = 1,
         .script = {"universe = vanilla\n"
@@ -111,7 +120,6 @@ static const struct batch_system SYSTEMS[] = {
         .submit = "",
         .delete = "",
         .signal = "",
-        .status = "",
         .job_id = DIGITS,
         .script = {"#!/bin/sh\n{program_and_args}\n", "#!/bin/sh\n{program_and_args}\n"},
     },
@@ -332,6 +340,23 @@ static int add_command(struct batch *b, const char *key, const char *trait, cons
     return rc;
 }
 
+/* What the user's own command says is not known: it is asked for one job at a time. */
+static int add_status(struct batch *b)
+{
+    const struct batch_system *s = b->system;
+    struct words w = {0};
+    bool own = false;
+    int rc = words_add_trait(&w, b->ops, b->r, "status_command", &own, b->e);
+    for (size_t i = 0; !own && i < STATUS_WORDS && s->status[i]; i++)
+        words_add(&w, s->status[i]);
+    if (!rc &&
+        (json_object_set_new(b->order, "status", words_json(&w)) ||
+         json_object_set_new(b->order, "status_join", json_string(own || !s->join ? "" : s->join))))
+        rc = oom(b);
+    words_release(&w);
+    return rc;
+}
+
 static int add_path(struct batch *b)
 {
     const char *own = NULL;
@@ -367,8 +392,9 @@ static int make_order(struct batch *b)
     rc = rc ? rc : add_command(b, "submit", "submit_command", b->system->submit);
     rc = rc ? rc : add_command(b, "delete", "delete_command", b->system->delete);
     rc = rc ? rc : add_command(b, "signal", "signal_command", b->system->signal);
-    rc = rc ? rc : add_command(b, "status", "status_command", b->system->status);
-    if (!rc && json_object_set_new(b->order, "output", json_string(b->output)))
+    rc = rc ? rc : add_status(b);
+    if (!rc && (json_object_set_new(b->order, "output", json_string(b->output)) ||
+                json_object_set_new(b->order, "supervised", json_boolean(b->r->supervised))))
         rc = oom(b);
     return rc ? rc : add_job_id(b);
 }

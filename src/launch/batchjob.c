@@ -17,11 +17,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "launch/batchstate.h"
 #include "launch/words.h"
 #include "proc/capture.h"
 #include "proc/spawn.h"
 
-#define STATUS_NS (60 * NS_PER_S) /* between two questions after the job's state, at least */
+#define STATUS_NS (60 * NS_PER_S) /* between two questions after the job's state */
 #define FIRST_NS (10 * NS_PER_S)  /* a script with a mistake in it has ended by then */
 #define SETTLE_NS (2 * NS_PER_S)  /* from an engine's end to the question why */
 #define OUTPUT_MAX (8u << 20)
@@ -35,9 +36,9 @@ struct job {
     int signals; /* signalfd: SIGTERM, SIGINT, SIGHUP */
     struct buf line;
     bool quiet;          /* its engines are connected: it is there */
+    bool asked;          /* the supervisor was told that a question is due */
     unsigned gone;       /* answers in a row that do not know it */
     uint64_t next_query; /* clock_mono() */
-    uint64_t may_query;  /* not before */
 };
 
 /* ---- commands of the batch system ---- */
@@ -195,15 +196,16 @@ static int submit(struct job *j)
     return j->id ? 0 : 1;
 }
 
-static int delete_job(struct job *j)
+/* told: whether a failure is of interest. */
+static int delete_job(struct job *j, bool told)
 {
     const char *const more[] = {j->id, NULL};
     struct buf said = {0};
     struct err e;
     int rc = command(j, "delete") ? run(command(j, "delete"), more, NULL, &said, &e) : 0;
-    if (rc < 0)
+    if (told && rc < 0)
         fprintf(stderr, "job %s was not deleted: %s\n", j->id, e.text);
-    else if (rc)
+    else if (told && rc)
         fprintf(stderr, "job %s was not deleted: exit code %d: %s\n", j->id, rc,
                 buf_cstr(&said) ? (const char *)said.data : "");
     buf_release(&said);
@@ -223,34 +225,7 @@ static void signal_job(struct job *j, json_int_t signum)
         fprintf(stderr, "%s\n", e.text);
 }
 
-enum answer { JOB_THERE, JOB_UNKNOWN, JOB_ENDED };
-
-/* Is this line one of the states that jobs end in? Slurm's and LSF's; the others forget a job. */
-static bool is_end(const char *line, size_t n)
-{
-    static const char *const ENDS[] = {"DONE",          "EXIT",      "BOOT_FAIL", "CANCELLED",
-                                       "COMPLETED",     "DEADLINE",  "FAILED",    "NODE_FAIL",
-                                       "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"};
-    for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++)
-        if (n == strlen(ENDS[i]) && !memcmp(line, ENDS[i], n))
-            return true;
-    return false;
-}
-
-/* An array's answer has a line for each of its jobs. */
-static enum answer read_answer(const char *text)
-{
-    enum answer all = JOB_UNKNOWN;
-    for (; *text; text += *text == '\n') {
-        text += strspn(text, " \t");
-        size_t line = strcspn(text, "\n"), n = strcspn(text, " \t\r\n");
-        if (n && !is_end(text, n))
-            return JOB_THERE;
-        all = n ? JOB_ENDED : all;
-        text += line;
-    }
-    return all;
-}
+/* ---- is it still there? ---- */
 
 /* The end of what the job wrote: often the reason of its own. */
 static void quote_output(const struct job *j)
@@ -263,25 +238,93 @@ static void quote_output(const struct job *j)
     buf_release(&b);
 }
 
-/* Has the job ended? An answer that does not know it may be the batch system's own trouble: two in
- * a row count. */
-static bool job_ended(struct job *j)
+/* Jobs' ids behind the status command. */
+static int join_ids(struct words *w, const json_t *ids, const char *join)
 {
-    const char *const more[] = {j->id, NULL};
+    struct buf b = {0};
+    json_t *id;
+    size_t i;
+    int rc = CV_OK;
+    json_array_foreach(ids, i, id)
+    {
+        const char *text = json_string_value(id);
+        if (text && *join == ' ')
+            words_add(w, text);
+        else if (text && !rc)
+            rc = buf_addf(&b, "%s%s", i ? join : "", text);
+    }
+    if (b.len && !rc)
+        words_add(w, buf_cstr(&b) ? (const char *)b.data : "");
+    buf_release(&b);
+    return rc || w->failed ? CV_ENOMEM : CV_OK;
+}
+
+/* Asks after these jobs: {id: state} of those that something is known about, "": it is not there.
+ */
+static json_t *ask(const struct job *j, const json_t *ids)
+{
+    const char *join = json_string_value(json_object_get(j->order, "status_join"));
+    bool bare = !join || !*join;
+    const char *const own[] = {j->id, NULL};
+    struct words w = {0};
     struct buf said = {0};
     struct err e;
-    j->next_query = j->may_query = clock_mono() + STATUS_NS;
-    int rc = run(command(j, "status"), more, NULL, &said, &e);
+    json_t *states = json_object(), *id;
+    size_t i;
+    int rc = bare ? CV_OK : join_ids(&w, ids, join);
+    rc =
+        rc ? rc : run(command(j, "status"), bare ? own : (const char *const *)w.v, NULL, &said, &e);
     const char *text = buf_cstr(&said);
-    enum answer a = rc > 0 ? JOB_UNKNOWN : rc < 0 || !text ? JOB_THERE : read_answer(text);
-    j->gone = a == JOB_UNKNOWN ? j->gone + 1 : 0;
-    bool ended = a == JOB_ENDED || j->gone == 2;
-    if (ended)
-        fprintf(stderr, "job %s has ended: %s\n", j->id,
-                text && *text ? text : "the batch system does not know it any more");
-    if (ended)
-        quote_output(j);
+    json_array_foreach(ids, i, id)
+    {
+        char state[40] = "";
+        const char *one = json_string_value(id);
+        bool ours = one && (!bare || !strcmp(one, j->id));
+        if (ours && rc >= 0 && text &&
+            (batch_state(text, one, bare && !rc, state, sizeof state) || !rc ||
+             batch_unknown(text)))
+            json_object_set_new(states, one, json_string(state));
+    }
+    words_release(&w);
     buf_release(&said);
+    return states;
+}
+
+/* What is known of our job, "": it is not known; whether it has ended. An answer that does not know
+ * it may be the batch system's own trouble: two in a row count, and then it is deleted all the
+ * same.
+ */
+static bool take_state(struct job *j, const char *state)
+{
+    j->asked = false;
+    j->next_query = clock_mono() + STATUS_NS;
+    j->gone = *state ? 0 : j->gone + 1;
+    if (!batch_is_end(state) && j->gone < 2)
+        return false;
+    fprintf(stderr, "job %s has ended: %s\n", j->id,
+            *state ? state : "the batch system does not know it any more");
+    quote_output(j);
+    if (!*state)
+        delete_job(j, false);
+    unlink(path_of(j));
+    return true;
+}
+
+/* A look at the job is due. The supervisor has other jobs and lets one of us ask for all; without
+ * one (`ipcluster engines`) we ask. Whether the job has ended. */
+static bool look(struct job *j)
+{
+    if (json_is_true(json_object_get(j->order, "supervised"))) {
+        j->asked = true;
+        say(json_pack("{s:s}", "event", "due"));
+        return false;
+    }
+    j->next_query = clock_mono() + STATUS_NS;
+    json_t *ids = json_pack("[s]", j->id), *states = ask(j, ids);
+    const char *state = json_string_value(json_object_get(states, j->id));
+    bool ended = state && take_state(j, state);
+    json_decref(ids);
+    json_decref(states);
     return ended;
 }
 
@@ -289,55 +332,67 @@ static bool job_ended(struct job *j)
  * ended should be told at once. */
 static void set_quiet(struct job *j, bool quiet)
 {
-    uint64_t soon = clock_mono() + SETTLE_NS;
     if (j->quiet && !quiet)
-        j->next_query = soon > j->may_query ? soon : j->may_query;
+        j->next_query = clock_mono() + SETTLE_NS;
     j->quiet = quiet;
+    j->asked = false;
 }
 
-/* One line of the supervisor's; whether it means the end. */
-static bool obey(struct job *j, const char *line, size_t n)
+enum verdict { GO_ON, DELETE, ENDED };
+
+/* One line of the supervisor's. */
+static enum verdict obey(struct job *j, const char *line, size_t n)
 {
     json_t *o = json_loadb(line, n, 0, NULL);
     const char *what = json_string_value(json_object_get(o, "do"));
-    bool stop = what && !strcmp(what, "stop");
-    if (what && !strcmp(what, "signal"))
+    enum verdict v = GO_ON;
+    if (what && !strcmp(what, "stop")) {
+        v = DELETE;
+    } else if (what && !strcmp(what, "signal")) {
         signal_job(j, json_integer_value(json_object_get(o, "signal")));
-    else if (what && !strcmp(what, "quiet"))
+    } else if (what && !strcmp(what, "quiet")) {
         set_quiet(j, json_is_true(json_object_get(o, "on")));
+    } else if (what && !strcmp(what, "query")) {
+        say(json_pack("{s:s, s:o}", "event", "states", "states",
+                      ask(j, json_object_get(o, "ids"))));
+    } else if (what && !strcmp(what, "state")) {
+        const char *state = json_string_value(json_object_get(o, "state"));
+        v = state && take_state(j, state) ? ENDED : GO_ON;
+    }
     json_decref(o);
-    return stop;
+    return v;
 }
 
-/* Obeys the lines that have come whole; true: it is over. */
-static bool obey_lines(struct job *j)
+/* Obeys the lines that have come whole. */
+static enum verdict obey_lines(struct job *j)
 {
-    for (uint8_t *end; j->line.len && (end = memchr(j->line.data, '\n', j->line.len));) {
+    enum verdict v = GO_ON;
+    for (uint8_t *end;
+         j->line.len && (end = memchr(j->line.data, '\n', j->line.len)) && v == GO_ON;) {
         size_t len = (size_t)(end - j->line.data);
-        if (obey(j, (const char *)j->line.data, len))
-            return true;
+        v = obey(j, (const char *)j->line.data, len);
         buf_consume(&j->line, len + 1);
     }
-    return false;
+    return v;
 }
 
-/* Reads what is there; true: it is over (asked, or nobody is there any more). */
-static bool read_commands(struct job *j)
+/* Reads what is there. Nobody is there any more: as if asked to stop. */
+static enum verdict read_commands(struct job *j)
 {
     char chunk[4096];
     ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return false;
+        return GO_ON;
     if (n <= 0 || j->line.len > LINE_MAX_ || buf_add(&j->line, chunk, (size_t)n))
-        return true;
+        return DELETE;
     return obey_lines(j);
 }
 
-/* Milliseconds until the next question; -1: none. */
+/* Milliseconds until the next look; -1: none, or the supervisor knows that it is due. */
 static int next_wait(const struct job *j)
 {
     uint64_t now = clock_mono();
-    if (j->quiet || !command(j, "status"))
+    if (j->quiet || j->asked || !command(j, "status"))
         return -1;
     return now < j->next_query ? (int)((j->next_query - now) / NS_PER_MS) + 1 : 0;
 }
@@ -345,20 +400,19 @@ static int next_wait(const struct job *j)
 static int watch(struct job *j)
 {
     j->next_query = clock_mono() + FIRST_NS;
-    if (obey_lines(j)) /* what came with the request */
-        return delete_job(j);
-    for (;;) {
+    enum verdict v = obey_lines(j); /* what came with the request */
+    while (v == GO_ON) {
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = j->signals, .events = POLLIN}};
-        int wait = next_wait(j);
-        int n = poll(fds, 2, wait);
-        if (n > 0 && (fds[1].revents || (fds[0].revents && read_commands(j))))
-            return delete_job(j);
-        if (next_wait(j) == 0 && job_ended(j)) {
-            unlink(path_of(j));
-            return 1;
-        }
+        int n = poll(fds, 2, next_wait(j));
+        if (n > 0 && fds[1].revents)
+            v = DELETE;
+        else if (n > 0 && fds[0].revents)
+            v = read_commands(j);
+        if (v == GO_ON && next_wait(j) == 0 && look(j))
+            v = ENDED;
     }
+    return v == DELETE ? delete_job(j, true) : 1;
 }
 
 /* The first line: what to do. */

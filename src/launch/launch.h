@@ -31,6 +31,7 @@ struct launch_request {
     const char *events_file; /* a controller's events where no descriptor reaches it; NULL: none */
     const char *launcher;    /* what the user said: a Python class's name */
     const char *name;        /* names its files: "ipengine-ID-PID-SET" */
+    bool supervised;         /* there is a supervisor, which answers an agent */
     uint32_t n;              /* engines */
     uint32_t
         threads; /* each engine's share of cpus for OMP_NUM_THREADS and the like; 0: leave them */

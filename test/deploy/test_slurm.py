@@ -104,6 +104,24 @@ def queries_a_minute(slurm):
     return max((sum(t <= other < t + 60 for other in times) for t in times), default=0)
 
 
+def test_one_question_about_all_jobs(slurm):
+    """Three jobs in the queue, two of which somebody cancels: one squeue asks for all, and tells of both ends."""
+    blocker = slurm.run("sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 600").strip()
+    slurm.wait(lambda: slurm.queue().get(blocker) == "RUNNING", 15, "the other job's start")
+    c = cluster(1)
+    c.start_cluster_sync()
+    for _ in range(2):
+        c.start_engines_sync(1)
+    jobs = sorted(set(slurm.queue()) - {blocker})
+    slurm.run("scancel", *jobs[:2])
+    wait_until(lambda: all(f"job {job} has ended: CANCELLED" in log_of(c) for job in jobs[:2]), 40, "a word of both ends")
+    (query,) = slurm.queries()
+    assert sorted(query.split()[-1].split(",")) == jobs
+    c.stop_cluster_sync()
+    slurm.wait(lambda: list(slurm.queue()) == [blocker], 15, "a queue without our jobs")
+    slurm.run("scancel", blocker)
+
+
 def test_scancel_from_outside(slurm):
     """The job is cancelled by somebody: its tasks say so, those that may be retried go to other engines, and the log says how the job ended."""
     c = cluster(2)

@@ -29,8 +29,17 @@ def directive(script, prefix, pattern):
     return None
 
 
+def new_id(first):
+    """The next number of a system, from its first one on."""
+    with open(STATE / f"ids{first}", "a+") as f:
+        f.write(".")
+        return str(int(first) + f.tell() - 1)
+
+
 def start(id, commands, env):
-    """Runs the job's commands in a session whose leader's pid is the job's; each gets its variables."""
+    """Runs the job's commands in a session whose leader's pid is the job's; each gets its variables. A queue that is held runs nothing."""
+    if (STATE / "hold").exists():
+        commands = [["sleep", "600"]]
     if os.fork():
         return
     os.setsid()
@@ -55,8 +64,9 @@ def pid_of(id):
 def sbatch(path):
     script = Path(path).read_text()
     assert directive(script, "#SBATCH", "--export=(ALL)") and script.startswith("#!")
-    start("4711", [["sh", path]], {"NTASKS": directive(script, "#SBATCH", r"--ntasks=(\d+)"), "SLURM_JOB_ID": "4711", "SLURM_PROCID": "0"})
-    print("Submitted batch job 4711")
+    id = new_id(4711)
+    start(id, [["sh", path]], {"NTASKS": directive(script, "#SBATCH", r"--ntasks=(\d+)"), "SLURM_JOB_ID": id, "SLURM_PROCID": "0"})
+    print(f"Submitted batch job {id}")
 
 
 def srun(*command):
@@ -70,24 +80,26 @@ def qsub(path):
     assert directive(script, prefix, "(-V)")
     n = directive(script, prefix, r"-t 1-(\d+)")
     pbs = prefix == "#PBS"
-    id = ("88[]" if n else "88") if pbs else "77"
+    id = new_id(88) + ("[]" if n else "") if pbs else new_id(77)
     start(id, [["sh", path]] * int(n or 1), {})
-    print(f"{id}.head" if pbs else f'Your job-array 77.1-{n}:1 ("ipengine") has been submitted')
+    print(f"{id}.head" if pbs else f'Your job-array {id}.1-{n}:1 ("ipengine") has been submitted')
 
 
 def bsub():
     script = sys.stdin.read()
     n = directive(script, "#BSUB", r"-J ipengine\[1-(\d+)\]")
-    start("321", [["sh", "-c", script]] * int(n or 1), {})
-    print("Job <321> is submitted to default queue <normal>.")
+    id = new_id(321)
+    start(id, [["sh", "-c", script]] * int(n or 1), {})
+    print(f"Job <{id}> is submitted to default queue <normal>.")
 
 
 def condor_submit(path):
     said = dict(line.split(" = ", 1) for line in Path(path).read_text().splitlines() if " = " in line)
     n = int(re.search(r"^queue ?(\d*)$", Path(path).read_text(), re.M)[1] or 1)
     assert said["universe"] == "vanilla" and said["getenv"] == "True" and said["arguments"][0] == said["arguments"][-1] == '"'
-    start("55", [[said["executable"], *shlex.split(said["arguments"][1:-1])]] * n, {})
-    print("Submitting job(s).\n1 job(s) submitted to cluster 55.")
+    id = new_id(55)
+    start(id, [[said["executable"], *shlex.split(said["arguments"][1:-1])]] * n, {})
+    print(f"Submitting job(s).\n1 job(s) submitted to cluster {id}.")
 
 
 def delete(id):
@@ -104,15 +116,40 @@ def scancel(*args):
         delete(*args)
 
 
-def status(id):
-    if not pid_of(id):
-        sys.exit(f"{id}: Invalid job id specified")
-    print("RUNNING")
+def squeue(*args):
+    assert args[:-1] == ("-h", "-t", "all", "-o", "%F:%T", "-j")
+    for id in args[-1].split(","):
+        print(f"{id}:{'RUNNING' if pid_of(id) else 'CANCELLED'}")
 
 
-COMMANDS = {"sbatch": sbatch, "srun": srun, "scancel": scancel, "squeue": lambda *a: status(a[-1]), "qsub": qsub, "qdel": delete,
-            "qstat": lambda *a: status(a[-1]), "bsub": bsub, "bkill": delete, "bjobs": lambda *a: status(a[-1]),
-            "condor_submit": condor_submit, "condor_rm": delete, "condor_q": lambda *a: status(a[-1])}
+def each(ids, there, gone):
+    """A line for each job that is there; the others are named at the end, by an error."""
+    for id in filter(pid_of, ids):
+        print(there.format(id=id))
+    if lost := [id for id in ids if not pid_of(id)]:
+        sys.exit("\n".join(gone.format(id=id) for id in lost))
+
+
+def qstat(*args):
+    if args[0] == "-j":
+        each(args[1].split(","), "=====\njob_number:                 {id}\nowner:                      me", "Following jobs do not exist:\n{id}")
+    else:
+        each(args, "{id}.head         ipengine         me          0 R normal", "qstat: Unknown Job Id {id}")
+
+
+def bjobs(*args):
+    assert args[:3] == ("-noheader", "-o", "jobid stat")
+    each(args[3:], "{id}    RUN   ", "Job <{id}> is not found")
+
+
+def condor_q(*args):
+    assert args[:6] == ("-format", "%d:", "ClusterId", "-format", "%d\\n", "JobStatus")
+    for id in filter(pid_of, args[6:]):
+        print(f"{id}:2")
+
+
+COMMANDS = {"sbatch": sbatch, "srun": srun, "scancel": scancel, "squeue": squeue, "qsub": qsub, "qdel": delete, "qstat": qstat, "bsub": bsub,
+            "bkill": delete, "bjobs": bjobs, "condor_submit": condor_submit, "condor_rm": delete, "condor_q": condor_q}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ class Batch:
     def __init__(self, folder):
         self.folder = folder
 
+    def pid(self, id):
+        """The process of a job that runs."""
+        path = self.folder / f"job{id}"
+        return int(path.read_text() or 0) if path.exists() else 0
+
     def calls(self, name=None):
         lines = (self.folder / "calls").read_text().splitlines() if (self.folder / "calls").exists() else []
         return [c["args"] for c in map(json.loads, lines) if name in (None, c["name"])]
@@ -79,6 +84,33 @@ def test_engines_of_a_batch_system(home, batch, kind):
     assert batch.calls(delete) == [[id]]
     assert wait_gone(home) == {} and files_of(home) == []      # the batch system takes its time
     assert not [name for name in log_files(home) if name.endswith(".sh")]
+
+
+STATUS = {"Slurm": "squeue", "PBS": "qstat", "SGE": "qstat", "LSF": "bjobs", "HTCondor": "condor_q"}
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_one_question_about_all_jobs(home, batch, kind):
+    """Three jobs that wait, one of which is gone: one status command for all of them, and who was told that a job has ended says so."""
+    (batch.folder / "hold").touch()
+    first = int(SYSTEMS[kind][2].strip("[]"))
+    ids = [f"{first + i}{'[]' if kind == 'PBS' else ''}" for i in range(3)]
+    cluster = ipp.Cluster(engines=kind.lower(), n=2)
+    try:
+        cluster.start_cluster_sync()
+        cluster.start_engines_sync(2)
+        cluster.start_engines_sync(2)
+        pid, *_ = wait_until(lambda: all(map(batch.pid, ids)) and [batch.pid(ids[1])], what="three jobs")
+        os.killpg(pid, signal.SIGKILL)
+        (batch.folder / f"job{ids[1]}").unlink()
+        calls = wait_until(lambda: batch.calls(STATUS[kind]), timeout=40, what="the question")
+        assert [set(args) & set(ids) or set(args[-1].split(",")) for args in calls] == [set(ids)]
+        if kind == "Slurm":     # the others only forget a job, which is believed the second time
+            wait_until(lambda: f"job {ids[1]} has ended: CANCELLED" in "".join(map(Path.read_text, Path(home).glob("profile_default/log/ipengine*.log"))),
+                       what="the job's end")
+    finally:
+        cluster.stop_cluster_sync()
+    assert len(batch.calls(STATUS[kind])) == 1
 
 
 def test_a_controller_in_a_queue(home, batch):
@@ -213,7 +245,7 @@ def test_m9_a_batch_class_of_ones_own(home, batch, tmp_path, monkeypatch):
         pids = rc[:].apply_sync(os.getpid)
         c.restart_engines_sync()
         wait_until(lambda: other_engines(rc, 2, pids), what="new engines")
-    assert batch.calls("scancel") == [["4711"], ["4711"]] and wait_gone(home) == {}
+    assert batch.calls("scancel") == [["4711"], ["4712"]] and wait_gone(home) == {}
 
 
 def test_m9_a_class_that_cannot_be_imported(home):
