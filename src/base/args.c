@@ -155,8 +155,8 @@ static char *help_text(const struct args_spec *spec, const struct arg *r)
         r->help || !spec->schema ? NULL : schema_find(spec->schema, r->cls, r->trait);
     if (!s)
         return strdup(r->help ? r->help : "");
-    return s->value && strcmp(s->value, "''") ? str_printf("%s (default: %s)", s->help, s->value)
-                                              : strdup(s->help);
+    bool told = s->value && strcmp(s->value, "''") && strcmp(s->value, "None");
+    return told ? str_printf("%s (default: %s)", s->help, s->value) : strdup(s->help);
 }
 
 static void help_row(const struct args_spec *spec, const struct arg *r, FILE *out)

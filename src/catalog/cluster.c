@@ -163,9 +163,9 @@ static const struct arg clean_rows[] = {
 const struct args_spec catalog_start = {
     .program = "ipcluster start",
     .description =
-        "Starts a controller and engines and stays until Ctrl-C, SIGTERM, `ipcluster stop` or "
-        "the\n"
-        "controller's end. What follows -- is given to the controller.",
+        "Starts a controller and engines, and stays until they are stopped.\n"
+        "Ctrl-C, SIGTERM, `ipcluster stop` and the controller's end stop them. What follows -- is "
+        "given to the controller.",
     .examples =
         "  ipcluster start                            as many engines as there are cpus\n"
         "  ipcluster start -n 8 --profile=sim         eight engines, files in the profile `sim`\n"
