@@ -116,6 +116,14 @@ static void comma(struct ask *a)
         a->code = buf_addstr(&a->out, ",");
 }
 
+/* Of a row of several items each may be another case. */
+static bool wanted_query(struct store_walk *w, const struct store_record *r)
+{
+    const struct ask *a = ask_of(w);
+
+    return (filter_by_item(a->filter) && r->hi - r->lo > 1) || filter_matches(a->filter, r, r->lo);
+}
+
 static bool visit_query(struct store_walk *w, const struct store_record *r, uint64_t lo,
                         uint64_t hi)
 {
@@ -181,7 +189,7 @@ static int read_keys(struct ask *a, const json_t *keys, struct err *e)
             a->fields[a->nfields++] = f;
     }
     for (size_t n = 0; n < a->nfields; n++)
-        record_needs(a->fields[n], &a->walk);
+        a->walk.parts |= record_parts(a->fields[n]);
     return CV_OK;
 }
 
@@ -201,7 +209,9 @@ void dbquery_handle(struct controller *c, const struct origin *o, const struct h
         ask_free(a);
         return;
     }
-    filter_needs(a->filter, &a->walk);
+    a->walk.tested = filter_parts(a->filter);
+    a->walk.parts |= a->walk.tested;
+    a->walk.wanted = json_object_size(json_object_get(args, "where")) ? wanted_query : NULL;
     filter_bounds(a->filter, &a->walk.bounds);
     a->walk.only = a->only = filter_ids(a->filter, &a->walk.nonly);
     start(a);
@@ -319,7 +329,7 @@ void dbquery_result(struct controller *c, const struct origin *o, const struct h
         return;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
         a->fields[a->nfields++] = wanted[i];
-    a->walk.calls = a->walk.results = a->walk.outputs = true;
+    a->walk.parts = STORE_ALL;
     start(a);
 }
 
@@ -401,7 +411,7 @@ void dbquery_call(struct controller *c, const struct origin *o, const struct hea
 
     if (!a)
         return;
-    a->walk.calls = true;
+    a->walk.parts = STORE_ALL & ~(STORE_RESULT | STORE_OUTPUT);
     start(a);
 }
 
@@ -519,6 +529,7 @@ void dbquery_completed(struct controller *c, const struct origin *o, const struc
         return;
     }
     a->ok = ok;
+    a->walk.parts = STORE_ENGINE;
     start(a);
 }
 

@@ -347,12 +347,14 @@ bool filter_by_item(const struct filter *f)
     return false;
 }
 
-void filter_needs(const struct filter *f, struct store_walk *w)
+unsigned filter_parts(const struct filter *f)
 {
-    if (f->kind == FILTER_TEST && f->field != FIELD_ERROR)
-        record_needs(f->field, w);
+    /* of an object only whether there is one can be asked, which the state tells */
+    unsigned parts = f->kind == FILTER_TEST && f->field < FIELD_ERROR ? record_parts(f->field) : 0;
+
     for (size_t i = 0; i < f->nkids; i++)
-        filter_needs(f->kids[i], w);
+        parts |= filter_parts(f->kids[i]);
+    return parts;
 }
 
 static int by_id(const void *a, const void *b)

@@ -18,8 +18,8 @@ void filter_free(struct filter *f); /* NULL is fine */
 bool filter_matches(const struct filter *f, const struct store_record *r, uint64_t seq);
 /* False: items of one record match alike. */
 bool filter_by_item(const struct filter *f);
-/* Which parts of records it needs. */
-void filter_needs(const struct filter *f, struct store_walk *w);
+/* Which parts of records it looks at: of enum store_part. */
+unsigned filter_parts(const struct filter *f);
 /* If it can only match tasks that it names: their ids, sorted (malloc'ed), else NULL. */
 struct store_id *filter_ids(const struct filter *f, size_t *ret_n);
 /* What it says of all that it can match. Texts stay the filter's. */

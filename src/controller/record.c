@@ -44,12 +44,38 @@ enum record_field record_field_of(const char *name)
     return FIELD_END;
 }
 
-void record_needs(enum record_field f, struct store_walk *w)
+unsigned record_parts(enum record_field f)
 {
-    w->outputs |= f == FIELD_STDOUT || f == FIELD_STDERR || f == FIELD_OUTPUT_CUT;
-    w->calls |=
-        f == FIELD_SOURCE || f == FIELD_EXECUTE_INPUT || f == FIELD_CONTENT || f == FIELD_BUFFERS;
-    w->results |= f == FIELD_ERROR || f == FIELD_RESULT_CONTENT || f == FIELD_RESULT_BUFFERS;
+    static const unsigned parts[FIELD_END] = {
+        [FIELD_LABEL] = STORE_LABEL,
+        [FIELD_QUEUE] = STORE_KIND,
+        [FIELD_MODE] = STORE_KIND,
+        [FIELD_KIND] = STORE_KIND,
+        [FIELD_ENGINE] = STORE_ENGINE,
+        [FIELD_ENGINE_UUID] = STORE_ENGINE,
+        [FIELD_ATTEMPT] = STORE_ATTEMPT,
+        [FIELD_SUBMITTED] = STORE_SUBMITTED,
+        [FIELD_STARTED] = STORE_TIMES,
+        [FIELD_COMPLETED] = STORE_COMPLETED,
+        [FIELD_RECEIVED] = STORE_TIMES,
+        [FIELD_RESUBMITTED] = STORE_AGAIN,
+        [FIELD_FIRST] = STORE_RANGE,
+        [FIELD_COUNT] = STORE_RANGE,
+        [FIELD_OUTPUT_CUT] = STORE_OUTPUT,
+        [FIELD_STDOUT] = STORE_OUTPUT,
+        [FIELD_STDERR] = STORE_OUTPUT,
+        [FIELD_SOURCE] = STORE_KIND | STORE_CALL,
+        [FIELD_EXECUTE_INPUT] = STORE_KIND | STORE_CALL,
+        [FIELD_ERROR] = STORE_RESULT,
+        [FIELD_HEADER] = STORE_KIND | STORE_SUBMITTED,
+        [FIELD_CONTENT] = STORE_KIND | STORE_CALL,
+        [FIELD_RESULT_HEADER] = STORE_KIND | STORE_ENGINE | STORE_COMPLETED,
+        [FIELD_RESULT_METADATA] = STORE_ENGINE | STORE_TIMES,
+        [FIELD_RESULT_CONTENT] = STORE_RESULT,
+        [FIELD_BUFFERS] = STORE_CALL,
+        [FIELD_RESULT_BUFFERS] = STORE_RESULT,
+    };
+    return parts[f];
 }
 
 /* --- values --- */
@@ -437,7 +463,11 @@ int record_json(struct buf *b, const struct store_record *r, uint64_t seq,
     int code = CV_OK;
 
     for (size_t i = 0; i < n && code == CV_OK; i++) {
-        code = buf_addf(b, "%c\"%s\":", i ? ',' : '{', names[fields[i]]);
+        code = buf_add(b, i ? ",\"" : "{\"", 2);
+        if (code == CV_OK)
+            code = buf_addstr(b, names[fields[i]]);
+        if (code == CV_OK)
+            code = buf_add(b, "\":", 2);
         if (code == CV_OK)
             code = field_add(b, r, seq, fields[i]);
     }

@@ -58,8 +58,8 @@ struct value {
 enum record_field record_field_of(const char *name); /* FIELD_END: there is none */
 void record_value(const struct store_record *r, uint64_t seq, enum record_field f,
                   struct value *ret);
-/* Which of the record's parts a field needs. */
-void record_needs(enum record_field f, struct store_walk *w);
+/* Which of the record's parts a field needs: of enum store_part. */
+unsigned record_parts(enum record_field f);
 /* Appends the record of item seq as a JSON object, with these fields, FIELD_MSG_ID first. */
 int record_json(struct buf *b, const struct store_record *r, uint64_t seq,
                 const enum record_field *fields, size_t n) CV_CHECK;

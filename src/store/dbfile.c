@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Rows of the file of records: writing, walking, purging. See dbfile.h. Owns the connection, its
+ * Rows of the file of records: writing and purging. See dbfile.h. Owns the connection, its
  * statements and the lock; on the store's thread. */
 #include "store/dbfile.h"
 
@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
-#include "store/dbplan.h"
 #include "store/dbpriv.h"
 #include "store/pickled.h"
 
@@ -17,46 +16,8 @@
 #define BLOB_SLACK (1u << 20)  /* of SQLite's limit of a row: what is not the result */
 #define KEEP_BUFFER (1u << 20) /* larger buffers are not kept for the next row */
 
-#define PLAIN_COLUMNS                                                                              \
-    "id, session, lo, hi, origin, kind, mode, flags, target, submitted, label, route, status, "    \
-    "attempt, engine, incarnation, engine_uuid, started, completed, received, first, count, "      \
-    "again_session, again_seq"
-#define COLUMNS PLAIN_COLUMNS ", output_cut, stdout, stderr, call, result"
-
-enum column {
-    C_ID,
-    C_SESSION,
-    C_LO,
-    C_HI,
-    C_ORIGIN,
-    C_KIND,
-    C_MODE,
-    C_FLAGS,
-    C_TARGET,
-    C_SUBMITTED,
-    C_LABEL,
-    C_ROUTE,
-    C_STATUS,
-    C_ATTEMPT,
-    C_ENGINE,
-    C_INCARNATION,
-    C_UUID,
-    C_STARTED,
-    C_COMPLETED,
-    C_RECEIVED,
-    C_FIRST,
-    C_COUNT,
-    C_AGAIN_SESSION,
-    C_AGAIN_SEQ,
-    C_CUT,
-    C_STDOUT,
-    C_STDERR,
-    C_CALL,
-    C_RESULT
-};
-
 static const char sql_write[] =
-    "INSERT INTO records(" COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+    "INSERT INTO records(" DB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
     "?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) "
     "ON CONFLICT(id) DO UPDATE SET hi = excluded.hi, status = excluded.status, "
     "attempt = excluded.attempt, engine = excluded.engine, incarnation = excluded.incarnation, "
@@ -84,6 +45,8 @@ int dbfile_open(struct dbfile **ret, const struct dbfile_config *c, char **ret_n
         r = db_open(f, c->table, ret_note, e);
     /* unless another controller wrote meanwhile */
     f->base = c->again && f->last <= c->base + c->last_id ? c->base : f->last;
+    if (r == CV_OK)
+        r = db_read_init(f, e);
     if (r == CV_OK)
         r = db_prepare(f, sql_write, &f->write, e);
     if (r == CV_OK)
@@ -305,186 +268,6 @@ int dbfile_resubmitted(struct dbfile *f, struct store_id id, struct store_id aga
     }
     sqlite3_finalize(s);
     return code;
-}
-
-/* --- reading --- */
-
-static uint64_t number(sqlite3_stmt *s, enum column c)
-{
-    return (uint64_t)sqlite3_column_int64(s, c);
-}
-
-static struct buf borrowed(sqlite3_stmt *s, enum column c)
-{
-    const void *data = sqlite3_column_blob(s, c);
-
-    return (struct buf){.data = (uint8_t *)data, .len = (size_t)sqlite3_column_bytes(s, c)};
-}
-
-static void *payload_of(struct dbfile *f, sqlite3_stmt *s, enum column c)
-{
-    struct buf b = borrowed(s, c);
-
-    return b.len ? pickled_read(b.data, b.len, &f->payload) : NULL;
-}
-
-/* The row as a record; texts and output are SQLite's until the next step. */
-static void read_row(sqlite3_stmt *s, struct store_record *r)
-{
-    struct buf route = borrowed(s, C_ROUTE);
-
-    *r = (struct store_record){.session = number(s, C_SESSION),
-                               .lo = number(s, C_LO),
-                               .hi = number(s, C_HI),
-                               .id = number(s, C_ID),
-                               .origin = number(s, C_ORIGIN),
-                               .submitted = number(s, C_SUBMITTED),
-                               .label = (char *)sqlite3_column_text(s, C_LABEL),
-                               .route = route.data,
-                               .route_len = (uint32_t)route.len,
-                               .target = (uint32_t)number(s, C_TARGET),
-                               .flags = (uint16_t)number(s, C_FLAGS),
-                               .kind = (uint8_t)number(s, C_KIND),
-                               .mode = (uint8_t)number(s, C_MODE),
-                               .again = {number(s, C_AGAIN_SESSION), number(s, C_AGAIN_SEQ)},
-                               .state = STORE_DELIVERED};
-    if (sqlite3_column_type(s, C_STATUS) == SQLITE_NULL) {
-        r->state = STORE_PENDING;
-        return;
-    }
-    r->result = (struct store_result){.status = (uint8_t)number(s, C_STATUS),
-                                      .attempt = (uint16_t)number(s, C_ATTEMPT),
-                                      .engine = sqlite3_column_type(s, C_ENGINE) == SQLITE_NULL
-                                                    ? UINT32_MAX
-                                                    : (uint32_t)number(s, C_ENGINE),
-                                      .incarnation = (uint32_t)number(s, C_INCARNATION),
-                                      .engine_uuid = (const char *)sqlite3_column_text(s, C_UUID),
-                                      .started = number(s, C_STARTED),
-                                      .completed = number(s, C_COMPLETED),
-                                      .received = number(s, C_RECEIVED),
-                                      .seq = number(s, C_FIRST),
-                                      .count = (uint32_t)number(s, C_COUNT)};
-}
-
-static bool visit_row(struct dbfile *f, sqlite3_stmt *s, struct store_walk *w, uint64_t lo,
-                      uint64_t hi)
-{
-    struct store_output out = {0};
-    struct store_record r;
-
-    read_row(s, &r);
-    if (!lo && !hi) {
-        lo = r.lo;
-        hi = r.hi;
-    }
-    if (w->outputs) {
-        out.cut = number(s, C_CUT);
-        out.stream[STORE_STDOUT] = borrowed(s, C_STDOUT);
-        out.stream[STORE_STDERR] = borrowed(s, C_STDERR);
-        r.output = &out;
-    }
-    if (w->calls)
-        r.task = payload_of(f, s, C_CALL);
-    if (w->results)
-        r.result.payload = payload_of(f, s, C_RESULT);
-    bool more = w->visit(w, &r, lo, hi);
-    f->payload.unref(r.task);
-    f->payload.unref(r.result.payload);
-    return more;
-}
-
-/* Reads from records; what the walk does not need is left on the disk. NULL: out of memory. */
-static char *select_for(const struct store_walk *w, const char *rest)
-{
-    return sqlite3_mprintf("SELECT " PLAIN_COLUMNS ", %s, %s, %s FROM records %s",
-                           w->outputs ? "output_cut, stdout, stderr" : "0, NULL, NULL",
-                           w->calls ? "call" : "NULL", w->results ? "result" : "NULL", rest);
-}
-
-static int prepare_for(struct dbfile *f, const struct store_walk *w, const char *rest,
-                       sqlite3_stmt **ret, struct err *e)
-{
-    char *sql = select_for(w, rest);
-    int r = sql ? db_prepare(f, sql, ret, e)
-                : err_set(e, CV_ENOMEM, "out of memory for a question about the task records");
-
-    sqlite3_free(sql);
-    return r;
-}
-
-static int walk_all(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
-{
-    sqlite3_stmt *s = NULL;
-    int code = prepare_for(f, w, "ORDER BY id", &s, e);
-    int r = SQLITE_DONE;
-
-    while (code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED) &&
-           (r = sqlite3_step(s)) == SQLITE_ROW)
-        if (!visit_row(f, s, w, 0, 0))
-            break;
-    if (code == CV_OK && r != SQLITE_ROW && r != SQLITE_DONE)
-        code = db_error(f, e, r);
-    sqlite3_finalize(s);
-    return code;
-}
-
-static int walk_ids(struct dbfile *f, struct store_walk *w, const struct dbplan *p,
-                    const bool *cancel, struct err *e)
-{
-    sqlite3_stmt *s = NULL;
-    bool more = true;
-    int code = prepare_for(f, w, "WHERE id = ?1", &s, e);
-
-    for (size_t i = 0;
-         i < p->n && more && code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED); i++) {
-        sqlite3_bind_int64(s, 1, p->ids[i]);
-        int r = sqlite3_step(s);
-        if (r == SQLITE_ROW)
-            more = visit_row(f, s, w, 0, 0);
-        else if (r != SQLITE_DONE)
-            code = db_error(f, e, r);
-        sqlite3_reset(s);
-    }
-    sqlite3_finalize(s);
-    return code;
-}
-
-static int walk_planned(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
-{
-    struct dbplan p;
-    int r = dbplan_make(&p, f, &w->bounds, e);
-
-    if (r == CV_OK)
-        r = p.all ? walk_all(f, w, cancel, e) : walk_ids(f, w, &p, cancel, e);
-    dbplan_release(&p);
-    return r;
-}
-
-static int walk_only(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
-{
-    sqlite3_stmt *s = NULL;
-    bool more = true;
-    int code = prepare_for(f, w, "WHERE session = ?1 AND lo <= ?2 ORDER BY lo DESC LIMIT 1", &s, e);
-
-    for (size_t i = 0;
-         i < w->nonly && more && code == CV_OK && !__atomic_load_n(cancel, __ATOMIC_RELAXED); i++) {
-        uint64_t seq = w->only[i].seq;
-        sqlite3_bind_int64(s, 1, (int64_t)w->only[i].session);
-        sqlite3_bind_int64(s, 2, (int64_t)seq);
-        int r = sqlite3_step(s);
-        if (r == SQLITE_ROW && number(s, C_HI) > seq)
-            more = visit_row(f, s, w, seq, seq + 1);
-        else if (r != SQLITE_ROW && r != SQLITE_DONE)
-            code = db_error(f, e, r);
-        sqlite3_reset(s);
-    }
-    sqlite3_finalize(s);
-    return code;
-}
-
-int dbfile_walk(struct dbfile *f, struct store_walk *w, const bool *cancel, struct err *e)
-{
-    return w->only ? walk_only(f, w, cancel, e) : walk_planned(f, w, cancel, e);
 }
 
 /* --- purging --- */

@@ -278,7 +278,7 @@ static bool all_in_memory(struct sqlite *q, const struct store_walk *w)
         struct store_record room;
         const struct store_record *r =
             memory_peek(&q->m, w->only[i].session, w->only[i].seq, &room);
-        if (!r || (w->results && r->result.gone))
+        if (!r || ((w->parts & STORE_RESULT) && r->result.gone))
             return false;
     }
     return w->only;

@@ -386,6 +386,54 @@ static void bounds_are_kept_to(void **state)
     kit_free(k);
 }
 
+static bool label_is_b(struct store_walk *w, const struct store_record *r)
+{
+    assert_null(r->result.engine_uuid); /* it is not tested */
+    return r->label && !strcmp(r->label, "b");
+}
+
+/* Rows that are not wanted are not shown, and of the others what was not asked for is not read. */
+static void what_is_read(void **state)
+{
+    static const char *const labels[] = {"a", "b", NULL, "b", "c"};
+    struct place *p = *state;
+    struct kit *k = open_kit(p);
+    struct blob *b = kit_blob("bytes");
+    struct store_id only[] = {{7, 3}, {7, 4}};
+
+    for (uint64_t i = 0; i < 5; i++) {
+        kit_submit(k, i + 1, 1, labels[i], b);
+        kit_end(k, i + 1, 1, b);
+    }
+    kit_free(k);
+
+    k = open_kit(p);
+    k->parts = STORE_ENGINE | STORE_CALL;
+    struct seen *seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, 5);
+    k->tested = STORE_LABEL;
+    k->wanted = label_is_b;
+    seen = kit_walk(k, NULL, 0);
+    assert_int_equal(seen->n, 2);
+    for (size_t i = 0; i < seen->n; i++) {
+        const struct seen_item *x = &seen->v[i];
+        assert_int_equal(x->seq, 2 * i + 2);
+        assert_int_equal(x->record.result.status, 1);
+        assert_int_equal(x->record.result.engine, 3);
+        assert_string_equal(x->uuid, "uuid-3");
+        assert_string_equal(x->call, "bytes");
+        assert_string_equal(x->label, "");
+        assert_string_equal(x->result, "");
+        assert_int_equal(x->record.submitted, 0);
+        assert_int_equal(x->record.result.completed, 0);
+    }
+    k->bounds.submitted = (struct store_span){2, 3, true};
+    assert_int_equal(kit_walk(k, NULL, 0)->n, 1);
+    assert_true(kit_walk(k, only, 2)->n <= 2); /* named ones may be shown */
+    kit_free(k);
+    blob_unref(b);
+}
+
 /* None of the plans looks at the table, or at all of an index. */
 static void plans_search(void **state)
 {
@@ -422,7 +470,7 @@ int main(void)
         T(outlives),           T(others_read_it),    T(one_controller_at_a_time),
         T(full_disk),          T(foreign_files),     T(stock_file_is_put_aside),
         T(damaged_file),       T(unwritable_folder), T(locked_by_a_reader),
-        T(bounds_are_kept_to), T(plans_search),
+        T(bounds_are_kept_to), T(what_is_read),      T(plans_search),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,24 @@ struct store_bounds {
     bool failed, pending, no_time; /* ended, but not well; not ended; completed is unknown */
 };
 
+/* What of a record is read from the file, beside ids and state. */
+enum store_part {
+    STORE_KIND = 1 << 0, /* kind, mode, flags, target, origin */
+    STORE_LABEL = 1 << 1,
+    STORE_ROUTE = 1 << 2,
+    STORE_SUBMITTED = 1 << 3,
+    STORE_AGAIN = 1 << 4,
+    STORE_ATTEMPT = 1 << 5,
+    STORE_ENGINE = 1 << 6, /* and its incarnation and uuid */
+    STORE_TIMES = 1 << 7,  /* started, received */
+    STORE_COMPLETED = 1 << 8,
+    STORE_RANGE = 1 << 9, /* of the result */
+    STORE_OUTPUT = 1 << 10,
+    STORE_CALL = 1 << 11,
+    STORE_RESULT = 1 << 12, /* its payload */
+    STORE_ALL = (1 << 13) - 1
+};
+
 /* Looks at records in the order of submission, in slices between the loop's turns, or on the
  * store's thread. It is the caller's until done() was called, which may be before walk() returns.
  */
@@ -139,7 +157,11 @@ struct store_walk {
     const struct store_id *only; /* NULL: all; else at the records of these ids, in this order */
     size_t nonly;
     struct store_bounds bounds;
-    bool calls, results, outputs; /* are read from the file, too: task, result.payload, output */
+    unsigned parts; /* enum store_part: what visit() looks at */
+    /* What wanted() looks at, and whether the walk may leave the record out. It may be shown all
+     * the same; NULL: none may be left out. STORE_RESULT can't be tested. */
+    unsigned tested;
+    bool (*wanted)(struct store_walk *w, const struct store_record *r);
     /* For items [lo, hi) of r. False ends the walk. */
     bool (*visit)(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi);
     /* On the loop's thread. failed: the store is being freed, or its file failed. */

@@ -246,9 +246,9 @@ struct seen *kit_walk_start(struct kit *k, const struct store_id *only, size_t n
     s->w = (struct store_walk){.only = only,
                                .nonly = n,
                                .bounds = k->bounds,
-                               .calls = true,
-                               .results = true,
-                               .outputs = true,
+                               .parts = k->parts ? k->parts : STORE_ALL,
+                               .tested = k->tested,
+                               .wanted = k->wanted,
                                .visit = visit,
                                .done = done};
     k->s->ops->walk(k->s, &s->w);

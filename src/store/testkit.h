@@ -25,7 +25,10 @@ struct kit {
     char notice[600];
     atomic_int woken;
     struct seen *seen;
-    struct store_bounds bounds; /* of the walks that begin */
+    /* of the walks that begin: */
+    struct store_bounds bounds;
+    unsigned parts, tested; /* parts 0: STORE_ALL */
+    bool (*wanted)(struct store_walk *w, const struct store_record *r);
 };
 
 struct seen_item {
