@@ -300,7 +300,8 @@ def explain(host: str, command: str, code: int, said: bytes) -> str:
     if code in (126, 127):
         return f"{host}: no {python} can be run there: name an interpreter that has covey (remote_python), or activate its environment (prologue)"
     words = said.decode(errors="replace").strip().rpartition("\n")[2]
-    return f"{host}: {words or f'what ssh ran there ended with exit code {code}'}"
+    return f"{host}: " + (words or f"what ssh ran there ended with exit code {code} and without a word: log in and try `{python} -m covey.engine --help` "
+                          "(the shell's start files, remote_python, prologue, engine_cmd)")
 
 
 class Host:
@@ -319,8 +320,12 @@ class Host:
         for near, far in self.spec["send"]:
             files[far] = await self.agent.file(near)
         request = {**self.spec, "files": files, "fetch": [far for far, _ in self.spec["fetch"]]}
-        self.process = await asyncio.create_subprocess_exec(*self.spec["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                            stderr=subprocess.PIPE, limit=1 << 22)
+        try:
+            self.process = await asyncio.create_subprocess_exec(*self.spec["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                                stderr=subprocess.PIPE, limit=1 << 22)
+        except OSError as e:
+            self.fail(f"{self.spec['name']}: can't run {self.spec['ssh'][0]}: {e.strerror} (is OpenSSH installed? ssh_cmd names another one)")
+            return
         self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "fetch")}})
         if self.agent.stopping:
             self.send({"do": "stop"})
@@ -332,9 +337,13 @@ class Host:
             text = explain(self.spec["name"], self.spec["ssh"][-1], code, said)
             if lost:
                 text += f"; what runs there goes on for {LEASE:g} s and then ends"
-            print(text, file=sys.stderr, flush=True)
-            self.agent.say({"event": "engine_failed", "slot": 0, "host": self.spec["name"],
-                            "cause": {"text": text, "stderr": self.tail.decode(errors="replace")}})
+            self.fail(text)
+
+    def fail(self, text: str) -> None:
+        """Says that this host is of no use, and why."""
+        print(text, file=sys.stderr, flush=True)
+        self.agent.say({"event": "engine_failed", "slot": 0, "host": self.spec["name"], "controller": bool(self.spec["fetch"]),
+                        "cause": {"text": text, "stderr": self.tail.decode(errors="replace")}})
 
     def send(self, command: dict[str, Any]) -> None:
         """One line to the far end, if it is there."""

@@ -152,18 +152,20 @@ static int start_set(struct supervisor *v)
     return rc;
 }
 
-/* An engine that could not start, or died before all were there. */
+/* An engine that could not start, or died before all were there; by ssh also the controller. */
 static void engine_failed(struct supervisor *v, json_t *event)
 {
     json_t *cause = json_object_get(event, "cause");
     const char *text = json_string_value(json_object_get(cause, "text"));
     const char *said = json_string_value(json_object_get(cause, "stderr"));
+    const char *who =
+        json_is_true(json_object_get(event, "controller")) ? "the controller" : "an engine";
     if (v->state == SUPER_RUNNING)
-        log_warn(v->s->log, "an engine failed: %s", text ? text : "");
+        log_warn(v->s->log, "%s failed: %s", who, text ? text : "");
     if (v->state != SUPER_STARTING)
         return;
-    char *why = str_printf("an engine failed: %s", text ? text : "it ended before it was ready");
-    super_fail(v, why ? why : "an engine failed", said ? said : "");
+    char *why = str_printf("%s failed: %s", who, text ? text : "it ended before it was ready");
+    super_fail(v, why ? why : "out of memory", said ? said : "");
     free(why);
 }
 

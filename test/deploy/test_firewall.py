@@ -25,13 +25,24 @@ def ssh_children(box):
     return {pid: line for pid, line in box.processes().items() if line.startswith("ssh ") and " -W " in line}
 
 
+def listen(controller, port):
+    """Another sshd, which is not the machine's first process and can be killed."""
+    listener = controller.popen("/usr/sbin/sshd", "-D", "-e", "-f", str(controller.folder / "sshd_config"), "-p", str(port))
+    listener.wait_output("Server listening on 0.0.0.0")
+    return listener
+
+
 @pytest.fixture
-def behind(machines):
-    """The controller's machine, one with engines, one with clients; the files in /srv/root/cluster of both as the document's `docker cp` leaves them."""
+def behind(machines, request):
+    """The controller's machine, one with engines, one with clients; the files in /srv/root/cluster of both as the document's `docker cp` leaves them.
+    A test's parameter: the port of an sshd of its own, `listener`, which alone is let through."""
     boxes = machines("controller", "engines", "client", needs=("iptables",))
     controller = boxes["controller"]
-    controller.firewall()
-    server = f"root@{controller.address}:22"
+    port = getattr(request, "param", 22)
+    controller.firewall(port)
+    if port != 22:
+        boxes.listener = listen(controller, port)
+    server = f"root@{controller.address}:{port}"
     process = controller.popen("ipcontroller", f"--ssh={server}", f"--enginessh={server}")
     security = controller.home / ".ipython/profile_default/security"
     process.wait_output("listening on")
@@ -144,6 +155,48 @@ def test_a_cut_way_is_opened_again(behind, who):
         assert "the link to the controller is cut: " in engines.output and "ssh to root@" in engines.output
         assert "the controller is there again" in engines.output
     engines.kill(signal.SIGTERM)
+
+
+def test_an_outage_of_20_s(behind):
+    """The controller's machine can't be reached for that long: both ways go on, or are opened again."""
+    engines = start_engines(behind["engines"])
+    session = behind["client"].popen("python", "-c", CUT, stdin=-1)
+    session.wait_output("ready")
+    behind["controller"].cable(False)
+    behind["client"].popen("sleep", "20").wait(30)      # what is tested is this time
+    behind["controller"].cable(True)
+    session.process.stdin.write(b"\n")
+    session.process.stdin.flush()
+    session.wait_output("same", 60)
+    assert session.wait() == 0
+    engines.kill(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("behind", [2222], indirect=True)
+def test_sshd_that_is_gone_while_its_sessions_live(behind):
+    """What is open goes on; what wants to be opened is told, and is when sshd is there again."""
+    engines = start_engines(behind["engines"])
+    session = behind["client"].popen("python", "-c", CUT, stdin=-1)
+    session.wait_output("ready")
+    behind.listener.kill()
+    behind.listener.wait()
+    session.process.stdin.write(b"\n")
+    session.process.stdin.flush()
+    session.wait_output("same", 60)
+    assert session.wait() == 0 and "is cut" not in engines.output
+    box, file = behind["client"], "'cluster/ipcontroller-client.json', sshkey='cluster/id_rsa'"
+    r = box.run("python", "-c", HELLO.format(args=f"{file}, timeout=3"), check=False, timeout=30)
+    assert r.returncode == 1 and "Connection refused (no sshd listens there)" in r.stderr, r.stderr
+    before = {pid for pid, line in behind["engines"].processes().items() if "covey.engine" in line}
+    for pid in ssh_children(behind["engines"]):
+        behind["engines"].kill(pid)
+    engines.wait_output("Connection refused")
+    behind.listener = listen(behind["controller"], 2222)
+    engines.wait_output("the controller is there again")
+    assert client(box, file) == "[0, 1, 2, 3] ['engines']"
+    assert {pid for pid, line in behind["engines"].processes().items() if "covey.engine" in line} == before
+    engines.kill(signal.SIGTERM)
+    behind.listener.kill()
 
 
 def test_what_can_go_wrong_is_said(behind):

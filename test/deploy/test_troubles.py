@@ -94,6 +94,12 @@ def test_ssh(machines):
     failed = start({"host1": {"n": 1, "prologue": ["true", "module load python"]}})
     assert "module: command not found" in failed
     told["of the prologue failed"] = failed
+    told["and without a word"] = start({"host1": {"n": 1, "remote_python": "/bin/false"}})
+    host1.run("sh", "-c", "mkdir ~/full && mount -t tmpfs -o size=4k tmpfs ~/full && ! head -c 1M /dev/zero > ~/full/file")
+    failed = start({"host1": {"n": 1, "remote_profile_dir": "full/lab"}})
+    assert "No space left on device" in failed
+    told["can't write the connection file there"] = failed
+    told["is OpenSSH installed?"] = start({"host1": {"n": 1, "ssh_cmd": ["openssh"]}})
     told["has no setting"] = start({"host1": {"n": 1, "user": "me"}})
     told["the controller listens on its own machine only"] = start({"host1": 1}, ip="127.0.0.1", timeout=5)
     laptop.write(".ipython/profile_lab/ipcluster_config.py", SSH.format(engines={"host1": 1}, ip="*", timeout=60))
