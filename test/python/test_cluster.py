@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from covey._supervisor import _Supervisor
 from covey.cluster import Cluster, ClusterError, ClusterManager, clean_cluster_files
 
 FAKE = Path(__file__).with_name("fake_ipcluster.py")
@@ -104,8 +105,15 @@ def test_a_failed_start_says_why_and_leaves_nothing(monkeypatch, mode, words):
 
 
 def test_a_start_that_takes_too_long(monkeypatch):
+    wait_ready = _Supervisor.wait_ready
+
+    def when_one_is_there(self, timeout, n):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ready == 1, 30)
+        wait_ready(self, timeout, n)
+    monkeypatch.setattr(_Supervisor, "wait_ready", when_one_is_there)
     monkeypatch.setenv("FAKE_MODE", "slow")
-    c = Cluster(n=2, engine_timeout=0.5)
+    c = Cluster(n=2, engine_timeout=0.1)
     with pytest.raises(TimeoutError, match="1 of 2 engines"):
         c.start_cluster_sync()
     assert not os.path.exists(c.cluster_file)
