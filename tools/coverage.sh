@@ -21,15 +21,17 @@ disable_warnings = module-not-imported, no-data-collected, module-not-measured
 covey =
     python/covey
     $site/covey
+    */site/covey
 compat =
     compat/ipyparallel
     */compat/ipyparallel
 [report]
+include = python/covey/*, compat/ipyparallel/*
 exclude_also =
     if TYPE_CHECKING:
     if __name__ == .__main__.:
 EOF
-"$venv/bin/python" -m coverage run --rcfile="$data/rc" -m pytest -q --timeout=300 "$@"
+"$venv/bin/python" -m coverage run --rcfile="$data/rc" -m pytest -q --timeout=120 "$@"
 status=$?
 "$venv/bin/python" -m coverage combine -q --rcfile="$data/rc" >/dev/null
 "$venv/bin/python" -m coverage report --rcfile="$data/rc" --sort=cover
