@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd); shift
 data=$PWD/build/coverage
 rm -rf "$data"; mkdir -p "$data"
-"$venv/bin/python" -c 'import coverage' 2>/dev/null || "$venv/bin/pip" -q install 'coverage>=7.10'
+"$venv/bin/python" -c 'import coverage' 2>/dev/null || "$venv/bin/pip" -q install 'coverage>=7.11'
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cat >"$data/rc" <<EOF
 [run]
@@ -15,7 +15,7 @@ source_pkgs = covey, ipyparallel
 data_file = $data/data
 parallel = true
 sigterm = true
-patch = subprocess, _exit, fork
+patch = subprocess, _exit, fork, execv
 disable_warnings = module-not-imported, no-data-collected, module-not-measured
 [paths]
 covey =
@@ -31,6 +31,7 @@ exclude_also =
     if TYPE_CHECKING:
     if __name__ == .__main__.:
 EOF
+export COVERAGE_RCFILE=$data/rc  # for test/deploy, whose machines have an environment of their own
 "$venv/bin/python" -m coverage run --rcfile="$data/rc" -m pytest -q --timeout=120 "$@"
 status=$?
 "$venv/bin/python" -m coverage combine -q --rcfile="$data/rc" >/dev/null

@@ -33,6 +33,8 @@ VENV_BIN = str(Path(sys.executable).parent)
 REPOSITORY = Path(__file__).resolve().parents[2]
 # of every program on the machines: both distributions are installed there
 ENV = {"LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY / "compat"), "PYTHONDONTWRITEBYTECODE": "1"}
+if "COVERAGE_RCFILE" in os.environ:  # tools/coverage.sh: what runs on the machines counts, too
+    ENV["COVERAGE_PROCESS_START"] = os.environ["COVERAGE_RCFILE"]
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
