@@ -49,12 +49,20 @@ class Namespace(dict):
 
 
 class ReverseDict(dict):
-    """A dict that can be asked for keys by value: ``d.reverse[value]``."""
+    """A dict that can be asked by value, too: ``d[value]`` is the value's key."""
 
-    @property
-    def reverse(self) -> dict:
-        """Keys by value."""
-        return {v: k for k, v in self.items()}
+    def __missing__(self, value: Any) -> Any:
+        for k, v in self.items():
+            if v == value:
+                return k
+        raise KeyError(value)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """``d[key]``, by key or by value; the default where there is neither."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
 
 def notebook() -> bool:
@@ -119,9 +127,20 @@ def split_url(url: str) -> tuple[str, str, str]:
 def disambiguate_ip_address(ip: str, location: str | None = None) -> str:
     """The address to connect to where one listens on all of them: loopback, or `location` if that is elsewhere."""
     if ip in ("0.0.0.0", "*", "::"):
-        local = location is None or location in ("localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn())
-        return "127.0.0.1" if local else str(location)
+        return "127.0.0.1" if location is None or _is_here(location) else location
     return ip
+
+
+def _is_here(location: str) -> bool:
+    """A name or an address of this machine."""
+    if location in ("localhost", socket.gethostname()):
+        return True
+    with socket.socket() as s:
+        try:
+            s.bind((location, 0))
+        except OSError:
+            return False
+    return True
 
 
 def disambiguate_url(url: str, location: str | None = None) -> str:
