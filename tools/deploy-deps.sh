@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the deployment tests run for real: sshd, Slurm, munge, OpenMPI, rsync and the tools of name spaces from Debian or Ubuntu, mpi4py into
-# the virtual environment VENV. No daemon is started (the tests start their own). Where it can't install it says what is missing and exits 0: the tests
+# Installs what the deployment tests run for real: sshd, Slurm, munge, OpenMPI, rsync and the tools of name spaces from Debian or Ubuntu, mpi4py and notebook
+# into the virtual environment VENV. No daemon is started (the tests start their own). Where it can't install it says what is missing and exits 0: the tests
 # that want it are skipped with that reason (REQUIRE_DEPLOY=1: they fail). Quick when all is there.
 # usage: tools/deploy-deps.sh VENV
 set -euo pipefail
@@ -45,6 +45,9 @@ if [ ${#missing[@]} -gt 0 ]; then
         rm -f "$log"
     fi
 fi
+[ -e "$venv/bin/jupyter-notebook" ] ||
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check notebook ||
+    echo "notebook could not be installed: the test of a notebook in a batch job is skipped" >&2
 "$venv/bin/python" -c 'import mpi4py' 2>/dev/null ||
     "$venv/bin/python" -m pip install -q --disable-pip-version-check mpi4py ||
     echo "mpi4py could not be installed: the tests of MPI are skipped" >&2

@@ -2,7 +2,6 @@
 """The configurations that people have published for clusters over ssh, with our machines' names in them."""
 
 SNET_CLUSTER = """\
-c = get_config()
 c.IPClusterEngines.engine_launcher_class = 'SSH'
 c.IPClusterStart.controller_launcher_class = 'Local'
 c.LocalControllerLauncher.controller_args = ["--ip=*"]
@@ -12,12 +11,10 @@ c.SSHEngineSetLauncher.engines = {{'host1.example.com' : 2, '{here}': 4}}
 """
 
 SNET_CONTROLLER = """\
-c = get_config()
 c.HubFactory.client_ip = '{ip}'
 """
 
 BLOG_CLUSTER = """\
-c = get_config()
 c.IPClusterEngines.engine_launcher = \\
 'IPython.parallel.apps.launcher.SSHEngineSetLauncher'
 
@@ -28,7 +25,6 @@ c.SSHEngineSetLauncher.engines = {{
 """
 
 BLOG_CONTROLLER = """\
-c = get_config()
 c.HubFactory.ip = '*'
 """
 
@@ -57,6 +53,32 @@ sleep 10
 
 echo "Launching engines"
 srun ipengine --profile=${profile} --location=$(hostname)
+"""
+
+DAINT_JUPYTER = """\
+#!/bin/bash -l
+#SBATCH --job-name=ipcluster
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node 2
+#SBATCH --time=00:20:00
+#SBATCH --output jupyter-log-%J.out
+
+profile=job_${SLURM_JOB_ID}
+echo "creating profile: ${profile}"
+ipython profile create ${profile}
+
+echo "Launching controller"
+ipcontroller --ip="*" --profile=${profile} &
+sleep 10
+
+echo "Launching engines"
+srun ipengine --profile=${profile} --location=$(hostname) 2> /dev/null 1>&2 &
+
+ipnport=$(shuf -i8000-9999 -n1)
+
+XDG_RUNTIME_DIR=""
+echo "${hostname}:${ipnport}" > jupyter-notebook-port-and-host
+jupyter-notebook --no-browser --port=${ipnport} --ip=$(hostname -i)
 """
 
 DAINT_CONNECT = """\

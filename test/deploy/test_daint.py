@@ -2,7 +2,9 @@
 """A cluster inside a Slurm job of two nodes, as published notes for a supercomputer do it: the batch script starts controller and engines
 itself. Way 1: the client runs on the job's machine. Way 2: on a laptop, with the profile copied and six ports forwarded by ssh. The scripts are the
 notes' but for modules, mail, constraint and the number of tasks; MPI is the real one, the engines are its ranks."""
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,30 @@ def session(job):
     return f"{before}get_ipython().run_cell_magic('px', '', {cell!r})\n{after}"
 
 
+# What a browser does with the notebook's URL: a kernel, the cells in it, and what they print.
+BROWSER = """\
+import asyncio, json, sys, urllib.request, uuid
+from tornado.websocket import websocket_connect
+
+async def main(base, token, code):
+    page = urllib.request.urlopen(f'{base}/?token={token}')
+    assert page.status == 200 and b'upyter' in page.read()
+    ask = urllib.request.Request(f'{base}/api/kernels', b'{}', {'Authorization': f'token {token}'}, method='POST')
+    kernel = json.load(urllib.request.urlopen(ask))['id']
+    socket = await websocket_connect(f'ws{base[4:]}/api/kernels/{kernel}/channels?token={token}')
+    header = {'msg_id': uuid.uuid4().hex, 'msg_type': 'execute_request', 'username': '', 'session': uuid.uuid4().hex, 'version': '5.3', 'date': ''}
+    await socket.write_message(json.dumps({'channel': 'shell', 'header': header, 'parent_header': {}, 'metadata': {},
+                                           'content': {'code': code, 'silent': False}}))
+    while True:
+        said = json.loads(await socket.read_message())
+        if said['msg_type'] in ('stream', 'error'):
+            print(said['content'].get('text') or said['content'], end='')
+        if said['msg_type'] == 'execute_reply':
+            break
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.stdin.read()))
+"""
+
+
 @pytest.fixture
 def site(machines, tmp_path):
     """A laptop, a login node and two compute nodes; the last three have one home."""
@@ -66,6 +92,10 @@ def missing_mpi4py():
         import mpi4py  # noqa: F401
     except ImportError:
         return "no mpi4py in this Python (tools/deploy-deps.sh)"
+
+
+def missing_notebook():
+    return None if (Path(VENV_BIN) / "jupyter-notebook").exists() else "no jupyter-notebook in this Python (tools/deploy-deps.sh)"
 
 
 def submit(slurm, script):
@@ -95,6 +125,19 @@ def test_client_on_the_jobs_machines(site):
     site.daint.write("session.ipy", session(job))
     check(site.boxes["nid1"].run("ipython", "session.ipy", timeout=120).stdout)
     check(site.daint.run("ipython", "session.ipy", timeout=120).stdout)       # the login node reaches the compute nodes
+    end(site, job)
+
+
+def test_a_notebook_in_the_job(site):
+    """The notes' first script with its notebook: the URL from the log, forwarded to the laptop, and the cells run there."""
+    need(missing_notebook())
+    site.daint.write(".jupyter/jupyter_server_config.py", "c.ServerApp.allow_root = True\n")     # the tests' user
+    job = submit(site, seeds.DAINT_JUPYTER)
+    log, laptop = site.daint.home / f"jupyter-log-{job}.out", site.laptop
+    url = re.compile(r"http://(10\.77\.0\.\d+):(\d+)/\S*\?token=(\w+)")
+    host, port, token = site.wait(lambda: log.exists() and url.search(log.read_text()), 60, "the notebook's URL").groups()
+    laptop.run("sh", "-c", f"ssh -L {port}:{host}:{port} daint -f -N >/dev/null 2>&1")
+    check(laptop.run("python", "-c", BROWSER, f"http://localhost:{port}", token, input=session(job), timeout=120).stdout)
     end(site, job)
 
 

@@ -23,12 +23,11 @@ def write_profile(laptop):
     laptop.run("ipython", "profile", "create", "--parallel", "--profile=snet")
     for name, text in (("ipcluster", seeds.SNET_CLUSTER), ("ipcontroller", seeds.SNET_CONTROLLER)):
         path = laptop.home / f".ipython/profile_snet/{name}_config.py"
-        made = path.read_text() if path.exists() else ""
-        path.write_text(made + text.format(ip=laptop.address, here=laptop.name))
+        path.write_text(path.read_text() + text.format(ip=laptop.address, here=laptop.name))
 
 
 def test_six_engines_on_two_machines(machines):
-    boxes = machines("laptop", "host1")
+    boxes = machines("laptop", "host1", "host2")
     laptop, host1 = boxes["laptop"], boxes["host1"]
     write_profile(laptop)
     cluster = laptop.popen("ipcluster", "start", "--profile=snet")
@@ -42,6 +41,6 @@ def test_six_engines_on_two_machines(machines):
     assert len(key) == 64 and not [line for box in boxes for line in box.processes().values() if key in line]
     laptop.run("ipcluster", "stop", "--profile=snet")
     assert cluster.wait() == 0
-    assert laptop.wait_idle() == {} and host1.wait_idle() == {}
+    assert [box.wait_idle() for box in boxes] == [{}] * 3
     assert not list(host1.home.glob(".ipython/profile_snet/security/*"))
     assert not list(laptop.home.glob(".ipython/profile_snet/security/*.json"))
