@@ -157,6 +157,8 @@ static void a_file_is_read_once_until_it_changes(void **state)
         assert_false(source_changed(&s));
         connfile_release(&f);
     }
+    source_again(&s);
+    assert_true(source_changed(&s));
     unlink(path);
     struct source text = {.path = path, .info = "not JSON"};
     assert_true(source_changed(&text));

@@ -33,6 +33,11 @@ int source_read(struct source *s, struct connfile *ret, struct err *e)
     return connfile_read(s->path, ret, e);
 }
 
+void source_again(struct source *s)
+{
+    s->read_once = false;
+}
+
 void endpoints_free(char **v, uint32_t n)
 {
     for (uint32_t i = 0; v && i < n; i++)

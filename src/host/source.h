@@ -20,6 +20,8 @@ struct source {
 bool source_changed(const struct source *s);
 /* Reads what is there now. CV_ENOENT while the file is missing. */
 int source_read(struct source *s, struct connfile *ret, struct err *e) CV_CHECK;
+/* That failed for a reason that may pass: source_changed() is true again. */
+void source_again(struct source *s);
 /* The endpoints to try, in order: Unix unless no_unix, TCP at `location` (or at the file's own
  * location when that has been edited to a machine that its endpoints don't name), the other TCP
  * ones. by_ssh: they are as an ssh server sees them, so that a controller that listens on its

@@ -112,7 +112,7 @@ def clients(table, quick):
             rc.wait_for_engines(2)
             controller, file = rc._query("status")["pid"], str(rc._source)
             for how, each in ((churn.in_turn, n), (churn.in_threads, n), (churn.killed, n)):
-                how(file, max(16, n // 5))
+                how(file, max(100, n // 5))
                 before = churn.State(rc, controller, folder)
                 start = time.perf_counter()
                 how(file, each)

@@ -10,6 +10,7 @@ import pytest
 from covey._programs import program_argv
 from covey.task import Metadata
 
+from .conftest import wait_until
 from .stack import Stack
 
 TIMEOUT = 40
@@ -58,6 +59,24 @@ def test_a_host_that_can_not_start_engines_says_why(ipython_dir, shim, call):
         assert p.returncode == 1, p.stderr
         assert "Too many open files" in p.stderr or "Resource temporarily unavailable" in p.stderr
         assert stack.rc[0].apply_sync(lambda: 1) == 1
+    finally:
+        stack.stop()
+
+
+def test_a_connection_file_that_can_not_be_read_for_a_while(ipython_dir, shim, tmp_path):
+    """A disk of the network may fail for a moment: the file has not changed when it can be read again."""
+    stack = Stack(ipython_dir, n=1)
+    switch, log = tmp_path / "now", tmp_path / "log"
+    switch.touch()
+    try:
+        with open(log, "wb") as f:
+            p = subprocess.Popen(program_argv("ipengine", ("-n", "1")), env=failing(ipython_dir, shim, "connfile", switch), stdin=subprocess.DEVNULL,
+                                 stdout=f, stderr=f, start_new_session=True)
+        stack.processes.append(p)
+        wait_until(lambda: "Input/output error" in log.read_text(), what="the warning")
+        switch.unlink()
+        stack.rc.wait_for_engines(2, timeout=TIMEOUT, interactive=False)
+        assert log.read_text().count("Input/output error") == 1
     finally:
         stack.stop()
 
