@@ -7,6 +7,7 @@ Code objects and their bytes are the only things that are kept here; nothing liv
 from __future__ import annotations
 
 import marshal
+import os
 import pickle
 import sys
 import threading
@@ -185,14 +186,33 @@ def _installed(module: types.ModuleType | None) -> bool:
         or file.startswith((sys.base_prefix, sys.prefix)))
 
 
+_warned: dict[int, tuple[types.CodeType, set[str]]] = {}  # by the code's id, which is held
+
+
 def _warn_capture(f: types.FunctionType, name: str, value: Any) -> None:
+    """Once for a function's variable, however often it is packed: a call may try several ways."""
     size = getattr(value, "nbytes", None)
     if not isinstance(size, int):
         size = sys.getsizeof(value, 0)
-    if size > CAPTURE_WARNING:
+    if size <= CAPTURE_WARNING:
+        return
+    if len(_warned) >= _CODE_CACHE:
+        _warned.clear()
+    names = _warned.setdefault(id(f.__code__), (f.__code__, set()))[1]
+    if name not in names:
+        names.add(name)
         warnings.warn(
             f"the function {f.__qualname__!r} carries {name!r} ({size / 2**20:.0f} MiB) with each task; "
-            f"push it once (view.push({{{name!r}: …}})) and pass Reference({name!r})", stacklevel=2)
+            f"push it once (view.push({{{name!r}: …}})) and pass Reference({name!r})", stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """The stacklevel of the program's line: the first that is not covey's."""
+    here = os.path.dirname(__file__)
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def reduce_function(f: types.FunctionType) -> tuple:

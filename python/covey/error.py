@@ -15,6 +15,7 @@ import builtins
 import importlib.util
 import json
 import pickle
+import re
 import sys
 import traceback as _traceback
 from collections.abc import Mapping, Sequence
@@ -275,7 +276,48 @@ def _as_error(entry: Any) -> RemoteError:
     return _remake(ename, evalue, traceback, info or {})
 
 
-_LABELS = 8  # engines named in front of a traceback that many have
+# What differs between engines although the error is the same: numbers of cells (colours may stand around them), addresses of objects.
+_PASSING = re.compile(r"(?<=In\[)\d+(?=\])|(?<=<ipython-input-)\d+(?=-)|(?<= at )0x[0-9a-f]{6,}")
+
+
+def likeness(error: RemoteError) -> tuple[str, str, str]:
+    """Equal for errors that read alike, whichever engine they are of."""
+    return error.ename, _PASSING.sub("", error.evalue), _PASSING.sub("", error.traceback)
+
+
+_RUN = 4       # so many engines in a row are a range: 0-3
+_PLACES = 100  # ranges and engines named in front of a traceback
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    """Sorted numbers as texts: '0-15', or each by itself where few follow one another."""
+    texts: list[str] = []
+    at = 0
+    while at < len(numbers):
+        end = at + 1
+        while end < len(numbers) and numbers[end] == numbers[end - 1] + 1:
+            end += 1
+        if end - at >= _RUN:
+            texts.append(f"{numbers[at]}-{numbers[end - 1]}")
+        else:
+            texts += [str(n) for n in numbers[at:end]]
+        at = end
+    return texts
+
+
+def _places(errors: Sequence[RemoteError]) -> str:
+    """Where they were raised: '[0-15:execute]'."""
+    engines: dict[str, set[int]] = {}
+    for e in errors:
+        if isinstance(e.engine_info.get("engine_id"), int):
+            engines.setdefault(str(e.engine_info.get("method", "")), set()).add(e.engine_info["engine_id"])
+    places = [f"{text}:{method}" for method, numbers in engines.items() for text in _ranges(sorted(numbers))]
+    if not places:
+        places = [errors[0]._where()[1:-1]]
+    if len(places) > _PLACES:
+        places[_PLACES:] = [f"… and {len(places) - _PLACES} more"]
+    times = f" {len(errors)} times" if len(errors) > max(1, sum(map(len, engines.values()))) else ""
+    return f"[{', '.join(places)}]{times}"
 
 
 class CompositeError(RemoteError):
@@ -309,22 +351,19 @@ class CompositeError(RemoteError):
     def _groups(self) -> list[list[RemoteError]]:
         groups: dict[tuple, list[RemoteError]] = {}
         for e in self.errors:
-            groups.setdefault((e.ename, e.evalue, e.traceback), []).append(e)
+            groups.setdefault(likeness(e), []).append(e)
         return list(groups.values())
-
-    def _labels(self, group: list[RemoteError]) -> str:
-        return f"[{', '.join([e._where()[1:-1] for e in group[:_LABELS]])}{', …' if len(group) > _LABELS else ''}]"
 
     def __str__(self) -> str:
         groups = self._groups()
         lines = [self.msg]
-        lines += [f"{self._labels(g)}: {g[0].ename}: {g[0].evalue}" for g in groups[:self.tb_limit]]
+        lines += [f"{_places(g)}: {g[0].ename}: {g[0].evalue}" for g in groups[:self.tb_limit]]
         lines += self._more(groups)
-        return "\n".join(lines)
+        hints = dict.fromkeys(g[0].hint for g in groups[:self.tb_limit])
+        return "\n".join(lines + [hint for hint in hints if hint])
 
     def _more(self, groups: list[list[RemoteError]]) -> list[str]:
-        hidden = sum(len(g) - _LABELS for g in groups[:self.tb_limit] if len(g) > _LABELS)
-        hidden += sum(len(g) for g in groups[self.tb_limit:])
+        hidden = sum(len(g) for g in groups[self.tb_limit:])
         return [f"... {hidden} more exceptions ..."] if hidden else []
 
     def __repr__(self) -> str:
@@ -337,7 +376,7 @@ class CompositeError(RemoteError):
         groups = self._groups()
         lines: list[str] = []
         for group in groups[:self.tb_limit]:
-            lines.append(self._labels(group))
+            lines.append(_places(group))
             lines += [*group[0].render_traceback()[1:], ""]
         return lines[:-1] + self._more(groups)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, no_var_expand
 
-from .error import AlreadyDisplayedError, CompositeError, RemoteError
+from .error import AlreadyDisplayedError, CompositeError, RemoteError, likeness
 
 if TYPE_CHECKING:
     from .asyncresult import AsyncResult
@@ -238,6 +238,7 @@ class ParallelMagics(Magics):
             print(f"{what} execution on engine(s): {_abbreviate(targets)}")
         with self.view.temp_flags(block=False):
             self.last_result = self.view.execute(source, silent=False, block=False, targets=targets)
+        self.last_result._fname = "%px"
         return self.last_result
 
     def _blocks(self, options: argparse.Namespace) -> bool:
@@ -356,7 +357,7 @@ class _ErrorPrinter:
     def _print(self, error: BaseException) -> None:
         text = str(error)
         if isinstance(error, RemoteError):
-            key = (error.ename, error.evalue, error.traceback)
+            key = likeness(error)
             if key not in self._shown and len(self._shown) < FULL_TRACEBACKS:
                 self._shown.add(key)
                 text = "\n".join(error.render_traceback())

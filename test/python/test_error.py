@@ -77,7 +77,7 @@ def test_a_dead_engine_says_why():
 def test_composite_groups_equal_tracebacks():
     c = CompositeError("one or more", [remote(ValueError("v"), i) for i in range(3)] + [remote(KeyError("k"), 3)])
     text = str(c)
-    assert text.count("ValueError: v") == 1 and "[0:apply, 1:apply, 2:apply]" in text and "KeyError" in text
+    assert text.count("ValueError: v") == 1 and "[0:apply, 1:apply, 2:apply]: ValueError" in text and "[3:apply]: KeyError" in text
     assert "\n".join(c.render_traceback()).count("Traceback …") == 2
     assert repr(c) == "CompositeError(4)" and len(c.elist[0]) == 4
     assert not isinstance(c, ValueError)
@@ -97,7 +97,29 @@ def test_composite_of_one_kind_is_caught_by_it():
 
 def test_composite_of_many_equal_ones():
     c = CompositeError("m", [remote(ValueError("v"), i) for i in range(20)])
-    assert c.render_traceback()[-1] == "... 12 more exceptions ..." and str(c).count("ValueError") == 1
+    assert c.render_traceback()[0] == "[0-19:apply]" and "more exceptions" not in "\n".join([str(c), *c.render_traceback()])
+    assert str(c).count("ValueError") == 1
+    c = CompositeError("m", [remote(ValueError("v"), i % 2) for i in range(9)])
+    assert "[0:apply, 1:apply] 9 times: ValueError: v" in str(c), "tasks of a map: each engine once"
+    c = CompositeError("m", [remote(ValueError("v"), 2 * i) for i in range(1000)])
+    assert "… and 900 more]" in str(c) and len(str(c)) < 2000
+
+
+@pytest.mark.parametrize("text", ["Cell \x1b[32mIn[{}]\x1b[39m, line 1", "<ipython-input-{}-7b18d017f89f>", "<object at 0x7f00{}00>"])
+def test_what_differs_between_engines_by_chance_does_not_part_errors(text):
+    """An engine that ran one cell more than the others numbers its cells otherwise."""
+    data = [("SyntaxError", text.format(i % 3), f"Traceback …\n{text.format(i % 3)}", {"engine_id": i, "method": "execute"}) for i in range(16)]
+    c = CompositeError("m", data)
+    assert str(c).splitlines()[1:] == [f"[0-15:execute]: SyntaxError: {text.format(0)}"]
+    c = CompositeError("m", [*data, ("SyntaxError", "else", "Traceback …", {"engine_id": 16, "method": "execute"})])
+    assert "[16:execute]: SyntaxError: else" in str(c)
+
+
+def test_a_composite_error_says_what_to_do_once():
+    c = CompositeError("m", [("NameError", "name 'pytest' is not defined", "", {"engine_id": i}) for i in range(3)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "pytest", pytest, raising=False)
+        assert str(c).count("%px import pytest") == 1
 
 
 def test_composite_shows_four():
