@@ -162,6 +162,43 @@ static void files_are_under_the_command_line(void **state)
     assert_non_null(strstr(e.text, "ipcluster_config.json"));
 }
 
+static size_t place(char **v, const char *text)
+{
+    size_t i = 0;
+    while (v[i] && strcmp(v[i], text))
+        i++;
+    assert_non_null(v[i]);
+    return i;
+}
+
+static void settings_of_the_children_reach_them_from_files(void **state)
+{
+    struct settings s;
+    struct err e;
+    put("profile_default/ipcluster_config.json",
+        "{\"HubFactory\": {\"ip\": \"*\"}, \"TaskScheduler\": {\"hwm\": 3},"
+        " \"IPController\": {\"reuse_files\": true, \"location\": null},"
+        " \"IPEngine\": {\"timeout\": 9.5}, \"InteractiveShell\": {\"colors\": \"x\"},"
+        " \"Session\": {\"key\": \"secret\"}, \"Cluster\": {\"controller_args\": [\"--two\"]},"
+        " \"LocalControllerLauncher\": {\"controller_args\": [\"--one\"]}}");
+    assert_int_equal(parse(&s, VERB_START, &e, "--TaskScheduler.hwm=5 --ip=h"), SETTINGS_RUN);
+    assert_true(has(s.controller_args, "--IPController.reuse_files=true"));
+    assert_true(has(s.engine_args, "--IPEngine.timeout=9.5"));
+    assert_false(has(s.controller_args, "--TaskScheduler.hwm=3")); /* the command line has it too */
+    assert_true(has(s.controller_args, "--TaskScheduler.hwm=5"));
+    /* What comes later wins. */
+    assert_true(place(s.controller_args, "--IPController.ip=*") <
+                place(s.controller_args, "--one"));
+    assert_true(place(s.controller_args, "--one") < place(s.controller_args, "--ip=h"));
+    assert_true(place(s.controller_args, "--one") < place(s.controller_args, "--two"));
+    for (char **w = s.controller_args; *w; w++)
+        assert_null(strstr(*w, "Session"));
+    for (char **w = s.engine_args; *w; w++)
+        assert_true(!strstr(*w, "Session") && !strstr(*w, "IPController") && !strstr(*w, "colors"));
+    settings_release(&s);
+    put("profile_default/ipcluster_config.json", "{}");
+}
+
 static void refusals(void **state)
 {
     static const struct {
@@ -242,10 +279,15 @@ int main(void)
 {
 #define IN_DIR(f) cmocka_unit_test_setup_teardown(f, make_dir, drop_dir)
     const struct CMUnitTest tests[] = {
-        IN_DIR(quotas_of_both_cgroup_versions),   IN_DIR(a_batch_system_limits_the_cpus),
-        IN_DIR(a_start_line_is_understood),       IN_DIR(the_default_n_says_why),
-        IN_DIR(files_are_under_the_command_line), IN_DIR(refusals),
-        IN_DIR(start_makes_a_private_profile),    IN_DIR(dead_clusters_don_t_run),
+        IN_DIR(quotas_of_both_cgroup_versions),
+        IN_DIR(a_batch_system_limits_the_cpus),
+        IN_DIR(a_start_line_is_understood),
+        IN_DIR(the_default_n_says_why),
+        IN_DIR(files_are_under_the_command_line),
+        IN_DIR(settings_of_the_children_reach_them_from_files),
+        IN_DIR(refusals),
+        IN_DIR(start_makes_a_private_profile),
+        IN_DIR(dead_clusters_don_t_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

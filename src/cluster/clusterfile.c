@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
 #include "launch/launch.h"
@@ -73,6 +74,29 @@ bool clusterfile_running(const json_t *o)
             return true;
     }
     return false;
+}
+
+static bool is_local(const json_t *o)
+{
+    const struct launch_ops *ops;
+    return !o || (!launch_find(json_string_value(json_object_get(o, "class")), &ops, NULL) &&
+                  ops == &launch_local);
+}
+
+bool clusterfile_over(const json_t *o)
+{
+    const char *id, *host = json_string_value(json_object_get(o, "host"));
+    char here[256] = "";
+    json_t *set;
+    if (!host || gethostname(here, sizeof here - 1) || strcmp(host, here) ||
+        clusterfile_running(o) || !is_local(json_object_get(o, "controller")))
+        return false;
+    json_object_foreach(json_object_get(o, "engines"), id, set)
+    {
+        if (!is_local(set))
+            return false;
+    }
+    return true;
 }
 
 static int is_cluster_file(const struct dirent *d)

@@ -17,6 +17,9 @@ int clusterfile_write(const char *path, const json_t *o, struct err *e) CV_CHECK
 /* Do its supervisor, its controller or any of its engine sets still run? */
 bool clusterfile_running(const json_t *o);
 bool clusterfile_supervised(const json_t *o); /* its supervisor does */
+/* Nothing of it is left to find or to stop: all of it were processes of this machine, which have
+ * ended. Jobs of a batch system may outlive them, and another machine's can't be seen from here. */
+bool clusterfile_over(const json_t *o);
 /* Calls cb for each cluster file of a profile, by name; unreadable ones are skipped. o is borrowed.
  */
 int clusterfile_each(const char *profile_dir, int (*cb)(void *arg, const char *path, json_t *o),

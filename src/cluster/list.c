@@ -2,10 +2,12 @@
  *
  * ipcluster list: the clusters of all profiles, or of the one that was named, as a table or as
  * JSON: cluster files with "running", "profile" and "cluster" added, the last one for programs that
- * look for the id where ipyparallel has it. */
+ * look for the id where ipyparallel has it. A cluster of this machine that has ended without
+ * removing its file is shown once more, as not running; the file goes then. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cluster/clusterfile.h"
 #include "cluster/profile.h"
 #include "cluster/verbs.h"
@@ -19,7 +21,13 @@ static int add_file(void *arg, const char *path, json_t *o)
     json_object_set_new(o, "cluster",
                         json_pack("{s:O?, s:s}", "cluster_id", json_object_get(o, "cluster_id"),
                                   "profile_dir", dir ? dir : ""));
-    return json_array_append(arg, o) ? CV_ENOMEM : CV_OK;
+    if (json_array_append(arg, o))
+        return CV_ENOMEM;
+    if (clusterfile_over(o)) {
+        int ignored = unlink(path); /* in a folder that can't be written it stays */
+        (void)ignored;
+    }
+    return CV_OK;
 }
 
 static int add_profile(void *arg, const char *dir)

@@ -82,34 +82,63 @@ static const char *const CONTROLLER[] = {
     "HeartMonitor", "Dict", "SQLite",        "Mongo",
     "NoDB",         NULL};
 
-/* --Class.trait=value of the command line goes to the program that knows the class, or to both. */
+/* An option --Class.trait=value for the programs that are named. */
+static int add_setting(struct words *controller, struct words *engines, const char *cls,
+                       const char *trait, const json_t *v, struct err *e)
+{
+    char *value = json_is_string(v) ? strdup(json_string_value(v))
+                                    : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    int rc = CV_OK;
+    if (controller)
+        rc = add_take(controller, value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL, e);
+    if (engines && !rc)
+        rc = add_take(engines, value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL, e);
+    free(value);
+    return rc;
+}
+
+/* Class.trait of the command line goes to the program that knows the class, or to both. */
 static int add_settings(struct words *controller, struct words *engines, const struct config *cli,
                         struct err *e)
 {
-    char *dump = config_dump(cli);
-    json_t *tree = dump ? json_loads(dump, 0, NULL) : NULL, *traits, *v;
     const char *cls, *trait;
-    int rc = tree ? CV_OK : err_set(e, CV_ENOMEM, "out of memory");
-    json_object_foreach(tree, cls, traits)
+    json_t *traits, *v;
+    int rc = CV_OK;
+    json_object_foreach(config_tree(cli), cls, traits)
     {
-        bool to_engines = !is_one_of(cls, CONTROLLER), to_controller = !is_one_of(cls, ENGINES);
         if (is_one_of(cls, OURS) || strstr(cls, "Launcher"))
             continue;
         json_object_foreach(traits, trait, v)
         {
-            char *value = json_is_string(v) ? strdup(json_string_value(v))
-                                            : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-            if (to_controller && !rc)
-                rc = add_take(controller,
-                              value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL, e);
-            if (to_engines && !rc)
-                rc = add_take(engines, value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL,
-                              e);
-            free(value);
+            rc = rc ? rc
+                    : add_setting(is_one_of(cls, ENGINES) ? NULL : controller,
+                                  is_one_of(cls, CONTROLLER) ? NULL : engines, cls, trait, v, e);
         }
     }
-    json_decref(tree);
-    free(dump);
+    return rc;
+}
+
+/* c.Class.trait of ipcluster's config files, where one program alone knows the class. The shell's
+ * settings are not among them: ipython_config.py, which is read here as well, has them for all. */
+static int add_file_settings(struct words *controller, struct words *engines,
+                             const struct settings *s, const struct config *cli, struct err *e)
+{
+    static const char *const HOST[] = {"IPEngine", NULL};
+    const char *cls, *trait;
+    json_t *traits, *v;
+    int rc = CV_OK;
+    json_object_foreach(config_tree(s->config), cls, traits)
+    {
+        bool to_controller = is_one_of(cls, CONTROLLER), to_engines = is_one_of(cls, HOST);
+        json_object_foreach(traits, trait, v)
+        {
+            if (rc || json_is_null(v) || config_get(cli, cls, trait) ||
+                (!to_controller && !to_engines))
+                continue;
+            rc = add_setting(to_controller ? controller : NULL, to_engines ? engines : NULL, cls,
+                             trait, v, e);
+        }
+    }
     return rc;
 }
 
@@ -132,10 +161,11 @@ static int add_gpus(struct words *w, const struct config *c, struct err *e)
 int passon_args(struct settings *s, const struct config *cli, struct err *e)
 {
     struct words controller = {0}, engines = {0};
-    int rc = add_option(&controller, s->config, "controller_ip", "ip", e);
+    int rc = add_file_settings(&controller, &engines, s, cli, e); /* what follows wins */
+    rc = rc ? rc : add_launcher_trait(&controller, s, LAUNCH_CONTROLLER, "controller_args", e);
+    rc = rc ? rc : add_option(&controller, s->config, "controller_ip", "ip", e);
     rc = rc ? rc : add_option(&controller, s->config, "controller_location", "location", e);
     rc = rc ? rc : add_trait(&controller, s->config, "Cluster", "controller_args", e);
-    rc = rc ? rc : add_launcher_trait(&controller, s, LAUNCH_CONTROLLER, "controller_args", e);
     rc = rc ? rc : add_gpus(&engines, s->config, e);
     rc = rc ? rc : add_launcher_trait(&engines, s, LAUNCH_ENGINES, "engine_args", e);
     rc = rc ? rc : add_settings(&controller, &engines, cli, e);

@@ -103,7 +103,10 @@ json_t *tell_description(const struct supervisor *v)
     struct procinfo self = {0};
     if (procinfo_get(getpid(), &self, NULL))
         self.start = 0;
+    char host[256] = "";
     json_t *sets = json_object();
+    if (gethostname(host, sizeof host - 1))
+        host[0] = '\0';
     list_each(at, &v->sets)
     {
         struct engine_set *set = list_entry(at, struct engine_set, node);
@@ -111,13 +114,13 @@ json_t *tell_description(const struct supervisor *v)
         json_object_set_new(o, "n", json_integer(set->n));
         json_object_set_new(sets, set->id, o);
     }
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:o*, s:o, s:s?, s:s?}", "class",
-                     "covey.cluster.Cluster", "cluster_id", v->s->cluster_id, "profile_dir",
-                     v->s->profile_dir, "python", v->s->python, "pid", (json_int_t)getpid(),
-                     "pid_start", (json_int_t)self.start, "control", control_address(v->control),
-                     "controller", v->controller ? child_describe(v->controller) : NULL, "engines",
-                     sets, "client_file", file_of(v, "client_file"), "engine_file",
-                     file_of(v, "engine_file"));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:o*, s:o, s:s?, s:s?}", "class",
+        "covey.cluster.Cluster", "cluster_id", v->s->cluster_id, "profile_dir", v->s->profile_dir,
+        "python", v->s->python, "host", host, "pid", (json_int_t)getpid(), "pid_start",
+        (json_int_t)self.start, "control", control_address(v->control), "controller",
+        v->controller ? child_describe(v->controller) : NULL, "engines", sets, "client_file",
+        file_of(v, "client_file"), "engine_file", file_of(v, "engine_file"));
 }
 
 void tell_cluster_file(struct supervisor *v)

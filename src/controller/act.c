@@ -8,14 +8,17 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/file.h"
 #include "controller/backlog.h"
 #include "controller/death.h"
 #include "controller/say.h"
 #include "controller/schedlog.h"
 
-#define CLOSE_FACTOR 4 /* times client_buffer: then a client that does not read is closed */
+#define CLOSE_FACTOR 4   /* times client_buffer: then a client that does not read is closed */
+#define REFUSAL_MAX 4096 /* a longer reason of an engine is left out */
 
 /* --- to the client --- */
 
@@ -204,13 +207,29 @@ void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t s
 
 /* --- the actions --- */
 
+/* `why`, and what the engine said why it would not run it: a peer's bytes, so anything may be in
+ * them. malloc'ed; NULL: nothing that can be used. */
+static char *refusal_text(const struct msg *m, const char *why)
+{
+    json_t *j = say_parse(m);
+    const char *said = json_string_value(json_object_get(j, "evalue"));
+    char *text = NULL;
+
+    if (why && said && *said && strlen(said) < REFUSAL_MAX)
+        text = str_printf("%s: %s", why, said);
+    json_decref(j);
+    return text;
+}
+
 static void do_deliver(struct controller *c, const struct sched_action *a,
                        const struct msg **forwarded)
 {
     const struct msg *m = a->payload;
 
     if (!m || m->h.status != a->status) {
-        end_by_controller(c, a, NULL, a->cause ? NULL : a->why);
+        char *text = m && m->h.status == RESULT_UNMET ? refusal_text(m, a->why) : NULL;
+        end_by_controller(c, a, NULL, a->cause ? NULL : text ? text : a->why);
+        free(text);
         return;
     }
     struct header h = m->h;

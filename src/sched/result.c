@@ -49,6 +49,7 @@ static void result_unmet(struct sched *s, struct task *t, const struct sched_eve
 {
     struct task_word w =
         task_word(SCHED_S_IMPOSSIBLE, "the engine does not meet what the task asks for");
+    w.payload = ev->result.payload; /* what it said */
     if (t->mode != SCHED_BALANCED) {
         w.engine = ev->engine;
         w.incarnation = ev->incarnation;

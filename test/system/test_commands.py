@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -347,6 +348,30 @@ def test_c055_c056_c099_nothing_to_stop(ipython_dir):
 def test_c058_c061_lists(ipython_dir):
     assert run(ipython_dir, "ipcluster", "list", check=0).stdout.split() == ["PROFILE", "CLUSTER", "ID", "RUNNING", "ENGINES", "LAUNCHER"]
     assert run(ipython_dir, "ipcluster", "list", "-o", "JSON", check=0).stdout == "[]"
+
+
+def cluster_file(ipython_dir, name, **more):
+    """The file of a cluster whose processes are gone."""
+    path = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default", "security", f"cluster-{name}.json")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    local = {"class": "Local", "pid": 2**22 + 1, "pid_start": 5, "log": "/dev/null"}
+    state = {"class": "covey.cluster.Cluster", "cluster_id": name, "profile_dir": os.path.dirname(os.path.dirname(path)),
+             "host": socket.gethostname(), "pid": 2**22 + 1, "pid_start": 5, "control": "@gone", "controller": local,
+             "engines": {"0": dict(local, n=2)}, **more}
+    with open(path, "w") as f:
+        json.dump(state, f)
+    return path
+
+
+def test_c060_a_stale_file_is_shown_once(ipython_dir):
+    gone = cluster_file(ipython_dir, "gone")
+    there = cluster_file(ipython_dir, "there", host="another-machine")
+    job = cluster_file(ipython_dir, "job", engines={"0": {"class": "Slurm", "n": 2, "job_id": "17"}})
+    shown = json.loads(run(ipython_dir, "ipcluster", "list", "-o", "json").stdout)
+    assert [(c["cluster_id"], c["running"]) for c in shown] == [("gone", False), ("job", False), ("there", False)]
+    assert not os.path.exists(gone) and os.path.exists(there) and os.path.exists(job)
+    shown = json.loads(run(ipython_dir, "ipcluster", "list", "-o", "json").stdout)
+    assert [c["cluster_id"] for c in shown] == ["job", "there"]
 
 
 @pytest.mark.parametrize("text", ["x", "3x", " 3", "-1", "999999", "99999999999999999999"])
