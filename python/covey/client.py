@@ -306,12 +306,14 @@ class Client(Jobs):
                     raise error.EngineError(f"engine {number} can't be used: {why}")
 
     def _away_text(self, tasks: Sequence[Task], at_least: float = 0.0) -> str:
-        """What keeps these tasks waiting: a link that has been cut for `at_least` seconds; '' if nothing is known to."""
+        """What keeps these tasks waiting: a link that has been cut for `at_least` seconds, or that there are no engines; '' if nothing is known to."""
         self._pump()
         before = time.time() - at_least
         if self._link_down is not None and (not at_least or self._link_down[1] <= before):
             why, since = self._link_down
             return f"waiting for the controller, away since {time.time() - since:.0f} s: {why}"
+        if not self._engines and any(t.target is None for t in tasks):
+            return "waiting for engines: there are none; start some (`ipcluster engines`, `Cluster.start_engines`)"
         away = [e for e in list(self._engines.values())
                 if e.get("state") == "away" and (not at_least or (e.get("away_since") or 0) <= before)]
         if not away:

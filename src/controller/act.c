@@ -207,16 +207,20 @@ void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t s
 
 /* --- the actions --- */
 
-/* `why`, and what the engine said why it would not run it: a peer's bytes, so anything may be in
- * them. malloc'ed; NULL: nothing that can be used. */
-static char *refusal_text(const struct msg *m, const char *why)
+/* The scheduler's reason, with the task that it is about or with what the engine said why it would
+ * not run it (a peer's bytes: anything may be in them). malloc'ed; NULL: there is no more to it. */
+static char *whole_reason(const struct sched_action *a)
 {
-    json_t *j = say_parse(m);
+    const struct msg *m = a->payload;
+    json_t *j = m && m->h.status == RESULT_UNMET ? say_parse(m) : NULL;
     const char *said = json_string_value(json_object_get(j, "evalue"));
     char *text = NULL;
 
-    if (why && said && *said && strlen(said) < REFUSAL_MAX)
-        text = str_printf("%s: %s", why, said);
+    if (a->why && a->about.session)
+        text = str_printf("%s: %016llx_%llu", a->why, (unsigned long long)a->about.session,
+                          (unsigned long long)a->about.seq);
+    else if (a->why && said && *said && strlen(said) < REFUSAL_MAX)
+        text = str_printf("%s: %s", a->why, said);
     json_decref(j);
     return text;
 }
@@ -227,7 +231,7 @@ static void do_deliver(struct controller *c, const struct sched_action *a,
     const struct msg *m = a->payload;
 
     if (!m || m->h.status != a->status) {
-        char *text = m && m->h.status == RESULT_UNMET ? refusal_text(m, a->why) : NULL;
+        char *text = whole_reason(a);
         end_by_controller(c, a, NULL, a->cause ? NULL : text ? text : a->why);
         free(text);
         return;

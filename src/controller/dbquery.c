@@ -274,7 +274,12 @@ static void result_done(struct store_walk *w, bool walk_failed)
 
     if (failed(a, walk_failed) || !l)
         goto out;
-    if (!a->found && a->in_memory == STORE_EXPIRED)
+    if (!a->found && a->in_memory == STORE_EXPIRED && !a->c->store->ops->queryable)
+        fail(a, "NoData",
+             "this controller keeps no task records (it was started with --nodb): the result of %s "
+             "went to the client that asked for it",
+             text);
+    else if (!a->found && a->in_memory == STORE_EXPIRED)
         fail(a, "ResultExpired",
              "the result of %s was kept for a while and is gone by now: the controller keeps what "
              "DictDB.record_limit and DictDB.size_limit allow, or all of it with --db=sqlite",

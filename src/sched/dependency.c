@@ -36,6 +36,7 @@ struct task_deps {
     } side[2];
     uint32_t *where; /* follow: engines that good ones ran on */
     uint64_t nwhere;
+    struct sched_id spoiler;
     uint64_t nedges;
     struct edge edges[];
 };
@@ -61,11 +62,19 @@ static enum deps_verdict deps_verdict(const struct task_deps *d)
     return a == DEPS_MET && f == DEPS_MET ? DEPS_MET : DEPS_OPEN;
 }
 
-static void note_end(struct task_deps *d, uint8_t kind, uint8_t status, uint32_t engine)
+static void note_spoiler(struct task_deps *d, struct sched_id id)
+{
+    if (!d->spoiler.session)
+        d->spoiler = id;
+}
+
+static void note_end(struct task_deps *d, uint8_t kind, struct sched_id id, uint8_t status,
+                     uint32_t engine)
 {
     struct dep_side *side = &d->side[kind];
     if (!counts_as_good(side->flags, status)) {
         side->bad++;
+        note_spoiler(d, id);
         return;
     }
     side->good++;
@@ -83,6 +92,12 @@ static void edge_drop(struct sched *s, struct edge *e)
         free(e->watch);
     }
     e->watch = NULL;
+}
+
+struct sched_id deps_spoiler(const struct task *t)
+{
+    const struct task_deps *d = task_more(t)->deps;
+    return d ? d->spoiler : (struct sched_id){0};
 }
 
 void deps_free(struct sched *s, struct task *t)
@@ -132,8 +147,9 @@ static int side_add(struct sched *s, struct task_deps *d, uint8_t kind, const st
                 if (r < 0)
                     return r;
             } else if (s->o.outcome && s->o.outcome(s->o.outcome_arg, id, &status, &engine)) {
-                note_end(d, kind, status, engine);
+                note_end(d, kind, id, status, engine);
             } else {
+                note_spoiler(d, id);
                 *invalid = true;
                 return CV_OK;
             }
@@ -203,7 +219,7 @@ void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uin
             struct edge *e = list_entry(l, struct edge, node);
             list_del(&e->node);
             e->watch = NULL;
-            note_end(e->deps, e->kind, status, engine);
+            note_end(e->deps, e->kind, (struct sched_id){session, seq}, status, engine);
             if (deps_verdict(e->deps) != DEPS_OPEN && list_empty(&e->deps->node))
                 list_add_tail(&s->resolved, &e->deps->node);
         }
@@ -269,18 +285,19 @@ void deps_settle(struct sched *s)
         struct task_deps *d = list_entry(l, struct task_deps, node);
         struct task *t = d->task;
         bool possible = false;
-        const char *why = "a task that it depends on did not end as it asks for";
+        struct task_word w =
+            task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
         if (deps_verdict(d) == DEPS_MET) {
-            why = "no engine is left that its targets and dependencies allow";
+            w.why = t->engine ? "what it follows ran on another engine than the one it is for"
+                              : "no engine is left that its targets and dependencies allow";
             possible = deps_met(s, t, t->engine);
-            if (t->engine)
-                why = "what it follows ran on another engine than the one it is for";
+        } else {
+            w.about = deps_spoiler(t);
         }
         deps_free(s, t);
         if (possible) {
             task_move(s, t, SCHED_T_QUEUED, t->engine, TASK_TAIL);
         } else {
-            struct task_word w = task_word(SCHED_S_IMPOSSIBLE, why);
             task_end_all(s, t, &w);
         }
     }

@@ -12,6 +12,8 @@ enum deps_verdict { DEPS_OPEN, DEPS_MET, DEPS_UNREACHABLE, DEPS_INVALID };
 /* Notes what t, not yet in the index, waits for. *verdict: whether it must wait at all. */
 int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
              enum deps_verdict *verdict) CV_CHECK;
+/* The first of the tasks that it waits for whose end, or absence, spoils it; session 0: none. */
+struct sched_id deps_spoiler(const struct task *t);
 void deps_free(struct sched *s, struct task *t);
 /* Items [lo, hi) of session ended: those that waited for them get their answer in s->resolved. */
 void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uint8_t status,

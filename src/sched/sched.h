@@ -200,6 +200,7 @@ struct sched_action {
     void *cause;     /* DELIVER with RESULT_ENGINE_DIED: ENGINE_DEAD's */
     void *note;      /* the submit's */
     const char *why; /* DELIVER with status >= 2: static text, or NULL */
+    struct sched_id about; /* the task that `why` speaks of; session 0: none */
     /* Payload and note are borrowed and valid until the next sched_handle(). */
 };
 

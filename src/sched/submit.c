@@ -138,16 +138,19 @@ static void submit_place(struct sched *s, struct task *t, struct engine *engine,
         task_move(s, t, SCHED_T_WAITING, engine, TASK_TAIL);
         return;
     }
+    struct sched_id spoiler = deps_spoiler(t);
     deps_free(s, t);
     if (met) {
         task_move(s, t, SCHED_T_QUEUED, engine, TASK_TAIL);
         return;
     }
+    if (verdict == DEPS_INVALID)
+        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
     if (verdict == DEPS_MET)
         w.why = engine ? "what it follows ran on another engine than the one it is for"
                        : "none of the engines that its targets and dependencies allow is there";
-    if (verdict == DEPS_INVALID)
-        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
+    else
+        w.about = spoiler;
     task_end_all(s, t, &w);
 }
 

@@ -484,6 +484,7 @@ static void deliver(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
     a->payload = w->payload;
     a->cause = w->cause;
     a->why = w->why;
+    a->about = w->about;
     if (t->more && w->status == SCHED_S_ENGINE_DIED) {
         memcpy(a->killed, t->more->killed, sizeof a->killed);
         a->nkilled = (uint8_t)t->more->nkilled;

@@ -132,6 +132,7 @@ struct task_word {
     uint32_t engine, incarnation; /* where, or SCHED_ENGINE_NONE */
     void *payload, *cause;
     const char *why;
+    struct sched_id about; /* the task that `why` speaks of; session 0: none */
 };
 
 /* Our own word, about no engine. */

@@ -292,6 +292,8 @@ def test_nodb_says_that_there_is_nothing(stack_of):
     for ask in (stack.rc.hub_history, lambda: stack.rc.db_query({})):
         with pytest.raises(ipp.error.NoData, match="--nodb"):
             ask()
+    with ipp.Client(stack.client_file) as other, pytest.raises(ipp.error.NoData, match="--nodb"):
+        other.get_result(ar.msg_ids[0]).get(10)
     assert stack.rc.queue_status()[0]["completed"] == 1
     stack.rc.purge_hub_results("all")
 
