@@ -200,10 +200,10 @@ def _warn_capture(f: types.FunctionType, name: str, value: Any) -> None:
         _warned.clear()
     names = _warned.setdefault(id(f.__code__), (f.__code__, set()))[1]
     if name not in names:
-        names.add(name)
         warnings.warn(
             f"the function {f.__qualname__!r} carries {name!r} ({size / 2**20:.0f} MiB) with each task; "
             f"push it once (view.push({{{name!r}: …}})) and pass Reference({name!r})", stacklevel=_callers_level())
+        names.add(name)  # not where the warning is made an error
 
 
 def _callers_level() -> int:

@@ -72,7 +72,8 @@ static int prepare(struct background *b, const struct launch_plan *plan, struct 
     b->events = memfd_create("covey-events", MFD_CLOEXEC);
     if (b->events < 0 || fcntl(b->events, F_SETFL, O_APPEND) < 0)
         return err_sys(e, "can't make a file for events");
-    return background_request(plan, b->input) ? err_sys(e, "can't tell the launcher what to do") : CV_OK;
+    return background_request(plan, b->input) ? err_sys(e, "can't tell the launcher what to do")
+                                              : CV_OK;
 }
 
 static int spawn(struct background *b, const struct launch_plan *plan, struct err *e)

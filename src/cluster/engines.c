@@ -67,7 +67,7 @@ int verb_engines(const struct settings *s)
         .threads = s->threads,
     };
     if (!s->n) {
-        log_critical(s->log, "-n must be at least 1");
+        log_critical(s->log, "-n must be at least 1, not 0");
         return EXIT_USAGE;
     }
     if (s->engines->prepare(s->engines, &request, &plan, &e)) {

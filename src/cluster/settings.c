@@ -137,7 +137,9 @@ static int find_profile(struct settings *s, struct config *cli, struct err *e)
     if (s->verb == VERB_START)
         return profile_create(s->profile_dir, e);
     if (s->profile_named)
-        return err_set(e, CV_ENOENT, "Profile %s not found: there is no folder %s",
+        return err_set(e, CV_ENOENT,
+                       "Profile %s not found: there is no folder %s. `ipcluster list` shows where "
+                       "clusters run, `ipcluster start` makes a profile",
                        profile_name(s->profile_dir), s->profile_dir);
     return CV_OK;
 }

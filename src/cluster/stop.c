@@ -128,8 +128,8 @@ static int stop_id(const struct settings *s, const char *id)
     } else if (path) {
         if (o)
             each_job(o, stop_job, &(bool){true}); /* jobs elsewhere that nobody is left to end */
-        log_critical(s->log, "Could not find cluster file %s%s", path,
-                     o ? " of a cluster that runs (it was stale)" : "");
+        log_critical(s->log, "Could not find cluster file %s%s: `ipcluster list` shows what runs",
+                     path, o ? " of a cluster that runs (it was stale)" : "");
         if (o)
             unlink(path);
         code = EXIT_ALREADY_STOPPED;
