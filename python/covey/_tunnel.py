@@ -4,12 +4,14 @@
 One ssh login (a master connection, which may ask for a password or a code in the terminal) fetches the client's connection file and
 forwards one local port to the controller. The file is written into a profile of the same name here, with that port as its only
 address. A connection that dies is made again under the same port, so that clients come back by themselves. Ctrl-C, SIGTERM and
-SIGHUP undo everything: the forward, the file, the folders that were made.
+SIGHUP undo everything: the forward, the file, the folders that were made. After a SIGKILL the login ends, too; the file stays, names
+the tunnel that wrote it, and is not taken for the user's by the next one.
 """
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -22,11 +24,13 @@ import time
 from typing import Any
 
 from . import _connect
-from ._sshagent import write_file
+from ._sshagent import read_file, write_file
 
 BEGIN, END = "covey-tunnel-begin", "covey-tunnel-end"
 PAUSE_MAX = 10.0    # seconds between logins
 LOGIN = 120.0       # seconds for one, with somebody who types
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 # Prints the first of these profiles' client files, and which it was.
 _FETCH = """
@@ -45,6 +49,19 @@ def _bare(place: str) -> str:
     return place.replace("[", "").replace("]", "")
 
 
+def _end_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _of_dead_tunnel(text: str) -> bool:
+    """Did a tunnel write this file, and has it ended?"""
+    try:
+        who = json.loads(text).get("tunnel")
+    except (ValueError, AttributeError):
+        return False
+    return bool(who) and not _connect._is_running(int(who["pid"]), int(who["start"]))
+
+
 class TunnelError(Exception):
     """It can't be made; the text says why."""
 
@@ -59,7 +76,7 @@ class Tunnel:
         self.ssh_args = ssh_args
         self.master: subprocess.Popen[bytes] | None = None
         self.port = 0
-        self.file = ""
+        self.file = self.text = ""          # what was written
         self.made: list[str] = []           # folders, outermost first
         self.before: str | None = None    # of a file that stood in the way
 
@@ -82,7 +99,7 @@ class Tunnel:
         if not first or not sys.stdin.isatty():
             options += ["-o", "BatchMode=yes"]
         self.master = subprocess.Popen(self._ssh(*options), stdin=None if first and sys.stdin.isatty() else subprocess.DEVNULL,
-                                       stdout=subprocess.DEVNULL)
+                                       stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent)
         deadline = time.monotonic() + LOGIN
         while subprocess.run(self._ssh("-O", "check"), capture_output=True).returncode:
             if self.master.poll() is not None:
@@ -117,7 +134,10 @@ class Tunnel:
     def _local(self, config: dict[str, Any]) -> dict[str, Any]:
         """The file's content with our port alone."""
         here = {**config, "endpoints": [f"tcp://127.0.0.1:{self.port}"], "ssh": ""}
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as f:
+            start = int(f.read().rpartition(")")[2].split()[19])
         here.pop("process", None)
+        here["tunnel"] = {"pid": os.getpid(), "start": start}
         for label in ("registration", "control", "mux", "task", "iopub", "notification"):
             here[label] = self.port
         key = here.pop("key")
@@ -143,7 +163,8 @@ class Tunnel:
                 self.before = f.read()
         self.file = path
         lines = ",\n".join(f'  "{k}": {json.dumps(v)}' for k, v in self._local(config).items())
-        write_file(self.file, "{\n" + lines + "\n}\n")
+        self.text = "{\n" + lines + "\n}\n"
+        write_file(self.file, self.text)
 
     def refuse_if_taken(self) -> None:
         """A cluster of this machine must keep its file."""
@@ -199,10 +220,11 @@ class Tunnel:
     def undo(self) -> None:
         """Nothing of it stays."""
         self.drop()
-        if self.file and self.before is not None:
-            write_file(self.file, self.before)
-        elif self.file and os.path.exists(self.file):
-            os.unlink(self.file)
+        if self.file and read_file(self.file) == self.text:     # else another tunnel has it now
+            if self.before is not None and not _of_dead_tunnel(self.before):
+                write_file(self.file, self.before)
+            else:
+                os.unlink(self.file)
         for folder in reversed(self.made):
             try:
                 os.rmdir(folder)

@@ -58,3 +58,35 @@ def test_a_job_behind_a_login_node(machines):
     assert tunnel.wait() == 0 and mine.read_text() == "mine\n"
     job.kill(signal.SIGTERM)
     assert job.wait() == 0
+
+
+def test_two_tunnels_and_a_killed_one(machines):
+    """Each ends without harm to the other; SIGKILL ends the login, and what it left is not kept for the user's."""
+    boxes = machines("laptop", "login")
+    laptop, login = boxes["laptop"], boxes["login"]
+    job = login.popen("ipcluster", "start", "-n", "1", "--profile=job_77")
+    job.wait_output("Engines appear to have started successfully")
+    file = laptop.home / ".ipython/profile_job_77/security/ipcontroller-client.json"
+
+    def tunnel():
+        t = laptop.popen("ipcluster", "tunnel", "login", "77")
+        t.wait_output("Client(profile='job_77') works now")
+        return t
+
+    def works():
+        return laptop.python("import covey as ipp; rc = ipp.Client(profile='job_77'); print(rc[:].apply_sync(abs, -1)); rc.close()") == "[1]\n"
+    first, second = tunnel(), tunnel()
+    first.kill(signal.SIGTERM)
+    assert first.wait() == 0 and works()
+    third = tunnel()
+    third.kill(signal.SIGTERM)
+    assert third.wait() == 0 and works()        # by the second one again
+    second.kill(signal.SIGKILL)
+    second.wait()
+    assert laptop.wait_idle() == {} and file.exists()
+    last = tunnel()
+    assert works()
+    last.kill(signal.SIGTERM)
+    assert last.wait() == 0 and not file.exists() and laptop.wait_idle() == {}
+    job.kill(signal.SIGTERM)
+    assert job.wait() == 0
