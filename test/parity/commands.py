@@ -287,7 +287,7 @@ def words_for_the_controller(t: Ground) -> None:
     says(t, "ipcluster", "start", "-n", "1", "--daemonize", "--", "--sqlitedb")
     rc = client_of(t, profile(env) / "security")
     ar = rc[0].apply_async(int)
-    ar.get(10)
+    ar.get(30)
     until(lambda: ar.msg_ids[0] in rc.hub_history() and (profile(env) / "tasks.db").exists(), what="the record in the file")
     rc.close()
     says(t, "ipcluster", "stop")

@@ -81,7 +81,7 @@ def control_works_while_busy(t: Ground) -> None:
     t.v.execute("import signal\ngot = []\nsignal.signal(signal.SIGUSR1, lambda n, f: got.append(n))", block=True)
     ar = t.sleeping(t.e0, 1)
     t.rc.send_signal("SIGUSR1", targets=0, block=True)
-    ar.get(10)
+    ar.get(30)
     assert t.e0["len(got)"] == 1
 
 
@@ -108,7 +108,7 @@ def records_in_memory_are_bounded(t: Ground) -> None:
 def records_in_a_file(t: Ground) -> None:
     stack = _stack(t, "a", "--sqlitedb")
     ar = stack.rc.load_balanced_view().apply_async(pow, 2, 3)
-    assert ar.get(10) == 8
+    assert ar.get(30) == 8
     until(lambda: ar.msg_ids[0] in stack.rc.hub_history(), what="the record")
     file = Path(stack.folder) / "tasks.db"
     until(file.exists, what="tasks.db")
@@ -125,11 +125,11 @@ def records_in_a_file(t: Ground) -> None:
 def no_records(t: Ground) -> None:
     rc = _stack(t, "a", "--nodb").rc
     ar = rc.load_balanced_view().apply_async(int)
-    ar.get(10)
+    ar.get(30)
     for call in (rc.hub_history, lambda: rc.db_query({})):
         e = raises(Exception, call)
         assert "NoData" in f"{type(e).__mro__} {getattr(e, 'ename', '')}", repr(e)
-    assert rc.resubmit(ar.msg_ids, block=False).get(10) in (0, [0]), "this client has the task still"
+    assert rc.resubmit(ar.msg_ids, block=False).get(30) in (0, [0]), "this client has the task still"
     assert rc.queue_status() and rc.result_status(ar.msg_ids)
     rc.purge_results("all")
 
@@ -226,7 +226,7 @@ def what_apply_leaves(t: Ground) -> None:
 @row("H047")
 def engine_uuids(t: Ground) -> None:
     ar = t.e0.apply_async(int)
-    ar.get(10)
+    ar.get(30)
     until(lambda: t.rc.db_query({"msg_id": ar.msg_ids[0]}), what="the record")
     record = t.rc.db_query({"msg_id": ar.msg_ids[0]})[0]
     assert record["engine_uuid"] == ar.metadata.engine_uuid

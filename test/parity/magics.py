@@ -73,13 +73,13 @@ def running(t: Ground) -> None:
     ip.user_ns['target'] = 1
     cell('-t {target}', 'a = 2')
     assert v['a'] == [1, 2]
-    ar = cell('-a', 'a = 3'); ar.get(10)
+    ar = cell('-a', 'a = 3'); ar.get(30)
     assert isinstance(ar, ipp.AsyncResult) and v['a'] == [3, 3]
     v.block = False
     assert isinstance(line('px', 'a = 4'), ipp.AsyncResult)
     assert cell('-b', 'a = 5') is None and v.block is False
     cell('-o kept', 'a = 6')
-    assert isinstance(ip.user_ns['kept'], ipp.AsyncResult) and ip.user_ns['kept'].get(10)
+    assert isinstance(ip.user_ns['kept'], ipp.AsyncResult) and ip.user_ns['kept'].get(30)
     v.block = True
     with heard() as h: cell('--local', 'b = 7; print(b)')
     assert ip.user_ns['b'] == 7 and v['b'] == [7, 7] and h.out.count('7') == 3
@@ -126,7 +126,7 @@ def targets_and_settings(t: Ground) -> None:
     with heard() as h: ar = line('px', 'z = 1')
     assert isinstance(ar, ipp.AsyncResult) and 'Async parallel execution on engine(s): ' in h.out, h.out
     line('pxconfig', '--no-verbose')
-    with heard() as h: line('px', 'z = 1').get(10)
+    with heard() as h: line('px', 'z = 1').get(30)
     assert h.out == ''
     line('pxconfig', '--block --no-stream --progress-after 1 --signal-on-interrupt SIGINT')
     assert line('px', 'z = 2') is None

@@ -20,7 +20,7 @@ from .ground import Ground, raises, row, until
 @row("P089", "P116")
 def futures(t: Ground) -> None:
     ar = t.lv.apply_async(pow, 2, 4)
-    assert isinstance(ar, concurrent.futures.Future) and ar.result(10) == 16 and ar.exception() is None and ar.done()
+    assert isinstance(ar, concurrent.futures.Future) and ar.result(30) == 16 and ar.exception() is None and ar.done()
     seen: list[int] = []
     later = t.lv.apply_async(lambda: 3)
     later.add_done_callback(lambda f: seen.append(f.result()))
@@ -44,15 +44,15 @@ def getting(t: Ground) -> None:
     assert not ar.ready() and ar.wait(0.01) is False and ar.wait() is True and ar.ready() and ar.successful()
     assert ar.get() is None and ar.get() is None
     bad = t.v.apply_async(lambda: 1 / 0)
-    raises(ipp.CompositeError, bad.get, 10)
+    raises(ipp.CompositeError, bad.get, 30)
     assert all(isinstance(x, ipp.RemoteError) for x in bad.get(return_exceptions=True)) and not bad.successful()
     t.v.scatter("rank", [0, 1], flatten=True, block=True)
     one = t.v.apply_async(ipp.interactive(lambda: 1 // rank and __import__("time").sleep(2)))  # noqa: F821
     begun = time.monotonic()
-    raises(ipp.RemoteError, one.get, 10, return_when=ipp.FIRST_EXCEPTION)
+    raises(ipp.RemoteError, one.get, 30, return_when=ipp.FIRST_EXCEPTION)
     done, pending = one.wait(1, return_when=ipp.FIRST_EXCEPTION)
     assert time.monotonic() - begun < 1.5 and len(done) + len(pending) == 2 and pending
-    raises(ipp.RemoteError, one.get, 10)
+    raises(ipp.RemoteError, one.get, 30)
 
 
 @row("P091")
@@ -74,7 +74,7 @@ def times(t: Ground) -> None:
     ar = t.v.apply_async(time.sleep, 0.2)
     raises(TimeoutError, lambda: ar.wall_time)
     raises(TimeoutError, lambda: ar.serial_time)
-    ar.get(10)
+    ar.get(30)
     assert 0.4 <= ar.serial_time < 5 and 0.2 <= ar.wall_time < 5 and ar.elapsed >= 0.2
     assert 0 <= ar.timedelta(ar.submitted, ar.received) < 10
 
@@ -82,14 +82,14 @@ def times(t: Ground) -> None:
 @row("P101", "P102", "P103")
 def items(t: Ground) -> None:
     ar = t.v.apply_async(lambda: 5)
-    ar.wait(10)
+    ar.wait(30)
     assert ar[0] == 5 and ar[:] == [5, 5] and list(ar) == [5, 5]
     raises(TypeError, ar.__getitem__, 1.5)
     raises(TypeError, iter, t.e0.apply_async(int))
     slow = t.v.apply_async(time.sleep, 0.2)
     raises(TimeoutError, slow.__getitem__, 0)
     parts = ar.split()
-    assert len(parts) == 2 and ipp.AsyncResult.join(*parts).get(10) == [5, 5]
+    assert len(parts) == 2 and ipp.AsyncResult.join(*parts).get(30) == [5, 5]
     raises(ValueError, ipp.AsyncResult.join)
     got: list[int] = []
 
@@ -105,7 +105,7 @@ def output(t: Ground) -> None:
     out = io.StringIO()
     ar = t.e0.execute("import time\nprint('early', flush=True); time.sleep(0.2); print('late')", silent=False, block=False)
     with contextlib.redirect_stdout(out), ar.stream_output():
-        ar.wait(10)
+        ar.wait(30)
     assert "early" in out.getvalue() and "late" in out.getvalue() and "[stdout:0]" in out.getvalue()
     with contextlib.redirect_stdout(io.StringIO()) as out:
         t.e0.execute("pass", silent=False, block=True).display_outputs()
@@ -131,14 +131,14 @@ def published_data(t: Ground) -> None:
         publish_data({"more": 2})
     ar = t.e0.apply_async(work)
     until(lambda: ar.data == {"step": 1} and not ar.ready(), what="data before the end")
-    ar.get(10)
+    ar.get(30)
     assert ar.data == {"step": 1, "more": 2}
 
 
 @row("P108")
 def owners(t: Ground) -> None:
     ar = t.e0.apply_async(int)
-    ar.get(10)
+    ar.get(30)
     assert ar.owner and ar.msg_ids[0] not in t.rc.results and ar.metadata.msg_id == ar.msg_ids[0]
 
 
@@ -146,10 +146,10 @@ def owners(t: Ground) -> None:
 def results_shown(t: Ground) -> None:
     ar = t.e0.apply_async(time.sleep, 0.3)
     assert repr(ar) == "<AsyncResult(sleep): pending>" and {"stdout", "engine_id"} <= set(dir(ar))
-    ar.get(10)
+    ar.get(30)
     assert repr(ar) == "<AsyncResult(sleep): finished>"
     bad = t.e0.apply_async(lambda: 1 / 0)
-    bad.wait(10)
+    bad.wait(30)
     assert repr(bad).endswith(": failed>")
 
 
@@ -157,7 +157,7 @@ def results_shown(t: Ground) -> None:
 def view_executors(t: Ground) -> None:
     for view in (t.lv, t.e0):
         with view.executor as ex:
-            assert ex.submit(abs, -5).result(10) == 5
+            assert ex.submit(abs, -5).result(30) == 5
     with t.lv.executor as ex:
         assert list(ex.map(abs, [-1, -2])) == [1, 2] and ex._max_workers == 2
     assert t.rc.ids == [0, 1]
@@ -186,10 +186,10 @@ def functional_dependencies(t: Ground) -> None:
         import os
         return os.getpid() == pid
     f = ipp.depend(is_one, one)(lambda: __import__("os").getpid())
-    assert {t.lv.apply_async(f).get(10) for _ in range(4)} == {one}
+    assert {t.lv.apply_async(f).get(30) for _ in range(4)} == {one}
     with t.lv.temp_flags(timeout=0.5):
-        raises((ipp.TaskTimeout, ipp.UnmetDependency), t.lv.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 10)
-    e = raises(ipp.RemoteError, t.e0.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 10)
+        raises((ipp.TaskTimeout, ipp.UnmetDependency), t.lv.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 30)
+    e = raises(ipp.RemoteError, t.e0.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 30)
     assert isinstance(e, ipp.UnmetDependency)
     assert isinstance(f, ipp.dependent)
 
@@ -334,7 +334,7 @@ def what_engines_survive(t: Ground) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
     assert raises(ipp.RemoteError, t.e0.apply_sync, interrupted).ename == "KeyboardInterrupt"
-    assert raises(ipp.RemoteError, lambda: t.e0.execute("input()").get(10)).ename == "StdinNotImplementedError"
+    assert raises(ipp.RemoteError, lambda: t.e0.execute("input()").get(30)).ename == "StdinNotImplementedError"
     assert t.e0.apply_sync(int) == 0
 
 

@@ -55,14 +55,14 @@ def flags(t: Ground) -> None:
 def what_a_view_remembers(t: Ground) -> None:
     ar = t.v.apply_async(os.getpid)
     assert t.v.history[-2:] == ar.msg_ids and t.v.client is t.rc
-    assert t.v.wait(ar, 10) and t.v.get_result(-1).get(10) is not None and not t.v.outstanding
+    assert t.v.wait(ar, 10) and t.v.get_result(-1).get(30) is not None and not t.v.outstanding
     assert set(t.e0.queue_status()) == {"queue", "tasks", "completed"}
     busy, queued, elsewhere = t.e0.apply_async(time.sleep, 0.3), t.e0.apply_async(int), t.rc[1].apply_async(time.sleep, 0.3)
     t.e0.abort(queued)
-    raises(ipp.TaskAborted, queued.get, 10)
-    assert busy.get(10) is None and elsewhere.get(10) is None
+    raises(ipp.TaskAborted, queued.get, 30)
+    assert busy.get(30) is None and elsewhere.get(30) is None
     kept = t.rc.get_result(ar.msg_ids, owner=False)
-    kept.get(10)
+    kept.get(30)
     t.v.purge_results("all")
     assert not set(ar.msg_ids) & {*t.rc.results, *t.rc.hub_history()}
     stopped = t.cluster(2)
@@ -111,12 +111,12 @@ def queued_cells_after_an_error(t: Ground) -> None:
     t.e0.execute("import time", block=True)
     bad = t.e0.execute("time.sleep(0.3); 1/0", silent=False, block=False)
     queued = t.e0.execute("a = 1", silent=False, block=False)
-    raises(ipp.RemoteError, bad.get, 10)
-    raises(ipp.TaskAborted, queued.get, 10)
+    raises(ipp.RemoteError, bad.get, 30)
+    raises(ipp.TaskAborted, queued.get, 30)
     bad = t.e0.execute("time.sleep(0.2); 1/0", silent=True, block=False)
     after = t.e0.execute("a = 1", block=False)
-    raises(ipp.RemoteError, bad.get, 10)
-    after.get(10)
+    raises(ipp.RemoteError, bad.get, 30)
+    after.get(30)
 
 
 @row("P059")
@@ -215,24 +215,24 @@ def tracking(t: Ground) -> None:
     ar = t.v.push({"a": np.zeros(200_000)}, block=False)
     ar.wait_for_send(10)
     assert ar.sent
-    ar.get(10)
+    ar.get(30)
 
 
 @row("P073")
 def one_engine(t: Ground) -> None:
     ar = t.lv.apply_async(os.getpid)
-    assert ar.get(10) == t.rc[ar.engine_id].apply_sync(os.getpid)
+    assert ar.get(30) == t.rc[ar.engine_id].apply_sync(os.getpid)
 
 
 @row("P074", "P111", "P112", "P097")
 def balanced_maps(t: Ground) -> None:
     ar = t.lv.map_async(lambda x: x * x, range(10), chunksize=3)
     assert isinstance(ar, ipp.AsyncMapResult) and len(ar.msg_ids) == 4 and len(ar) == 10
-    assert ar.get(10) == [x * x for x in range(10)] and ar.progress == 10
+    assert ar.get(30) == [x * x for x in range(10)] and ar.progress == 10
     assert t.lv.map_sync(lambda a, b: a * b, range(5), [1, 2]) == [0, 2]
     assert t.lv.map_sync(abs, (x for x in (-1, -2))) == [1, 2]
     assert sorted(t.lv.map_async(abs, range(6), ordered=False)) == list(range(6))
-    got = t.lv.map(lambda x: 1 / x, range(3), return_exceptions=True).get(10)
+    got = t.lv.map(lambda x: 1 / x, range(3), return_exceptions=True).get(30)
     assert isinstance(got[0], ipp.RemoteError) and got[1:] == [1, 0.5]
     assert (t.v.map_sync(lambda x: np.array([x]), range(2))[0] == np.array([0])).all()
 
@@ -264,32 +264,32 @@ def after_and_follow(t: Ground) -> None:
     first = t.lv.apply_async(time.sleep, 0.2)
     with t.lv.temp_flags(after=first):
         second = t.lv.apply_async(int)
-    second.get(10)
+    second.get(30)
     assert second.started >= first.completed
     with t.lv.temp_flags(follow=first.msg_ids):
         assert t.lv.apply_async(int).engine_id in (None, first.engine_id)
     with t.lv.temp_flags(follow=[first]):
         ar = t.lv.apply_async(int)
-        ar.get(10)
+        ar.get(30)
         assert ar.engine_id == first.engine_id
     raises(ValueError, t.lv.set_flags, after=5.5)
     with t.lv.temp_flags(after=["no-such-task"]):
-        raises(ipp.InvalidDependency, lambda: t.lv.apply_async(int).get(10))
+        raises(ipp.InvalidDependency, lambda: t.lv.apply_async(int).get(30))
     bad = t.lv.apply_async(lambda: 1 / 0)
-    bad.wait(10)
+    bad.wait(30)
     with t.lv.temp_flags(after=ipp.Dependency(bad, success=True, failure=False)):
-        raises(ipp.ImpossibleDependency, lambda: t.lv.apply_async(int).get(10))
+        raises(ipp.ImpossibleDependency, lambda: t.lv.apply_async(int).get(30))
     with t.lv.temp_flags(after=ipp.Dependency(bad, success=False, failure=True)):
-        assert t.lv.apply_async(int).get(10) == 0
+        assert t.lv.apply_async(int).get(30) == 0
 
 
 @row("P077")
 def timeouts(t: Ground) -> None:
     busy = t.sleeping(t.v, 1)
     with t.lv.temp_flags(timeout=0.1):
-        raises(ipp.TaskTimeout, lambda: t.lv.apply_async(int).get(10))
+        raises(ipp.TaskTimeout, lambda: t.lv.apply_async(int).get(30))
     raises(ValueError, t.lv.set_flags, timeout=-1)
-    busy.get(10)
+    busy.get(30)
 
 
 @row("P078")
@@ -318,7 +318,7 @@ def retries(t: Ground) -> None:
 def labels(t: Ground) -> None:
     with t.lv.temp_flags(label="mine"):
         ar = t.lv.apply_async(int)
-    ar.get(10)
+    ar.get(30)
     assert ar.metadata.label == "mine" and t.rc.db_query({"msg_id": ar.msg_ids[0]}, keys="label")[0]["label"] == "mine"
     assert t.lv.map_async(abs, [1], label="m").metadata[0]["label"] == "m"
     assert t.e0.execute("1", label="e").metadata["label"] == "e"
@@ -356,7 +356,7 @@ def broadcast_views(t: Ground) -> None:
     assert t.b.map_sync(lambda x: x + 1, range(7)) == list(range(1, 8))
     t.b.scatter("a", [1, 2, 3], block=True)
     assert t.b.gather("a", block=True) == [1, 2, 3]
-    t.b.execute("b = 1", label="x").get(10)
+    t.b.execute("b = 1", label="x").get(30)
     assert t.b["b"] == [1, 1]
     with t.b.temp_flags(label="wide"):
         assert t.b.apply_async(int).metadata[0]["label"] == "wide"
@@ -369,5 +369,5 @@ def coalescing(t: Ground) -> None:
     t.v.scatter("rank", [0, 1], flatten=True, block=True)
     b.execute("import time", block=True)
     ar = b.apply_async(ipp.interactive(lambda: 1 // rank and __import__("time").sleep(0.2)))  # noqa: F821
-    e = raises((ipp.RemoteError, ipp.CompositeError), ar.get, 10)
+    e = raises((ipp.RemoteError, ipp.CompositeError), ar.get, 30)
     assert "ZeroDivisionError" in str(e), "the failed engine is told"
