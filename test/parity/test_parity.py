@@ -2,10 +2,11 @@
 """Each check of the rows as a test, and rows.txt against the checks."""
 import os
 import re
+import signal
 
 import pytest
 
-from . import CHECKS, Ground, rows
+from . import CHECKS, Ground, rows, run_check
 from .ground import ROOT
 
 BY_CHECK: dict = {}
@@ -33,6 +34,15 @@ def _parameter(check, ids):
 def test_row(ground, check):
     with ground.for_check():
         check(ground)
+
+
+def test_a_check_that_fails_takes_no_other_along(ground):
+    def disturbed(t):
+        for pid in t.v.apply_sync(os.getpid):
+            os.kill(pid, signal.SIGKILL)
+        raise AssertionError("as it should")
+    assert "as it should" in run_check(ground, disturbed)
+    assert run_check(ground, CHECKS["P045"]) is None
 
 
 def test_rows_are_the_checks():
