@@ -16,7 +16,6 @@ if _text := mixed(os.path.dirname(os.path.abspath(__file__))):
 import covey
 from covey import *  # noqa: F401,F403
 from covey import __version__, register_joblib_backend  # noqa: F401
-from traitlets.config import MultipleInstanceError  # noqa: F401
 
 from . import _aliases
 
@@ -29,6 +28,10 @@ version_info = (9, 2, 0)  # of the ipyparallel whose names these are
 
 
 def __getattr__(name: str) -> object:
+    if name == "MultipleInstanceError":  # programs start sooner without traitlets
+        from traitlets.config import MultipleInstanceError
+
+        return MultipleInstanceError
     return getattr(covey, name)
 
 

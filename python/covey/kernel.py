@@ -24,9 +24,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._display import CLEAR, DISPLAY, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY, Sink
+from .task import CLEAR, DISPLAY, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY
 
 if TYPE_CHECKING:
+    from ._display import Sink
     from ._engine import Engine
     from ._shell import ZMQInteractiveShell
 

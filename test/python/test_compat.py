@@ -99,3 +99,10 @@ def test_an_environment_with_both_says_so(tmp_path, last):
 
 def test_modules_of_test_suites_can_be_imported_on_engines(tmp_path):
     run("from ipyparallel.tests import add_engines, launchers, setup, teardown; assert launchers == []", tmp_path)
+
+
+def test_the_import_waits_for_no_ipython(tmp_path):
+    run("import sys, ipyparallel as ipp\n"
+        "assert not {'IPython', 'traitlets', 'numpy'} & set(sys.modules)\n"
+        "assert ipp.client.magics.ParallelMagics and ipp.MultipleInstanceError.__module__.startswith('traitlets')\n"
+        "assert not hasattr(ipp.client, 'nothing') and not hasattr(ipp, 'nothing')\n", tmp_path)
