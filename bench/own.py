@@ -190,15 +190,15 @@ def queued_rate(quick):
     return {"value": long / statistics.median(rates), "per_s": long, "short_per_s": statistics.median(rates)}
 
 
-def growth(rc, step, steps):
-    """Bytes by which all processes together grow after the first tenth of `steps` calls of `step`: by then the controller's records
-    (100,000) are full. The controller's own share of them beside it."""
+def growth(rc, step, steps, warm):
+    """Bytes by which all processes together grow in `steps` calls of `step` after the first `warm` of them. The controller's own share of
+    them beside it."""
     pids, controller = [os.getpid(), *machine.descendants()], rc._query("status")["pid"]
     memory = lambda: (sum(machine.rss(pid) for pid in pids), machine.rss(controller))
     before = None
     for i in range(steps):
         step()
-        if i + 1 == max(1, steps // 10):
+        if i + 1 == warm:
             before = memory()
         if i % max(1, steps // 20) == 0:
             say(alive=i / steps)
@@ -207,7 +207,7 @@ def growth(rc, step, steps):
 
 
 def flat_tasks(quick):
-    n, batch = (200_000 if quick else 10_000_000), 20_000
+    n, warm, batch = (300_000 if quick else 10_000_000), (160_000 if quick else 1_000_000), 20_000  # then the controller's records are full
     with cluster() as rc:
         submit = rc.load_balanced_view().apply_async
 
@@ -215,7 +215,7 @@ def flat_tasks(quick):
             for result in [submit(noop, i) for i in range(batch)]:
                 result.get()
             rc.purge_local_results("all")
-        return {**growth(rc, step, n // batch), "tasks": n}
+        return {**growth(rc, step, n // batch, warm // batch), "tasks": n}
 
 
 def flat_stream(quick):
@@ -228,7 +228,8 @@ def flat_stream(quick):
             if len(one.apply_sync(noop, block)) != each:
                 raise ValueError("a block came back cut")
             rc.purge_local_results("all")
-        return {**growth(rc, step, total // (2 * each)), "bytes": total}
+        steps = total // (2 * each)
+        return {**growth(rc, step, steps, steps // 10), "bytes": total}
 
 
 def engines(n, kind="unix"):
