@@ -195,6 +195,17 @@ class TaskTable:
                 for seq in range(lo, hi):
                     self._live.pop(seq, None)
 
+    def _give_up(self, tasks: Iterable[Task]) -> None:
+        """They are cancelled: nobody wants these results, and who else waits for them is told."""
+        tasks = list(tasks)
+        self._forget(tasks)
+        with self._lock:
+            watching = [ar for t in tasks for ar in self._watchers.pop(t.key, ())]
+        for t in tasks:
+            t.give_up()
+        for ar in watching:
+            self._settle_later(ar)
+
     def _send_cancel(self, tasks: Iterable[Task], flags: int, aux: int) -> None:
         sessions: dict[int, list[int]] = {}
         for t in tasks:

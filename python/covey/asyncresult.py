@@ -380,7 +380,7 @@ class AsyncResult(ResultFacts, WatchedFuture):
         self._was_cancelled = True
         flags = 0 if kill_after is None else KILL
         self._client._send_cancel(pending, flags, 0 if kill_after is None else max(1, int(kill_after * 1e9)))
-        self._client._forget(pending)
+        self._client._give_up(pending)
         self._settle()
         return True
 

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import threading
+import time
 import traceback
 import types
 from typing import TYPE_CHECKING, Any
@@ -289,6 +290,15 @@ class Task:
         if self.record is None:
             self.client._fetch((self,))
         return self.record is not None
+
+    def give_up(self) -> None:
+        """Nobody waits for its result any more: whoever else has this task finds it cancelled."""
+        now = time.time_ns()
+        self._value = (None,)
+        self._error = error._remake("CancelledError", "the task was cancelled by this client", "", self._engine_info())
+        self.record = (CANCELLED, 0, ENGINE_NONE, 0, self.submitted, 0, 0, now, (), self.seq, 1)
+        if self._metadata is not None:
+            self._stamp(self._metadata)
 
     @property
     def failed(self) -> bool:

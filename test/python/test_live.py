@@ -249,6 +249,23 @@ def test_times(rc):
     assert [m["engine_uuid"] for m in ar.metadata] == [rc._engines[i]["uuid"] for i in (0, 1)]
 
 
+def test_m5_who_else_has_a_cancelled_task_is_told(rc, until):
+    ar = rc[:].apply_async(time.sleep, 30)
+    for part in ar.split():
+        assert part.cancel()
+    with pytest.raises(ipp.CompositeError, match="CancelledError"):
+        ar.get(10)
+    assert set(ar.status) == {"cancelled"}
+    ar = rc[0].apply_async(time.sleep, 30)
+    other = rc.get_result(ar.msg_ids[0])
+    told = []
+    other.add_done_callback(told.append)
+    assert ar.cancel() and ar.cancelled() and not other.cancelled()
+    until(lambda: told == [other])
+    with pytest.raises(ipp.RemoteError, match="cancelled by this client"):
+        other.get(10)
+
+
 def test_m5_cancel_interrupts_and_the_engine_survives(rc, until):
     rc[:]["kept"] = 5
     ar = rc[0].apply_async(time.sleep, 30)
