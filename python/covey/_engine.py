@@ -170,7 +170,8 @@ class Engine:
             return
         try:
             packed = serialize.pack_value(value)
-        except Exception as error:
+        except BaseException as error:  # a __reduce__ of the user's may even say sys.exit()
+            self._check_leaving()
             self._fail(error, "apply")
             return
         try:
@@ -244,7 +245,8 @@ class Engine:
                 continue
             try:
                 batch.append(serialize.pack_value(value))
-            except Exception as error:
+            except BaseException as error:
+                self._check_leaving()
                 self._flush(batch, skip=1)
                 self._fail(error, "apply")
             if len(batch) >= BATCH_ITEMS or time.monotonic_ns() - since > BATCH_NS:

@@ -249,6 +249,20 @@ def test_times(rc):
     assert [m["engine_uuid"] for m in ar.metadata] == [rc._engines[i]["uuid"] for i in (0, 1)]
 
 
+def test_a_result_whose_packing_exits_fails_alone(rc):
+    f = typed("""
+        def f(*_):
+            class Exits:
+                def __reduce__(self):
+                    raise SystemExit("not me")
+            return Exits()
+        """)
+    for ar in (rc[0].apply_async(f), rc[0].map_async(f, [1, 2])):
+        with pytest.raises(ipp.RemoteError, match="not me"):
+            ar.get(20)
+    assert rc[0].apply_sync(max, 1, 2) == 2
+
+
 def test_m5_who_else_has_a_cancelled_task_is_told(rc, until):
     ar = rc[:].apply_async(time.sleep, 30)
     for part in ar.split():
