@@ -46,11 +46,6 @@ void log_free(struct log *l)
     free(l);
 }
 
-void log_set_level(struct log *l, int level)
-{
-    l->level = level;
-}
-
 int log_level_parse(const char *text, int *ret)
 {
     for (size_t i = 0; i < NLEVELS; i++)

@@ -20,7 +20,6 @@ struct log;
 
 int log_new(struct log **ret, const char *app, int level, int fd) CV_CHECK; /* borrows fd */
 void log_free(struct log *l);
-void log_set_level(struct log *l, int level);
 int log_level_parse(const char *text, int *ret) CV_CHECK; /* "10", "DEBUG", "info", "WARN" ... */
 void log_at(struct log *l, int level, const char *fmt, ...) CV_PRINTF(3, 4); /* l may be NULL */
 

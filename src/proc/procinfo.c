@@ -84,17 +84,6 @@ int process_children(pid_t parent, void (*cb)(void *arg, const struct procinfo *
     return CV_OK;
 }
 
-uint64_t process_peak_rss(pid_t pid)
-{
-    char path[64], text[4096];
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    unsigned long long kib;
-    if (read_small(path, text, sizeof text) <= 0)
-        return 0;
-    const char *line = strstr(text, "\nVmHWM:");
-    return line && sscanf(line, "\nVmHWM: %llu kB", &kib) == 1 ? kib * 1024 : 0;
-}
-
 int pgroup_kill(pid_t pgid, int signum, struct err *e)
 {
     if (pgid <= 1 || pgid == getpgrp())
@@ -102,11 +91,6 @@ int pgroup_kill(pid_t pgid, int signum, struct err *e)
     if (kill(-pgid, signum) < 0 && errno != ESRCH)
         return err_sys(e, "can't signal process group %d", pgid);
     return CV_OK;
-}
-
-bool pgroup_alive(pid_t pgid)
-{
-    return pgid > 1 && (kill(-pgid, 0) == 0 || errno == EPERM);
 }
 
 int oom_kills_parse(const char *text, size_t n, uint64_t *ret)

@@ -25,13 +25,10 @@ bool process_alive(pid_t pid, uint64_t start);
 /* Calls cb for each child of `parent` (direct ones, zombies too). */
 int process_children(pid_t parent, void (*cb)(void *arg, const struct procinfo *p), void *arg,
                      struct err *e) CV_CHECK;
-/* VmHWM in bytes; 0 when unknown. */
-uint64_t process_peak_rss(pid_t pid);
 
 /* kill() for a whole group; a group that is gone is fine. Never signals this process's own group.
  */
 int pgroup_kill(pid_t pgid, int signum, struct err *e) CV_CHECK;
-bool pgroup_alive(pid_t pgid);
 
 /* How often the kernel has killed a process of our cgroup for lack of memory: "oom_kill N" of
  * memory.events (v2) or memory.oom_control (v1). CV_ENOENT when there is no such file here. */

@@ -79,7 +79,6 @@ static void a_child_is_seen_alive_and_then_not(void **state)
     assert_int_equal(p.ppid, getpid());
     assert_true(process_alive(pid, p.start));
     assert_false(process_alive(pid, p.start + 1));
-    assert_true(process_peak_rss(pid) > 4096);
     pid_t wanted = pid;
     assert_int_equal(process_children(getpid(), find_child, &wanted, NULL), CV_OK);
     assert_int_equal(wanted, 0);
@@ -102,10 +101,10 @@ static void groups(void **state)
         for (;;)
             pause();
     setpgid(pid, pid);
-    assert_true(pgroup_alive(pid));
+    assert_int_equal(kill(-pid, 0), 0);
     assert_int_equal(pgroup_kill(pid, SIGKILL, &e), CV_OK);
     waitpid(pid, NULL, 0);
-    assert_false(pgroup_alive(pid));
+    assert_int_equal(kill(-pid, 0), -1);
     assert_int_equal(pgroup_kill(pid, SIGKILL, &e), CV_OK);
 }
 
