@@ -49,12 +49,6 @@ def call_chunk(f: Any, parts: Sequence[Any]) -> Any:
     return f(*parts)
 
 
-def scattered_map(f: Any, names: Sequence[str]) -> list:
-    """One part of a broadcast map: its sequences were scattered before."""
-    ns = namespace()
-    return [f(*args) for args in zip(*[ns.pop(name) for name in names])]
-
-
 def use_serializer(name: str) -> None:
     from . import serialize
 
