@@ -59,7 +59,7 @@ class Mine(ipp.Client): pass
                                   "apps.ipclusterapp", "apps.ipcontrollerapp", "apps.ipengineapp"])
 def test_each_submodule_can_be_imported_first(tmp_path, name):
     if name in ("joblib", "client._joblib"):
-        pytest.importorskip("joblib")
+        pytest.importorskip("joblib", reason="joblib is optional")
     run(f"import ipyparallel.{name} as m; assert m", tmp_path)
 
 

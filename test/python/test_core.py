@@ -257,7 +257,7 @@ def test_small_messages_overtake_large_ones_but_direct_tasks_do_not(pair):
 
 
 def test_fortran_order_is_fine(pair):
-    np = pytest.importorskip("numpy")
+    np = pytest.importorskip("numpy", reason="NumPy is optional")
     client, peer = pair
     a = np.asfortranarray(np.arange(12.0).reshape(3, 4))
     submit(client, a, np.arange(5))

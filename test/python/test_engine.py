@@ -258,7 +258,7 @@ def test_a_forked_child_writes_to_the_descriptor():
 
 
 def test_widgets_open_comms():
-    pytest.importorskip("comm")
+    pytest.importorskip("comm", reason="comm comes with ipykernel, which is optional")
     log = run([cell("import comm\nc = comm.create_comm(target_name='t', data={'a': 1}, buffers=[b'xy'])\nc.close()")])
     opened, closed = (e[1] for e in log if e[0] == "comm")
     assert json.loads(opened[0])["content"] == {**json.loads(closed[0])["content"], "data": {"a": 1}, "target_name": "t", "target_module": None}

@@ -408,7 +408,7 @@ def test_functional_dependencies(rc):
     assert lv.apply_sync(needs) == ("textwrap", 3)
 
 
-def test_retries_and_timeout(rc):
+def test_retries_and_timeout(rc, until):
     lv = rc.load_balanced_view()
     rc[:]["tries"] = 0
     flaky = typed("""
@@ -420,10 +420,11 @@ def test_retries_and_timeout(rc):
         """)
     with lv.temp_flags(retries=5):
         assert lv.apply_async(flaky).get(20) == 2
-    busy = rc[:].apply_async(time.sleep, 1)
+    busy = rc[:].apply_async(typed("def f():\n    import time\n    print('on', flush=True)\n    time.sleep(60)"))
+    until(lambda: set(busy.stdout) == {"on\n"})
     with lv.temp_flags(timeout=0.2), pytest.raises(ipp.TaskTimeout):
-        lv.apply_async(typed("f = lambda: 1")).get(10) if not busy.ready() else pytest.skip("too slow")
-        raise ipp.TaskTimeout if busy.ready() else AssertionError("a task with a timeout started on a busy engine")
+        lv.apply_async(typed("f = lambda: 1")).get(30)
+    busy.cancel()
 
 
 def test_sync_imports(rc, capsys):
@@ -450,7 +451,7 @@ def test_use_cloudpickle(rc):
 
 
 def test_use_dill(rc):
-    pytest.importorskip("dill")
+    pytest.importorskip("dill", reason="dill is optional")
     try:
         rc[:].use_dill().get()
         assert rc[0].apply_sync(typed("def f(x): return x + 1"), 4) == 5
@@ -580,7 +581,7 @@ def test_sync_path_and_upload(rc, tmp_path, monkeypatch):
 
 
 def test_joblib(rc):
-    joblib = pytest.importorskip("joblib")
+    joblib = pytest.importorskip("joblib", reason="joblib is optional")
     rc.load_balanced_view().register_joblib_backend("covey-test")
     with joblib.parallel_backend("covey-test"):
         assert joblib.Parallel(n_jobs=2)(joblib.delayed(pow)(i, 2) for i in range(20)) == [i * i for i in range(20)]

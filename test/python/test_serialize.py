@@ -284,7 +284,7 @@ def test_switching_the_serializer():
     try:
         for use in (serialize.use_cloudpickle, serialize.use_dill):
             if use is serialize.use_dill:
-                pytest.importorskip("dill")
+                pytest.importorskip("dill", reason="dill is optional")
             use()
             g, _, _ = unpack_apply(over_the_wire(pack_apply(f)), {})
             assert g() == 5

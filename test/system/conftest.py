@@ -1,5 +1,6 @@
 """Fixtures for tests that start real processes: a profile folder of their own and a watch over what is left behind."""
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,52 @@ def ipython_dir(tmp_path):
     yield env
     left = wait_gone(folder)
     assert not left, f"processes are left: {left}"
+
+
+@pytest.fixture
+def home(ipython_dir, monkeypatch):
+    """IPYTHONDIR of this process and its children: new and empty; nothing may be left of it."""
+    for name in ("IPYTHONDIR", "IPP_NONINTERACTIVE"):
+        monkeypatch.setenv(name, ipython_dir[name])
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return ipython_dir["IPYTHONDIR"]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A module's own controller, host and client (stack.py)."""
+    from .stack import Stack
+
+    folder = tmp_path_factory.mktemp("stack")
+    env = dict(os.environ, IPYTHONDIR=str(folder))
+    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_CONNECTION_INFO", "IPP_NONINTERACTIVE", "COVEY_EVENTS_FD", "PYTHONSTARTUP"):
+        env.pop(name, None)
+    s = Stack(env)
+    yield s
+    s.stop()
+    assert not wait_gone(folder)
+
+
+@pytest.fixture
+def run_notebook(ipython_dir, tmp_path, monkeypatch):
+    """run_notebook(notebook): runs its cells in a kernel of the interpreter under test, whatever kernels the machine has."""
+    nbclient = pytest.importorskip("nbclient", reason="notebooks are run by nbclient")
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):
+        @property
+        def kernel_spec(self):
+            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="this")
+
+    for name, value in ipython_dir.items():
+        monkeypatch.setenv(name, value)
+
+    def run(notebook):
+        nbclient.NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    return run
 
 
 def processes_of(ipython_dir):

@@ -14,16 +14,6 @@ from covey._programs import program_argv
 from .conftest import files_of, processes_of, wait_gone, wait_until
 
 
-@pytest.fixture
-def home(ipython_dir, monkeypatch):
-    """IPYTHONDIR of this process and its children: new and empty; nothing may be left of it."""
-    for name in ("IPYTHONDIR", "IPP_NONINTERACTIVE"):
-        monkeypatch.setenv(name, ipython_dir[name])
-    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
-        monkeypatch.delenv(name, raising=False)
-    return ipython_dir["IPYTHONDIR"]
-
-
 def test_with_a_cluster(home):
     with ipp.Cluster(n=2) as rc:
         assert rc.ids == [0, 1] and len(set(rc[:].apply_sync(os.getpid))) == 2

@@ -7,20 +7,8 @@ import time
 import covey as ipp
 import pytest
 
-from .conftest import wait_gone, wait_until
+from .conftest import wait_until
 from .stack import Stack
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engines")
-    env = dict(os.environ, IPYTHONDIR=str(folder))
-    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_CONNECTION_INFO", "COVEY_EVENTS_FD", "PYTHONSTARTUP"):
-        env.pop(name, None)
-    s = Stack(env)
-    yield s
-    s.stop()
-    assert not wait_gone(folder)
 
 
 @pytest.fixture
@@ -298,7 +286,7 @@ def test_m7_the_shell(rc):
 
 
 def test_m7_inline_figures_in_cells_and_calls(rc):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is optional")
 
     def draws():
         import matplotlib.pyplot as plt

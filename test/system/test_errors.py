@@ -9,7 +9,7 @@ import covey as ipp
 import pytest
 from covey import _tasktable
 
-np = pytest.importorskip("numpy")
+np = pytest.importorskip("numpy", reason="NumPy is optional")
 
 ENGINES = 16
 

@@ -28,29 +28,16 @@ PROGRAMS = sorted(p.stem for p in EXAMPLES.glob("*.py") if p.stem != "demo")  # 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name, ipython_dir):
     if name == "with_dask":
-        pytest.importorskip("distributed")
+        pytest.importorskip("distributed", reason="Dask is optional")
     done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=ipython_dir, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SAYS[name] in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebook(path, ipython_dir, tmp_path, monkeypatch):
+def test_notebook(path, ipython_dir, run_notebook):
     nbformat = pytest.importorskip("nbformat", reason="nbformat comes with nbclient")
-    nbclient = pytest.importorskip("nbclient")
-    for name, value in ipython_dir.items():
-        monkeypatch.setenv(name, value)
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class ThisPython(AsyncKernelManager):
-        """A kernel of the interpreter under test, whatever kernels the machine has installed."""
-
-        @property
-        def kernel_spec(self):
-            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="this")
-
     notebook = nbformat.read(path, as_version=4)
     assert not any(c.get("outputs") for c in notebook.cells), "notebooks are kept without output"
-    nbclient.NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    run_notebook(notebook)
     assert os.listdir(ipython_dir["IPYTHONDIR"])

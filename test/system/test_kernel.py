@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import wait_until
 
-jupyter_client = pytest.importorskip("jupyter_client")
+jupyter_client = pytest.importorskip("jupyter_client", reason="jupyter_client comes with ipykernel, which is optional")
 
 WAIT = 20
 

@@ -16,16 +16,6 @@ from . import fakebatch
 from .conftest import files_of, processes_of, wait_gone, wait_until
 
 
-@pytest.fixture
-def home(ipython_dir, monkeypatch):
-    """IPYTHONDIR of this process and its children: new and empty; nothing may be left of it."""
-    for name in ("IPYTHONDIR", "IPP_NONINTERACTIVE"):
-        monkeypatch.setenv(name, ipython_dir[name])
-    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
-        monkeypatch.delenv(name, raising=False)
-    return ipython_dir["IPYTHONDIR"]
-
-
 class Batch:
     """The fake batch systems: what was called."""
 

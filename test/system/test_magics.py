@@ -1,13 +1,10 @@
 """%px and its kin, in an IPython shell of a process of its own, on two engines."""
-import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from .conftest import wait_gone
-from .stack import Stack
 
 SESSION = """
 import sys, json, os, signal, threading, re
@@ -44,18 +41,6 @@ def raises(kind, call, *args):
     except kind as e: return e
     raise AssertionError(f'{kind} was not raised')
 """
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("magics")
-    env = dict(os.environ, IPYTHONDIR=str(folder))
-    for name in ("IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "IPP_NONINTERACTIVE", "PYTHONSTARTUP"):
-        env.pop(name, None)
-    s = Stack(env)
-    yield s
-    s.stop()
-    assert not wait_gone(folder)
 
 
 @pytest.fixture

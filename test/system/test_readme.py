@@ -64,23 +64,10 @@ def test_pasted_into_python(ten_lines, ipython_dir):
     assert "the end 42" in seen, seen
 
 
-def test_in_a_notebook(ten_lines, tmp_path, ipython_dir, monkeypatch):
+def test_in_a_notebook(ten_lines, run_notebook):
     nbformat = pytest.importorskip("nbformat", reason="nbformat comes with nbclient")
-    nbclient = pytest.importorskip("nbclient")
-    for name, value in ipython_dir.items():
-        monkeypatch.setenv(name, value)
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class ThisPython(AsyncKernelManager):
-        """A kernel of the interpreter under test, whatever kernels the machine has installed."""
-
-        @property
-        def kernel_spec(self):
-            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="this")
-
     imports, rest = ten_lines.split("\n\n", 1)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(imports), nbformat.v4.new_code_cell(rest)])
-    nbclient.NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    run_notebook(notebook)
     text = "".join(o.get("text", "") for o in notebook.cells[1].outputs)
     check_output(text)

@@ -15,7 +15,7 @@ import pytest
 from covey._programs import program_argv
 
 from .conftest import files_of, processes_of, wait_gone, wait_until
-from .test_launchers import home, other_engines  # noqa: F401
+from .test_launchers import other_engines
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 pytestmark = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="no sshd and ssh here")

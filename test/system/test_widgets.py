@@ -9,7 +9,7 @@ import pytest
 from .conftest import wait_gone
 from .stack import Stack
 
-pytest.importorskip("comm")
+pytest.importorskip("comm", reason="comm comes with ipykernel, which is optional")
 
 SESSION = """
 import sys, time, comm
