@@ -175,3 +175,24 @@ def test_the_launcher_across_machines(site):
     site.wait(lambda: not site.queue(), 20, "an empty queue")
     for box in site.boxes:
         wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")
+
+
+SRUN = """\
+import socket
+import covey as ipp
+with ipp.Cluster(engines='mpi', n=4, controller_ip='*', config={'MPILauncher': {'mpi_cmd': ['srun'], 'mpi_args': ['--ntasks-per-node=2']}}) as rc:
+    rc.wait_for_engines(4, timeout=60)
+    view = rc[:]
+    view.execute('from mpi4py import MPI; x = MPI.COMM_WORLD.rank; total = MPI.COMM_WORLD.allreduce(x)', block=True)
+    print(view['x'], view['total'], view.apply_sync(socket.gethostname))
+"""
+
+
+def test_the_mpi_launcher_with_srun(site):
+    """srun in mpiexec's place, which allocates the nodes itself: an engine's number is its rank, and the end leaves no job."""
+    site.daint.write("launcher.py", SRUN)
+    said = site.run(f"{VENV_BIN}/python", "launcher.py", cwd="/srv/root", timeout=120, env={"OMPI_MCA_btl": "self,tcp"})
+    assert said == "[0, 1, 2, 3] [6, 6, 6, 6] ['nid1', 'nid1', 'nid2', 'nid2']\n", said
+    site.wait(lambda: not site.queue(), 20, "an empty queue")
+    for box in site.boxes:
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")
