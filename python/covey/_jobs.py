@@ -14,15 +14,18 @@ from typing import Any
 from . import error, serialize
 from ._tasktable import TaskTable
 from .asyncresult import AsyncHubResult, AsyncResult
-from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, Task, msg_id, parse_msg_id
+from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, Metadata, Task, msg_id, parse_msg_id
 from .util import as_list, int_keys, limit_of, plural
 
 
 class Cache(MutableMapping):
-    """`rc.results`, `rc.metadata`: what was put there, and what live tasks can say."""
+    """`rc.results`, `rc.metadata`: what was put there, and what live tasks can say.
 
-    def __init__(self, client: Jobs, look: Callable[[Task], Any], covers: Callable[[Task], bool]):
-        self._client, self._look, self._covers = weakref.proxy(client), look, covers
+    past : asks the client about those of its tasks that are no longer in it
+    """
+
+    def __init__(self, client: Jobs, look: Callable[[Task], Any], covers: Callable[[Task], bool], past: bool = False):
+        self._client, self._look, self._covers, self._past = weakref.proxy(client), look, covers, past
         self._kept: dict[str, Any] = {}
 
     def _live(self, key: Any) -> Task | None:
@@ -38,9 +41,11 @@ class Cache(MutableMapping):
             return self._kept[key]
         self._client._pump()
         task = self._live(key)
-        if task is None:
-            raise KeyError(key)
-        return self._look(task)
+        if task is not None:
+            return self._look(task)
+        if self._past:
+            return self._client._past_metadata(key)
+        raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._kept[key] = value
@@ -62,6 +67,14 @@ class Cache(MutableMapping):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Takes an entry out, of those that are in it."""
+        if key not in self and default:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
 
     def clear(self) -> None:
         for key in list(self):
@@ -85,6 +98,17 @@ class Jobs(TaskTable):
         raise NotImplementedError
 
     # ------------------------------------------------ jobs
+
+    def _past_metadata(self, key: str) -> Metadata:
+        """Of a task of this client whose AsyncResult has taken it over; an empty one when that is gone, too."""
+        try:
+            session, seq = parse_msg_id(key)
+        except (ValueError, AttributeError):
+            raise KeyError(key) from None
+        if session != self._session or not any(lo <= seq < hi for lo, hi in self._ranges):
+            raise KeyError(key)
+        task = self._task_of(seq)
+        return task.metadata if task is not None else Metadata(msg_id=key)
 
     @property
     def history(self) -> list[str]:

@@ -116,7 +116,7 @@ class Client(Jobs):
         self._deaths = 0
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
         self.results = Cache(self, result_of, Task.done)
-        self.metadata = Cache(self, lambda t: (t.fetch(), t.metadata)[1], lambda t: True)
+        self.metadata = Cache(self, lambda t: (t.fetch(), t.metadata)[1], lambda t: True, past=True)
         self._core = _connect.connect(config, timeout, path=self._source if isinstance(self._source, str) else None, **ssh)
         self._closed = False
         self._session: int = self._core.session

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import gc
 import io
 import json
 import pickle
@@ -304,6 +305,12 @@ def test_owner_and_caches(two):
     assert two.rc.results[id] == 5
     ar.get()
     assert id not in two.rc.results and id not in two.rc.metadata and ar.metadata["engine_id"] == 0
+    assert two.rc.metadata[id] is ar.metadata, "programs look there after get(), too"
+    del ar
+    gc.collect()
+    assert two.rc.metadata[id]["stdout"] == "" and two.rc.metadata[id]["engine_id"] is None
+    with pytest.raises(KeyError):
+        two.rc.metadata[id.partition("_")[0] + "_999"]
     ar = two.e0.apply_async(max, 1)
     ar.owner = False
     two.core.finish(2, 6)
