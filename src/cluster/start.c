@@ -77,15 +77,16 @@ static int already(const struct settings *s, const char *path)
 struct background {
     const struct settings *s;
     int report; /* a byte is written when all is ready */
+    char *log;  /* own: where it writes from then on */
 };
 
 /* From now on nobody reads what we say: it goes to a log file. */
-static void detach_output(const struct settings *s)
+static void detach_output(struct background *b)
 {
-    const char *id = s->cluster_id;
-    char *path = str_printf("%s/log/ipcluster%s%s-%d.log", s->profile_dir, *id ? "-" : "", id,
-                            (int)getpid());
-    int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    const char *id = b->s->cluster_id;
+    b->log = str_printf("%s/log/ipcluster%s%s-%d.log", b->s->profile_dir, *id ? "-" : "", id,
+                        (int)getpid());
+    int fd = b->log ? open(b->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
     if (fd < 0)
         fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -93,14 +94,13 @@ static void detach_output(const struct settings *s)
         dup2(fd, STDERR_FILENO);
         close(fd);
     }
-    free(path);
 }
 
 static void background_ready(void *arg, const char *cluster_file)
 {
     struct background *b = arg;
     log_info(b->s->log, "Leaving cluster running: %s", cluster_file);
-    detach_output(b->s);
+    detach_output(b);
     ssize_t ignored = write(b->report, "r", 1);
     (void)ignored;
     close(b->report);
@@ -116,7 +116,11 @@ static int run_background(const struct settings *s, int report)
         dup2(null, STDIN_FILENO);
         close(null);
     }
-    return supervisor_run(s, &hooks);
+    int code = supervisor_run(s, &hooks);
+    if (!code && b.log)
+        unlink(b.log); /* like its children's: what is left behind should mean something */
+    free(b.log);
+    return code;
 }
 
 static void ignore_signal(int signum)

@@ -114,6 +114,7 @@ def test_daemonized_stays_until_stop(ipython_dir):
     assert "Stopping cluster" in stopped.stderr.splitlines()[0]
     assert not wait_gone(folder)
     assert files_of(folder) == []
+    assert os.listdir(os.path.join(folder, "profile_default", "log")) == []
     nothing = run(ipython_dir, "ipcluster", "stop")
     assert nothing.returncode == 11 and "Could not find cluster file" in nothing.stderr
 
