@@ -81,47 +81,58 @@ char *words_shell(char *const *v)
 
 /* ---- traits ---- */
 
-json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const struct config *c,
-                     const char *trait)
+/* The most specific class that sets the trait; NULL: none does. */
+static const char *class_of(const struct launch_ops *ops, enum launch_what what,
+                            const struct config *c, const char *trait)
 {
     for (const char *const *cls = ops->classes[what]; c && cls && *cls; cls++) {
         json_t *v = config_get(c, *cls, trait);
         if (v && !json_is_null(v))
-            return v;
+            return *cls;
     }
     return NULL;
+}
+
+json_t *launch_trait(const struct launch_ops *ops, enum launch_what what, const struct config *c,
+                     const char *trait)
+{
+    const char *cls = class_of(ops, what, c, trait);
+    return cls ? config_get(c, cls, trait) : NULL;
 }
 
 static int wrong_kind(const struct launch_ops *ops, const struct launch_request *r,
                       const char *trait, const char *kind, struct err *e)
 {
-    const char *const *cls = ops->classes[r->what];
-    while (*cls && !config_get(r->config, *cls, trait))
-        cls++;
-    return config_bad(r->config, *cls ? *cls : ops->classes[r->what][0], trait, e, "must be %s",
+    return config_bad(r->config, class_of(ops, r->what, r->config, trait), trait, e, "must be %s",
                       kind);
+}
+
+int words_add_value(struct words *w, const struct config *c, const char *cls, const char *trait,
+                    struct err *e)
+{
+    json_t *v = config_get(c, cls, trait), *item;
+    size_t i;
+    if (json_is_string(v))
+        for (const char *p = json_string_value(v); *(p += strspn(p, " ")); p += strcspn(p, " "))
+            words_take(w, strndup(p, strcspn(p, " ")));
+    else if (v && !json_is_null(v) && !json_is_array(v))
+        return config_bad(c, cls, trait, e, "must be a list of words");
+    json_array_foreach(v, i, item)
+    {
+        if (!json_is_string(item))
+            return config_bad(c, cls, trait, e, "must be a list of texts");
+        words_add(w, json_string_value(item));
+    }
+    return CV_OK;
 }
 
 int words_add_trait(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
                     const char *trait, bool *ret_set, struct err *e)
 {
-    json_t *v = launch_trait(ops, r->what, r->config, trait), *item;
-    size_t i;
+    const char *cls = class_of(ops, r->what, r->config, trait);
     if (ret_set)
-        *ret_set = v != NULL;
-    if (json_is_string(v)) {
-        for (const char *p = json_string_value(v); *(p += strspn(p, " ")); p += strcspn(p, " "))
-            words_take(w, strndup(p, strcspn(p, " ")));
-    } else if (v && !json_is_array(v)) {
-        return wrong_kind(ops, r, trait, "a list of words", e);
-    }
-    json_array_foreach(v, i, item)
-    {
-        if (!json_is_string(item))
-            return wrong_kind(ops, r, trait, "a list of texts", e);
-        words_add(w, json_string_value(item));
-    }
-    return CV_OK;
+        *ret_set = cls != NULL;
+    return cls ? words_add_value(w, r->config, cls, trait, e) : CV_OK;
 }
 
 int trait_text(const struct launch_ops *ops, const struct launch_request *r, const char *trait,

@@ -23,8 +23,11 @@ json_t *words_json(const struct words *w); /* new reference; NULL when out of me
 /* As one line that a shell reads back; malloc'ed, NULL when out of memory. */
 char *words_shell(char *const *v);
 
-/* A list of words: a trait that is a list of texts or one text with blanks between them.
- * ret_set (may be NULL): whether it is set at all. */
+/* A setting that is a list of texts, or one text with blanks between its words; nothing where it is
+ * not set. */
+int words_add_value(struct words *w, const struct config *c, const char *cls, const char *trait,
+                    struct err *e) CV_CHECK;
+/* The same of a back end's trait. ret_set (may be NULL): whether it is set at all. */
 int words_add_trait(struct words *w, const struct launch_ops *ops, const struct launch_request *r,
                     const char *trait, bool *ret_set, struct err *e) CV_CHECK;
 /* A text (borrowed); fallback where it is not set. Numbers are refused. */

@@ -311,7 +311,7 @@ def test_a_bad_value_names_its_line(ipython_dir, name, text, line):
 @pytest.mark.parametrize("line, says", [("c.MPILauncher.mpi_args = {'a': 1}", "MPILauncher.mpi_args ({path}:1) must be a list of words"),
                                         ("c.EngineLauncher.environment = {'A': 1}", "EngineLauncher.environment ({path}:1) must be a dict of texts"),
                                         ("c.EngineLauncher.engine_args = [1]", "EngineLauncher.engine_args ({path}:1) must be a list of texts"),
-                                        ("c.Cluster.controller_args = 3", "Cluster.controller_args ({path}:1) must be a list of arguments"),
+                                        ("c.Cluster.controller_args = 3", "Cluster.controller_args ({path}:1) must be a list of words"),
                                         ("c.SSHLauncher.nothing = 3", "SSHLauncher.nothing ({path}:1) is not known and has no effect")])
 def test_a_launchers_bad_setting_names_its_line(ipython_dir, line, says):
     path = profile_file(ipython_dir, "ipcluster_config.py", line)
