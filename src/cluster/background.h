@@ -12,8 +12,8 @@
  * engines nobody hears of (MPI, batch systems, Python classes) are only started. */
 int background_engines(const struct settings *s, const struct launch_plan *plan);
 
-/* A pipe with an agent's request, close-on-exec; -1 where the plan has none. Nobody closes its write
- * end: a signal is the agent's end. CV_ESYS and errno: it can't be made, or does not fit. */
+/* A pipe with an agent's request, close-on-exec; -1 where the plan has none. Nobody closes its
+ * write end: a signal is the agent's end. CV_ESYS and errno: it can't be made, or does not fit. */
 int background_request(const struct launch_plan *plan, int ret[2]) CV_CHECK;
 
 #endif
