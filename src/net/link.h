@@ -99,7 +99,7 @@ struct link_memfds {
     /* Received buffers: false: kept as descriptors, as long as *kept (shared by links) is below
      * kept_max, beyond that copied. True: mapped, private and writable; copied up to 4 MiB. */
     bool map;
-    uint32_t *kept, kept_max;
+    uint32_t kept_max, *kept;
     /* map: counts before and after each fork of this process: odd while one is under way. What was
      * mapped by then is never given back to be written again. */
     const atomic_uint *forks;

@@ -113,6 +113,7 @@ struct link {
     uint64_t head_off; /* bytes of head that have left */
     uint32_t seg_cap;  /* of the next segment */
     uint32_t chunk_max, nactive;
+    int tx_code;
     struct list waiting; /* held: large, not begun */
     struct list active;  /* held: large, sent round-robin */
     struct list ending;  /* held: large, all frames planned */
@@ -124,8 +125,7 @@ struct link {
     uint64_t window_out; /* what the peer granted */
     int64_t credit_out;  /* what is left of it */
     uint64_t tx_turn, tx_spent, sent_bytes;
-    char *tx_error; /* writing failed; reading goes on to the end */
-    int tx_code;
+    char *tx_error; /* writing failed, with tx_code; reading goes on to the end */
 
     /* receiving */
     struct wire_limits limits;
@@ -134,13 +134,13 @@ struct link {
     struct hash transfers;
     struct transfer *rx; /* of the CHUNK whose data comes next, or NULL */
     uint32_t rx_left;    /* bytes of that data */
+    bool manual, bulk_last;
     uint64_t numbers_in;
     uint64_t window_in;  /* what we granted */
     uint64_t owed;       /* CHUNK bytes received and not given back */
     uint64_t unfinished; /* of these, of transfers that are not complete */
     uint64_t credit_due; /* to be given back at the end of this turn */
     uint64_t early_debt; /* given back before delivery, for the owner to give back again */
-    bool manual, bulk_last;
     uint64_t rx_turn, rx_spent, received_bytes, last_received;
 
     /* what crosses once */
@@ -153,7 +153,7 @@ struct link {
 
     /* time */
     struct timer *liveness, *closer;
-    uint64_t idle_ns, dead_ns, pinged, close_at;
+    uint64_t idle_ns, dead_ns, close_at;
 
     int code; /* why it died */
     char *why;
