@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lines of python/covey and compat that the Python tests run: in the tests' own process, in programs
 # that they start, and in engines (which are forked). The last lines name each module and the sum.
+# Tests that send os._exit to an engine, or fork in one, can fail under it: coverage has an os._exit of its own.
 # usage: tools/coverage.sh VENV [pytest arguments]
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +23,7 @@ covey =
     python/covey
     $site/covey
     */site/covey
+    */python/covey
 compat =
     compat/ipyparallel
     */compat/ipyparallel
