@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -202,7 +203,8 @@ class _Supervisor:
         try:
             if self.alive():
                 try:
-                    self.ask({"do": "stop"}, timeout=STOP_TIMEOUT)
+                    for left in self.ask({"do": "stop"}, timeout=STOP_TIMEOUT) or []:
+                        warnings.warn(left, RuntimeWarning, stacklevel=3)
                 except (OSError, RuntimeError, ValueError):
                     self._kill(signal.SIGTERM)
                 if not self._wait_end(STOP_TIMEOUT):

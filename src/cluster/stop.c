@@ -69,8 +69,8 @@ static int stop_processes(const json_t *o, struct err *e)
     return err_set(e, CV_ETIMEOUT, "processes of the cluster don't end, even by SIGKILL");
 }
 
-/* Asks the supervisor; CV_OK when the cluster has ended. */
-static int ask_supervisor(const json_t *o, struct err *e)
+/* Asks the supervisor; CV_OK when the cluster has ended. ret_left: a job may have stayed. */
+static int ask_supervisor(const struct settings *s, const json_t *o, bool *ret_left, struct err *e)
 {
     const char *address = json_string_value(json_object_get(o, "control"));
     json_t *command = json_pack("{s:s}", "do", "stop"), *answer = NULL;
@@ -79,6 +79,13 @@ static int ask_supervisor(const json_t *o, struct err *e)
                         : control_call(address, command, ASK_SECONDS, &answer, e);
     if (!rc && json_object_get(answer, "error"))
         rc = err_set(e, CV_EINVAL, "%.200s", json_string_value(json_object_get(answer, "error")));
+    size_t i;
+    json_t *left = json_object_get(answer, "ok"), *job;
+    json_array_foreach(left, i, job)
+    {
+        log_error(s->log, "%s", json_string_value(job));
+        *ret_left = true;
+    }
     json_decref(answer);
     json_decref(command);
     for (uint64_t until = clock_mono() + TERM_NS;
@@ -89,8 +96,8 @@ static int ask_supervisor(const json_t *o, struct err *e)
 
 int cluster_stop(const struct settings *s, const char *path, const json_t *o, struct err *e)
 {
-    bool supervised = clusterfile_supervised(o);
-    int rc = supervised ? ask_supervisor(o, e) : CV_OK;
+    bool supervised = clusterfile_supervised(o), left = false;
+    int rc = supervised ? ask_supervisor(s, o, &left, e) : CV_OK;
     if (rc)
         log_warn(s->log, "the supervisor did not stop the cluster (%s): stopping its processes",
                  e->text);
@@ -98,7 +105,8 @@ int cluster_stop(const struct settings *s, const char *path, const json_t *o, st
         rc = stop_processes(o, e);
     if (!rc)
         unlink(path);
-    return rc;
+    return !rc && left ? err_set(e, CV_ESYS, "the cluster has ended, but for what is named above")
+                       : rc;
 }
 
 static const char *shown_id(const char *id)

@@ -55,6 +55,7 @@ struct supervisor {
     uint64_t ready_by, kill_at; /* clock_mono() deadlines, 0: none */
     uint64_t *stop_waiters;     /* peers that get an answer when all is over */
     size_t nstop_waiters;
+    json_t *left; /* texts: jobs that could not be deleted */
     char *cluster_file;
     unsigned next_set;
     bool progress_line; /* an unfinished line is on the terminal */

@@ -219,6 +219,22 @@ static void quiet(struct child *c, bool on)
         child_tell(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
 }
 
+/* A batch job stays in its queue: whoever stops the cluster has to know. */
+static void job_undeleted(struct supervisor *v, json_t *event)
+{
+    const char *id = json_string_value(json_object_get(event, "id"));
+    const char *text = json_string_value(json_object_get(event, "text"));
+    char *line = str_printf("job %s was not deleted and may still be in its queue: %.300s",
+                            id ? id : "?", text ? text : "");
+    if (line)
+        line[strcspn(line, "\n")] = 0;
+    log_error(v->s->log, "%s", line ? line : "a job was not deleted");
+    if (!v->left)
+        v->left = json_array();
+    json_array_append_new(v->left, json_string(line ? line : ""));
+    free(line);
+}
+
 /* Tells the agents when there is no need to ask whether their jobs are still there. */
 static void tell_quiet(struct supervisor *v)
 {
@@ -288,7 +304,7 @@ void super_event(void *arg, struct child *c, json_t *event)
     } HANDLERS[] = {{"listening", on_listening},  {"engine_joined", engine_joined},
                     {"engine_died", engine_died}, {"engine_failed", engine_failed},
                     {"engine_up", engine_up},     {"engine_down", engine_down},
-                    {"job", job_submitted}};
+                    {"job", job_submitted},       {"undeleted", job_undeleted}};
     struct supervisor *v = arg;
     const char *name = json_string_value(json_object_get(event, "event"));
     if (ask_event(v, c, name, event))
@@ -602,6 +618,7 @@ int supervisor_run(const struct settings *s, const struct supervisor_hooks *hook
     uv_loop_close(&v.loop);
     json_decref(v.engines);
     json_decref(v.due);
+    json_decref(v.left);
     json_decref(v.listening);
     free(v.stop_waiters);
     free(v.cluster_file);

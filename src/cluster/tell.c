@@ -160,5 +160,5 @@ void tell_over(struct supervisor *v)
     unlink(v->cluster_file);
     tell_event(v, json_pack("{s:s}", "event", "stopped"));
     for (size_t i = 0; v->control && i < v->nstop_waiters; i++)
-        control_answer(v->control, v->stop_waiters[i], control_ok(NULL));
+        control_answer(v->control, v->stop_waiters[i], control_ok(json_incref(v->left)));
 }

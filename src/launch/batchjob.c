@@ -196,21 +196,23 @@ static int submit(struct job *j)
     return j->id ? 0 : 1;
 }
 
-/* told: whether a failure is of interest. */
+/* Its exit code is ours. told: whether a failure is of interest; one because of a job that is not
+ * there any more is none. */
 static int delete_job(struct job *j, bool told)
 {
     const char *const more[] = {j->id, NULL};
     struct buf said = {0};
-    struct err e;
+    struct err e = {""};
     int rc = command(j, "delete") ? run(command(j, "delete"), more, NULL, &said, &e) : 0;
-    if (told && rc < 0)
-        fprintf(stderr, "job %s was not deleted: %s\n", j->id, e.text);
-    else if (told && rc)
-        fprintf(stderr, "job %s was not deleted: exit code %d: %s\n", j->id, rc,
-                buf_cstr(&said) ? (const char *)said.data : "");
+    const char *text = rc < 0 ? e.text : buf_cstr(&said) ? (const char *)said.data : "";
+    bool failed = told && rc && !(rc > 0 && *text && batch_unknown(text));
+    if (failed) {
+        fprintf(stderr, "job %s was not deleted (exit code %d): %s\n", j->id, rc, text);
+        say(json_pack("{s:s, s:s, s:s}", "event", "undeleted", "id", j->id, "text", text));
+    }
     buf_release(&said);
     unlink(path_of(j));
-    return 0;
+    return failed ? 1 : 0;
 }
 
 static void signal_job(struct job *j, json_int_t signum)

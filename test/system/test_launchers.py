@@ -103,6 +103,26 @@ def test_one_question_about_all_jobs(home, batch, kind):
     assert len(batch.calls(STATUS[kind])) == 1
 
 
+@pytest.mark.parametrize("by", ["ipcluster stop", "Cluster"])
+def test_a_job_that_can_t_be_deleted_is_told(home, batch, by):
+    """With the batch system's words; `ipcluster stop` fails, a Cluster warns."""
+    told = "job 4711 was not deleted and may still be in its queue: scancel: error: no permission"
+    cluster = ipp.Cluster(engines="slurm", n=1, cluster_id="k")
+    cluster.start_and_connect_sync().close()
+    (batch.folder / "scancel").rename(batch.folder / "scancel.real")
+    (batch.folder / "scancel").write_text("#!/bin/sh\necho 'scancel: error: no permission' >&2; exit 1\n")
+    (batch.folder / "scancel").chmod(0o755)
+    pid = batch.pid("4711")
+    if by == "Cluster":
+        with pytest.warns(RuntimeWarning, match=told):
+            cluster.stop_cluster_sync()
+    else:
+        r = subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=k"], timeout=30, capture_output=True, text=True)
+        assert r.returncode == 1 and told in r.stderr, r
+        cluster._supervisor.process.wait()
+    os.killpg(pid, signal.SIGTERM)      # what the job is here
+
+
 def test_a_controller_in_a_queue(home, batch):
     with ipp.Cluster(controller="SlurmControllerLauncher", n=1) as rc:
         assert rc[0].apply_sync(abs, -1) == 1
