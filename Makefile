@@ -52,10 +52,12 @@ deploy-programs: $(VENV)/.installed # what the deployments run for real, where i
 	@tools/deploy-deps.sh $(VENV)
 
 DEPLOY = $(PY) -m pytest -q -ra -m 'not chaos' --durations=0 --durations-min=0.5
-deploy: deploy-programs ## deployments on machines of name spaces and in containers, each with its time (one: make deploy-snet)
+deploy: $(VENV)/.installed ## deployments on machines of name spaces and in containers, each with its time (one: make deploy-snet)
+	@tools/deploy-deps.sh $(VENV) all
 	@$(DEPLOY) test/deploy
 
-deploy-%: deploy-programs
+deploy-%: $(VENV)/.installed
+	@tools/deploy-deps.sh $(VENV) $*
 	@$(DEPLOY) test/deploy/test_$(subst -,_,$*).py
 
 sim: build/build.ninja ## 100,000 simulated schedules

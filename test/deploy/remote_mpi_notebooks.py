@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs in the container `local` of examples/docker/remote-mpi: what a person does in two notebooks, each with a kernel of its own. Prints "ok"."""
+"""Runs in the container `local` of examples/docker/remote-mpi: what a person does in two notebooks, each with a kernel of its own. Its argument is the
+README's cells, as JSON: to start a cluster, to compute with it, and to use it from the second notebook. Prints "ok"."""
+import json
+import sys
+
 import nbformat
 from nbclient import NotebookClient
 
-START = ["import ipyparallel as ipp\ncluster = ipp.Cluster(profile='remotempi')\nrc = cluster.start_and_connect_sync()\nrc.activate()\nprint(rc.ids)",
-         "%%px\nfrom mpi4py import MPI\nprint('rank', MPI.COMM_WORLD.rank, 'of', MPI.COMM_WORLD.size)",
-         "import socket; print(sorted(set(rc[:].apply_sync(socket.gethostname))))"]
-SECOND = ["import ipyparallel as ipp\nrc = ipp.Cluster.from_file(profile='remotempi').connect_client_sync()\nrc.wait_for_engines(4, timeout=20)\nprint(rc.ids)",
+start, compute, second_start = json.loads(sys.argv[1])
+FIRST = [start + "print(rc.ids)", compute, "import socket; print(sorted(set(rc[:].apply_sync(socket.gethostname))))",
+         "rc.close(); cluster.stop_cluster_sync(); print('stopped')"]
+SECOND = [second_start + "rc.wait_for_engines(4, timeout=20)\nprint(rc.ids)",
           "print(rc[:].apply_sync(lambda: __import__('mpi4py.MPI').MPI.COMM_WORLD.rank))"]
-STOP = "rc.close(); cluster.stop_cluster_sync(); print('stopped')"
 
 
 def text(cell) -> str:
@@ -25,12 +28,12 @@ def run(client: NotebookClient, number: int) -> str:
     return out
 
 
-first, second = notebook([*START, STOP]), notebook(SECOND)
+first, second = notebook(FIRST), notebook(SECOND)
 with first.setup_kernel():
     assert "[0, 1, 2, 3]" in run(first, 0)
     ranks = run(first, 1)
     for rank in range(4):
-        assert f"rank {rank} of 4" in ranks, ranks
+        assert f"{rank} of 4" in ranks, ranks
     assert "['remote']" in run(first, 2)
     with second.setup_kernel():
         assert "[0, 1, 2, 3]" in run(second, 0)

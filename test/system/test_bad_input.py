@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -139,6 +140,16 @@ def test_a_wrong_key_is_named(rc, pair, tmp_path):
     with pytest.raises(OSError) as failure:
         ipp.Client(str(path), timeout=5)
     assert "key" in str(failure.value) and good not in str(failure.value) and "0" * 64 not in str(failure.value)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file of another user and read it")
+def test_root_uses_the_file_of_another_user(pair, tmp_path):
+    """As in a container, into which a user's folder is mounted."""
+    path = Path(shutil.copy(pair / "ipcontroller-client.json", tmp_path))
+    path.chmod(0o600)
+    os.chown(path, 20077, 20077)
+    with ipp.Client(str(path)) as rc:
+        assert rc.wait_for_engines(1, timeout=20) is not False
 
 
 def test_the_engine_file_submits_nothing(rc, pair):
