@@ -107,9 +107,22 @@ int ask_init(struct supervisor *v)
     return v->due ? CV_OK : CV_ENOMEM;
 }
 
+static void quiet(struct child *c, bool on)
+{
+    if (c)
+        child_tell(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
+}
+
 void ask_quiet(struct supervisor *v)
 {
-    json_array_clear(v->due);
+    bool all = json_object_size(v->engines) >= v->asked;
+    list_each(at, &v->sets)
+    {
+        quiet(list_entry(at, struct engine_set, node)->child, all);
+    }
+    quiet(v->controller, true);
+    if (all)
+        json_array_clear(v->due);
 }
 
 bool ask_event(struct supervisor *v, struct child *c, const char *name, json_t *event)

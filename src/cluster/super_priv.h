@@ -90,7 +90,7 @@ void super_command(void *arg, uint64_t peer, json_t *command);
 int ask_init(struct supervisor *v) CV_CHECK;
 /* An agent's "due" or "states"; false: it is another event. */
 bool ask_event(struct supervisor *v, struct child *c, const char *name, json_t *event);
-/* All engines are connected: nobody has to be asked. */
+/* An engine has come or gone: tells the agents whether there is a need to ask after their jobs. */
 void ask_quiet(struct supervisor *v);
 
 /* tell.c */
@@ -101,6 +101,8 @@ void tell_progress_end(struct supervisor *v); /* ends an unfinished line */
 void tell_failure(struct supervisor *v, const char *why, const char *stderr_text);
 void tell_cluster_file(struct supervisor *v);
 json_t *tell_description(const struct supervisor *v); /* the cluster file's content */
+/* An agent's "undeleted": a batch job stays in its queue; whoever stops the cluster has to know. */
+void tell_undeleted(struct supervisor *v, json_t *event);
 /* Removes the cluster file, and connection files that a killed controller left; answers who waits.
  */
 void tell_over(struct supervisor *v);

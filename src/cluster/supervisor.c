@@ -213,41 +213,6 @@ static void job_submitted(struct supervisor *v, json_t *event)
     super_check_ready(v);
 }
 
-static void quiet(struct child *c, bool on)
-{
-    if (c)
-        child_tell(c, json_pack("{s:s, s:b}", "do", "quiet", "on", on));
-}
-
-/* A batch job stays in its queue: whoever stops the cluster has to know. */
-static void job_undeleted(struct supervisor *v, json_t *event)
-{
-    const char *id = json_string_value(json_object_get(event, "id"));
-    const char *text = json_string_value(json_object_get(event, "text"));
-    char *line = str_printf("job %s was not deleted and may still be in its queue: %.300s",
-                            id ? id : "?", text ? text : "");
-    if (line)
-        line[strcspn(line, "\n")] = 0;
-    log_error(v->s->log, "%s", line ? line : "a job was not deleted");
-    if (!v->left)
-        v->left = json_array();
-    json_array_append_new(v->left, json_string(line ? line : ""));
-    free(line);
-}
-
-/* Tells the agents when there is no need to ask whether their jobs are still there. */
-static void tell_quiet(struct supervisor *v)
-{
-    bool all = json_object_size(v->engines) >= v->asked;
-    list_each(at, &v->sets)
-    {
-        quiet(list_entry(at, struct engine_set, node)->child, all);
-    }
-    quiet(v->controller, true);
-    if (all)
-        ask_quiet(v);
-}
-
 static void engine_number(const json_t *event, char *out, size_t size)
 {
     snprintf(out, size, "%lld", (long long)json_integer_value(json_object_get(event, "id")));
@@ -258,7 +223,7 @@ static void engine_joined(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_set(v->engines, number, event);
-    tell_quiet(v);
+    ask_quiet(v);
     if (v->state != SUPER_STOPPING)
         tell_progress(v);
     super_check_ready(v);
@@ -269,7 +234,7 @@ static void engine_died(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_del(v->engines, number);
-    tell_quiet(v);
+    ask_quiet(v);
     if (v->state == SUPER_STARTING)
         engine_failed(v, event);
     else if (v->state == SUPER_RUNNING)
@@ -304,7 +269,7 @@ void super_event(void *arg, struct child *c, json_t *event)
     } HANDLERS[] = {{"listening", on_listening},  {"engine_joined", engine_joined},
                     {"engine_died", engine_died}, {"engine_failed", engine_failed},
                     {"engine_up", engine_up},     {"engine_down", engine_down},
-                    {"job", job_submitted},       {"undeleted", job_undeleted}};
+                    {"job", job_submitted},       {"undeleted", tell_undeleted}};
     struct supervisor *v = arg;
     const char *name = json_string_value(json_object_get(event, "event"));
     if (ask_event(v, c, name, event))

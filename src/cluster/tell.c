@@ -151,6 +151,21 @@ static void remove_connection_file(struct supervisor *v, const char *key, const 
     free(path);
 }
 
+void tell_undeleted(struct supervisor *v, json_t *event)
+{
+    const char *id = json_string_value(json_object_get(event, "id"));
+    const char *text = json_string_value(json_object_get(event, "text"));
+    char *line = str_printf("job %s was not deleted and may still be in its queue: %.300s",
+                            id ? id : "?", text ? text : "");
+    if (line)
+        line[strcspn(line, "\n")] = 0;
+    log_error(v->s->log, "%s", line ? line : "a job was not deleted");
+    if (!v->left)
+        v->left = json_array();
+    json_array_append_new(v->left, json_string(line ? line : ""));
+    free(line);
+}
+
 void tell_over(struct supervisor *v)
 {
     if (v->controller_pid && !v->s->reuse) {
