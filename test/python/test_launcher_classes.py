@@ -1,0 +1,86 @@
+"""The base classes of launchers, used as people who derive from them do: no cluster, real processes."""
+import os
+import signal
+import sys
+import time
+
+import pytest
+from traitlets.config import Config
+
+from covey.launcher import (BaseLauncher, LauncherError, LocalControllerLauncher, LocalEngineSetLauncher, LocalProcessLauncher,
+                            MPIControllerLauncher, MPIEngineSetLauncher, ProcessStateError)
+
+DEAF = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+
+
+def wait_until(condition, what):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_what_a_subclass_must_say():
+    class Mine(BaseLauncher):
+        pass
+    mine = Mine(cluster_id="c", profile_dir="/p")
+    for name, args in (("find_args", ()), ("start", ()), ("stop", ()), ("signal", (2,))):
+        with pytest.raises(NotImplementedError, match=rf"Mine\.{name}"):
+            getattr(mine, name)(*args)
+    assert mine.get_output() == "" and not mine.running and mine.identifier == f"mine-c-{os.getpid()}"
+    assert mine.get_env() == {"IPP_CLUSTER_ID": "c", "IPP_PROFILE_DIR": "/p"} and mine.cluster_args == ["--profile-dir=/p", "--cluster-id=c"]
+    with pytest.raises(LauncherError, match="environment.'GPU'.*take {i} out"):
+        Mine(environment={"GPU": "{i}"}).get_env()
+
+
+def test_a_process_from_start_to_end(tmp_path):
+    ended = []
+    output = tmp_path / "out"
+    launcher = LocalProcessLauncher(cmd_and_args=[sys.executable, "-c", "import os; print('A is', os.environ['A'], os.getcwd()); raise SystemExit(3)"],
+                                    environment={"A": "seven"}, output_file=str(output), work_dir=str(tmp_path))
+    assert launcher.state == "before" and launcher.poll() is None and launcher.stop() is None and launcher.arg_str.startswith(sys.executable)
+    launcher.on_stop(ended.append)
+    assert launcher.start() == launcher.pid and launcher.state == "running"
+    with pytest.raises(ProcessStateError, match="'running'"):
+        launcher.start()
+    wait_until(lambda: ended, "the process has not ended")
+    assert ended == [{"exit_code": 3, "pid": launcher.pid, "identifier": launcher.identifier}] and launcher.state == "after" and launcher.poll() == 3
+    launcher.on_stop(ended.append)
+    assert len(ended) == 2, "who asks later hears it at once"
+    assert launcher.get_output() == launcher.get_output(remove=True) == f"A is seven {tmp_path}\n" and not output.exists()
+    assert launcher.get_output() == ""
+
+
+def test_stopping_a_process_that_does_not_listen(tmp_path):
+    output = tmp_path / "out"
+    launcher = LocalProcessLauncher(cmd_and_args=[sys.executable, "-c", DEAF], output_file=str(output), stop_seconds_until_kill=0)
+    launcher.start()
+    wait_until(lambda: "deaf" in launcher.get_output(), "the process has not begun")
+    launcher.stop()
+    assert launcher.poll() == -signal.SIGKILL
+
+
+def test_signals_reach_the_process(tmp_path):
+    launcher = LocalProcessLauncher(cmd_and_args=["sleep", "60"], output_file=str(tmp_path / "out"))
+    launcher.signal(signal.SIGTERM)     # nothing runs: nothing happens
+    launcher.start()
+    launcher.signal(signal.SIGTERM)
+    wait_until(lambda: launcher.poll() == -signal.SIGTERM, "the signal did not end it")
+
+
+def test_command_lines():
+    where = {"profile_dir": "/p", "cluster_id": "c"}
+    which = ["--profile-dir=/p", "--cluster-id=c"]
+    config = Config({"EngineLauncher": {"engine_cmd": ["e"], "engine_args": ["-x"]}, "ControllerLauncher": {"controller_cmd": ["k"], "controller_args": ["-y"]},
+                     "MPILauncher": {"mpi_cmd": ["srun"], "mpi_args": ["--mpi=none"]}})
+    assert LocalControllerLauncher(config=config, **where).args == ["k", *which, "-y"]
+    assert LocalEngineSetLauncher(config=config, n=3, **where).args == ["e", *which, "--n=3", "-x"]
+    assert MPIControllerLauncher(config=config, **where).args == ["srun", "-n", "1", "--mpi=none", "k", *which, "-y"]
+    assert MPIEngineSetLauncher(config=config, n=3, **where).args == ["srun", "-n", "3", "--mpi=none", "e", *which, "--n=1", "-x"]
+
+
+def test_a_launcher_as_a_dict():
+    known = LocalEngineSetLauncher(n=3, cluster_id="c", environment={"A": "1"}).to_dict()
+    assert (known["n"], known["cluster_id"], known["environment"], known["state"]) == (3, "c", {"A": "1"}, "before")
+    again = LocalEngineSetLauncher.from_dict({**known, "unknown": 1})
+    assert (again.n, again.cluster_id) == (3, "c")
