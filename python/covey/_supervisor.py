@@ -161,11 +161,16 @@ class _Supervisor:
         size = os.fstat(self._stderr).st_size
         return os.pread(self._stderr, STDERR_TAIL, max(0, size - STDERR_TAIL)).decode(errors="replace").strip()
 
-    def wait_for_client_file(self, timeout: float) -> str:
-        """The path of the client's connection file."""
-        path = self.state.get("client_file")
-        if not path:
-            raise RuntimeError("the supervisor has not said where the client's connection file is")
+    def wait_for_client_file(self, timeout: float, cluster_file: str) -> str:
+        """The path of the client's connection file. A cluster that has only begun to start names it later, in its cluster file."""
+        deadline = time.monotonic() + timeout
+        while not (path := self.state.get("client_file")):
+            if not self.alive():
+                raise ClusterError("the cluster ended before its controller had started (PROFILE/log/ has its last words)")
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"the cluster's controller has not started after {timeout:g} s")
+            time.sleep(0.05)
+            self.state = _read_cluster_file(cluster_file) or self.state
         from ._connect import wait_for_file
 
         wait_for_file(path, timeout)

@@ -272,7 +272,7 @@ class Cluster(ClusterCoroutines):
         """A Client of this cluster; keywords as of `Client`. `rc.cluster` is this Cluster."""
         from .client import Client
 
-        path = self._running().wait_for_client_file(self.engine_timeout)
+        path = self._running().wait_for_client_file(self.engine_timeout, self.cluster_file)
         kwargs.setdefault("cluster", self)
         return Client(path, **kwargs)
 

@@ -169,6 +169,29 @@ def test_coroutines_and_their_twins_in_a_running_loop():
     assert asyncio.run(go()).controller is None
 
 
+def test_a_cluster_that_has_only_begun_names_its_file_later(monkeypatch):
+    c = Cluster(n=1, cluster_id="")
+    c.start_cluster_sync()
+    whole = state_of(c)
+    Path(c.cluster_file).write_text(json.dumps({**whole, "client_file": None}))
+    other, slept = Cluster.from_file(), []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            Path(c.cluster_file).write_text(json.dumps(whole))
+    Path(whole["client_file"]).touch()
+    monkeypatch.setattr("covey._supervisor.time.sleep", sleep)
+    wait = other._supervisor.wait_for_client_file
+    assert wait(30, c.cluster_file) == whole["client_file"] and len(slept) == 3
+    other._supervisor.state["client_file"] = None
+    with pytest.raises(TimeoutError, match="has not started after 0 s"):
+        wait(0, c.cluster_file)
+    c.stop_cluster_sync()
+    with pytest.raises(ClusterError, match="ended before its controller had started"):
+        wait(30, c.cluster_file)
+
+
 def test_from_file_and_dict():
     with pytest.raises(FileNotFoundError):
         Cluster.from_file()
