@@ -320,6 +320,11 @@ def _places(errors: Sequence[RemoteError]) -> str:
     return f"[{', '.join(places)}]{times}"
 
 
+def _named(errors: Sequence[RemoteError]) -> int:
+    """How many of these errors `_places` names."""
+    return len({(e.engine_info.get("method"), e.engine_info.get("engine_id")) for e in errors})
+
+
 class CompositeError(RemoteError):
     """What several engines or tasks raised in one call.
 
@@ -363,7 +368,8 @@ class CompositeError(RemoteError):
         return "\n".join(lines + [hint for hint in hints if hint])
 
     def _more(self, groups: list[list[RemoteError]]) -> list[str]:
-        hidden = sum(len(g) for g in groups[self.tb_limit:])
+        """What the lines before have not named: whole groups, and of a group all but one for each engine."""
+        hidden = len(self.errors) - sum(map(_named, groups[:self.tb_limit]))
         return [f"... {hidden} more exceptions ..."] if hidden else []
 
     def __repr__(self) -> str:

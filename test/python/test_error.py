@@ -101,6 +101,7 @@ def test_composite_of_many_equal_ones():
     assert str(c).count("ValueError") == 1
     c = CompositeError("m", [remote(ValueError("v"), i % 2) for i in range(9)])
     assert "[0:apply, 1:apply] 9 times: ValueError: v" in str(c), "tasks of a map: each engine once"
+    assert c.render_traceback()[-1] == "... 7 more exceptions ..."
     c = CompositeError("m", [remote(ValueError("v"), 2 * i) for i in range(1000)])
     assert "… and 900 more]" in str(c) and len(str(c)) < 2000
 
