@@ -10,7 +10,7 @@
 
 #include "net/loop_priv.h"
 
-#define LANE_SLICE (50 * 1000ull) /* ns in a turn, the last job not counted */
+#define LANE_SLICE (20 * 1000ull) /* ns in a turn, the last job not counted */
 
 struct lane;
 

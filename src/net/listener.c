@@ -20,7 +20,7 @@
 #include "net/listener.h"
 
 #define ACCEPT_MAX 64
-#define ACCEPT_LANE 4
+#define ACCEPT_LANE 1
 #define BACKLOG 4096
 #define REST (100 * NS_PER_MS)
 #define DEFER_SECONDS 5
