@@ -425,7 +425,7 @@ static void start_all(struct supervisor *v)
 static void start_took_too_long(struct supervisor *v)
 {
     struct engine_set *set = set_find(v, NULL);
-    char *why = str_printf("%zu of %u engines were there after %.0f s",
+    char *why = str_printf("%zu of %u engines were there after %g s (--engine-timeout)",
                            json_object_size(v->engines), v->s->n, v->s->engine_timeout);
     char *tail = set && set->child ? child_tail(set->child, 20) : NULL;
     super_fail(v, why ? why : "time is up", tail ? tail : "");

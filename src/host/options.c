@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <strings.h>
 #include "base/confload.h"
 #include "base/file.h"
@@ -41,8 +42,14 @@ static void get_file(struct reader *r, struct options *o)
 static void get_work_dir(struct reader *r, struct options *o)
 {
     const char *folder = reader_str(r, "work_dir", NULL);
-    if (folder && !(o->work_dir = confload_absolute(folder)) && r->code == CV_OK)
+    struct stat st;
+    if (!folder || !*folder || r->code != CV_OK)
+        return;
+    if (!(o->work_dir = confload_absolute(folder)))
         r->code = err_set(r->e, CV_ENOMEM, "out of memory");
+    else if (stat(o->work_dir, &st) || !S_ISDIR(st.st_mode))
+        r->code = config_bad(r->config, reader_class(r, "work_dir"), "work_dir", r->e,
+                             "must be a folder that is there, not %s", o->work_dir);
 }
 
 static void get_environment(struct reader *r, struct options *o)

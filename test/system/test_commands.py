@@ -350,6 +350,11 @@ def test_c058_c061_lists(ipython_dir):
     assert run(ipython_dir, "ipcluster", "list", "-o", "JSON", check=0).stdout == "[]"
 
 
+def test_c022_a_work_dir_that_is_not_there(ipython_dir, tmp_path):
+    done = run(ipython_dir, "ipcluster", "start", "-n", "1", f"--work-dir={tmp_path / 'nowhere'}", check=1)
+    assert "work_dir" in done.stderr and f"must be a folder that is there, not {tmp_path / 'nowhere'}" in done.stderr
+
+
 def cluster_file(ipython_dir, name, **more):
     """The file of a cluster whose processes are gone."""
     path = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default", "security", f"cluster-{name}.json")
