@@ -83,6 +83,10 @@ class WatchedFuture(Future):
             fn(self)
         except Exception:
             log.exception("callback %r of %r raised", fn, self)
+        except SystemExit:  # ends a program, not the thread that tells the others
+            if threading.current_thread() is not self._client._dispatcher:
+                raise
+            log.exception("callback %r of %r raised", fn, self)
 
     def _settle(self) -> None:
         """Tells foreign waiters and callbacks; any number of times, once in effect."""

@@ -312,10 +312,10 @@ class TaskTable:
             threading.Thread(target=self._watch_polled, args=(ar,), daemon=True, name="covey-hub-result").start()
             return
         keys = [t.key for t in ar._pending()]
-        with self._lock:
+        with self._lock:  # until it is counted, the dispatcher hears of none of them: others may watch the same tasks
             for key in keys:
                 self._watchers.setdefault(key, []).append(ar)
-        ar._unseen = len(keys) - self._core.done_count(keys)
+            ar._unseen = len(keys) - self._core.done_count(keys)
         self._core.watch(keys)
         if self._core.done_count(keys) == len(keys):
             self._settle_later(ar)
@@ -424,6 +424,20 @@ def _pump_all(rc: TaskTable) -> None:
                 traceback.print_exc()
 
 
+def _settle_safely(ar: AsyncResult) -> None:
+    """Settles it; what fails on the way (a listener, what a callback raises) is shown, and the thread goes on.
+
+    Tried twice: what fails first is, like in `_pump_all`, something else that came; the results are taken then.
+    """
+    for _ in range(2):
+        try:
+            ar._settle()
+            return
+        except BaseException:  # sys.exit() in a callback, too: others wait for this thread
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+
+
 def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
     """The dispatcher thread: settles watched results and takes in output. Ends with its client."""
     while True:
@@ -439,7 +453,7 @@ def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
             ar = rc._to_settle.popleft()
             ar._unseen -= 1
             if ar._unseen <= 0:
-                ar._settle()
+                _settle_safely(ar)
         if rc._closed and not rc._watchers:
             return
         del rc

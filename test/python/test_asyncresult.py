@@ -8,6 +8,7 @@ import gc
 import io
 import json
 import pickle
+import sys
 import threading
 import time
 import types
@@ -142,6 +143,48 @@ def test_m3_a_callback_that_raises_harms_no_one(two, until, caplog):
     two.core.finish(1, 5)
     until(lambda: seen)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_m3_the_dispatcher_outlives_what_fails_in_it(two, until, caplog, monkeypatch):
+    first, second, third, seen = two.e0.apply_async(max, 1), two.e0.apply_async(max, 1), two.e0.apply_async(max, 1), []
+    first.add_done_callback(lambda a: sys.exit("not of this program"))
+    first.add_done_callback(lambda a: seen.append("first"))
+    for ar, name in ((second, "second"), (third, "third")):
+        ar.add_done_callback(lambda a, name=name: seen.append(name))
+    two.core.finish(1, 5)
+    until(lambda: seen == ["first"])
+    assert "not of this program" in caplog.text
+    read, failures = two.rc._read, [OSError("the stream is closed")]
+
+    def failing():
+        read()
+        if second._tasks[0].record is None and not two.core.results and failures:
+            raise failures.pop()
+    monkeypatch.setattr(two.rc, "_read", failing)
+    two.core.finish(2, 5)
+    until(lambda: seen == ["first", "second"])
+    two.core.finish(3, 5)
+    until(lambda: seen == ["first", "second", "third"])
+    assert not failures
+
+
+def test_m3_a_result_that_comes_while_it_is_counted_is_not_waited_for_again(two, until, monkeypatch):
+    both = two.dv.apply_async(max, 1)
+    both.split()[0].add_done_callback(lambda part: None)
+    count = two.core.done_count
+
+    def count_while_one_comes(keys):
+        n = count(keys)
+        if 1 in two.core.pending and both in two.rc._watchers.get(1, ()):
+            two.core.finish(1, 5)
+            with contextlib.suppress(AssertionError):  # as far as another thread may get meanwhile
+                until(lambda: both._unseen < 0, timeout=0.3)
+        return n
+    monkeypatch.setattr(two.core, "done_count", count_while_one_comes)
+    seen = []
+    both.add_done_callback(seen.append)
+    two.core.finish(2, 5)
+    until(lambda: seen == [both])
 
 
 def test_m3_concurrent_futures(two):
