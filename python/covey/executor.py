@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from .asyncresult import AsyncResult
+from .task import ABORT, Task
 
 if TYPE_CHECKING:
     from .view import View
@@ -94,7 +95,7 @@ class ViewExecutor(Executor):
 
     def __init__(self, view: View):
         self.view = view
-        self._submitted: weakref.WeakSet[AsyncResult] = weakref.WeakSet()
+        self._submitted: weakref.WeakSet[Task] = weakref.WeakSet()  # those whose futures nobody has kept, too
         self._closed = False
 
     @property
@@ -106,7 +107,7 @@ class ViewExecutor(Executor):
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         ar = self.view.apply_async(fn, *args, **kwargs)
-        self._submitted.add(ar)
+        self._submitted.update(ar._tasks)
         return ar
 
     def map(self, fn: Callable, *iterables: Iterable, timeout: float | None = None, chunksize: int = 1,
@@ -116,13 +117,19 @@ class ViewExecutor(Executor):
             warnings.warn("timeout is ignored by ViewExecutor.map", stacklevel=2)
         if self.view._balanced:
             kwargs.setdefault("max_outstanding", 0)
-        return self.view.imap(fn, *iterables, **kwargs)
+            lazy = self.view.imap(fn, *iterables, **kwargs)
+            self._submitted.update(t for ar in lazy._under_way for t in ar._tasks)  # type: ignore[attr-defined]
+            return lazy
+        results = self.view.map_async(fn, *iterables, **kwargs)
+        self._submitted.update(getattr(results, "_tasks", ()))
+        return iter(results)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more; waits for what was submitted. Engines stay."""
+        """Takes no more; waits for what was submitted, whoever still has its futures. Engines stay."""
         self._closed = True
-        for ar in list(self._submitted):
-            if cancel_futures:
-                ar.abort() if not ar.ready() else None
-            if wait:
-                ar.wait()
+        client = self.view.client
+        pending = [t for t in list(self._submitted) if not t.done()]
+        if cancel_futures:
+            client._send_cancel(pending, ABORT, 0)
+        if wait and pending:
+            client._wait(pending, None, None)

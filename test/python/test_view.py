@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Views on a fake core that runs calls at once: what is sent where, and what comes back."""
+import gc
 import itertools
 import operator
 import os
+import threading
 import types
 import warnings
 
@@ -201,6 +203,22 @@ def test_executor(two):
         assert ex.submit(pow, 2, 3).result() == [8, 8]
     with two.rc.executor() as ex, pytest.warns(UserWarning):
         assert list(ex.map(square, [1], timeout=3)) == [1]
+
+
+@pytest.mark.parametrize("submit", [lambda ex: ex.submit(square, 1), lambda ex: ex.map(square, [1])])
+def test_an_executor_waits_for_what_nobody_holds(two, submit):
+    two.core.run = False
+    for view in (two.lv, two.e0):
+        ex, left = view.executor, threading.Event()
+        submit(ex)
+        gc.collect()
+        shutdown = threading.Thread(target=lambda: (ex.shutdown(cancel_futures=True), left.set()), daemon=True)
+        shutdown.start()
+        assert not left.wait(0.1)
+        (seq,) = two.core.pending
+        assert (two.core.sent[-1][0], two.core.sent[-1][1]["seq"]) == (9, seq)
+        two.core.finish(seq, 1)
+        assert left.wait(10)
 
 
 def test_remote_and_parallel(two):
