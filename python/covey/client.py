@@ -253,12 +253,13 @@ class Client(Jobs):
             number = operator.index(key)
         except TypeError:
             return self.direct_view(self._numbers(key))
+        return self.direct_view(number)
+
+    def _from_end(self, number: int) -> int:
         ids = self.ids
-        if number < 0:
-            if number + len(ids) < 0:
-                raise IndexError(f"rc[{number}]: there are only {plural(len(ids), 'engine')}")
-            number = ids[number]
-        return self.direct_view(self._known(number))
+        if number + len(ids) < 0:
+            raise IndexError(f"no engine {number}: there are only {plural(len(ids), 'engine')}")
+        return ids[number]
 
     def _known(self, number: int) -> int:
         if number not in self._engines:
@@ -294,7 +295,7 @@ class Client(Jobs):
             number = operator.index(targets)
         except TypeError:
             raise TypeError(f"targets are engine numbers or 'all', not {targets!r}") from None
-        return [self.ids[number] if number < 0 else self._known(number)]
+        return [self._from_end(number) if number < 0 else self._known(number)]
 
     def _check_alive(self, numbers: Iterable[int]) -> None:
         """EngineError for an engine that is dead, with the cause."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _remote
 from .asyncresult import AsyncMapResult
-from .map import by_name
+from .map import by_name, sliceable
 
 if TYPE_CHECKING:
     from .view import View
@@ -97,7 +97,7 @@ class ParallelFunction(RemoteFunction):
     def _run(self, sequences: tuple, elementwise: bool, **kwargs: Any) -> Any:
         if not sequences:
             raise TypeError("at least one sequence is needed")
-        parts = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
+        parts = sliceable(sequences, elementwise)
         lengths = {len(p) for p in parts}
         if not elementwise and len(lengths) > 1:
             raise ValueError(f"all sequences must have equal length; these have {sorted(lengths)}")

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from itertools import chain
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from itertools import chain, islice
 from typing import Any
 
 __all__ = ["Map", "RoundRobinMap", "mappable", "dists", "by_name"]
@@ -92,6 +93,26 @@ def by_name(dist: str) -> type[Map]:
         return dists[dist]
     except (KeyError, TypeError):
         raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}") from None
+
+
+def _can_be_cut(obj: Any) -> bool:
+    """By slices, that is."""
+    return hasattr(obj, "__len__") and hasattr(obj, "__getitem__") and not isinstance(obj, (Mapping, deque))
+
+
+def sliceable(sequences: Sequence[Iterable], to_shortest: bool) -> list[Any]:
+    """The sequences as what can be cut by slices; iterators, dicts and deques as lists of their items.
+
+    to_shortest : takes no more items of these than the shortest of all sequences has: an endless one may stand beside another
+    """
+    loose = [s for s in sequences if not _can_be_cut(s)]
+    if to_shortest and loose:
+        most = min([len(s) for s in sequences if isinstance(s, Sized)], default=None)
+        rows = list(zip(*[islice(s, most) for s in loose]))
+        lists = iter([[row[i] for row in rows] for i in range(len(loose))])
+    else:
+        lists = iter([list(s) for s in loose])
+    return [s if _can_be_cut(s) else next(lists) for s in sequences]
 
 
 def mappable(obj: Any) -> bool:

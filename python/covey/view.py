@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from . import _remote, error, serialize
@@ -19,7 +19,7 @@ from .asyncresult import AsyncMapResult, AsyncResult
 from .decorators import ParallelFunction, RemoteFunction, parallel, remote
 from .executor import LazyMapIterator, ViewExecutor
 from ._calls import pack_call
-from .map import Map, by_name
+from .map import Map, by_name, sliceable
 from .task import BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, SILENT, Task, msg_id
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class View(ScheduledFlags):
         targets = self._targets
         if targets is None or isinstance(targets, str):
             return len(self.client)
-        return 1 if isinstance(targets, int) else len(targets)
+        if isinstance(targets, slice):
+            return len(self.client.ids[targets])
+        return len(targets) if isinstance(targets, Sized) else 1
 
     # ------------------------------------------------ flags
 
@@ -263,10 +265,12 @@ class DirectView(View):
         targets = self._targets if targets is None else targets
         if type(targets) is int and targets >= 0:
             numbers = [targets]
-        elif type(targets) is list:
+        elif type(targets) is list and all([type(n) is int for n in targets]):
             numbers = targets
         else:
-            return self.client._build_targets(targets)
+            if not (numbers := self.client._build_targets(targets)):
+                raise error.NoEnginesRegistered(f"this view has no engines: targets are {targets!r}")
+            return numbers
         self.client._pump()  # a death is heard of here, with its cause
         engines = self.client._engines
         for n in numbers:
@@ -376,8 +380,7 @@ class DirectView(View):
         """
         numbers = self._numbers(targets)
         cutter = by_name(dist)
-        if not hasattr(seq, "__getitem__"):
-            seq = list(seq)
+        (seq,) = sliceable([seq], False)
         tasks: list[Task] = []
         for p, number in enumerate(numbers):
             part = cutter.get_partition(seq, p, len(numbers))
@@ -565,13 +568,13 @@ class LoadBalancedView(View):
         return ar.get() if block else ar
 
     def _map_chunks(self, f: Callable, sequences: Sequence[Iterable], size: int) -> tuple[list[Task], list[int]]:
-        parts = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
-        n = min(len(p) for p in parts)  # type: ignore[arg-type]
+        parts = sliceable(sequences, True)
+        n = min(len(p) for p in parts)
         tasks: list[Task] = []
         sizes: list[int] = []
         for i in range(0, n, size):
             stop = min(n, i + size)
-            tasks += self._send_call(_remote.map_chunk, (f, [p[i:stop] for p in parts]), {})  # type: ignore[index]
+            tasks += self._send_call(_remote.map_chunk, (f, [p[i:stop] for p in parts]), {})
             sizes.append(stop - i)
         return tasks, sizes
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Views on a fake core that runs calls at once: what is sent where, and what comes back."""
+import collections
 import gc
 import itertools
 import operator
@@ -153,6 +154,33 @@ def test_balanced_map(two):
     assert two.lv.map_sync(square, (x for x in range(3))) == [0, 1, 4] and two.lv.map_sync(square, []) == []
     with pytest.raises(ValueError):
         two.lv.map_sync(square, [1], chunksize=0)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_what_is_no_sequence_is_mapped_like_in_python(two, chunksize):
+    one, both = dict.fromkeys("abc"), collections.deque([1, 2, 3])
+    assert two.lv.map_sync(operator.mul, one, both, chunksize=chunksize) == ["a", "bb", "ccc"]
+    assert two.lv.map_sync(operator.add, itertools.count(), iter([1, 2, 3]), chunksize=chunksize) == [1, 3, 5]
+    assert two.lv.map_sync(operator.add, itertools.count(), np.arange(3), chunksize=chunksize) == [0, 2, 4]
+    assert two.dv.map_sync(operator.mul, one, both) == ["a", "bb", "ccc"]
+    assert two.dv.map_sync(operator.add, itertools.count(), [1, 2, 3]) == [1, 3, 5]
+    assert two.lv.map_sync(square, iter([]), chunksize=chunksize) == []
+
+
+def test_targets_are_what_counts_as_a_number(two):
+    two.core.run = False
+    two.dv.push({"a": 1}, targets=[np.int64(0), np.int64(1)])
+    (route,) = {id(p[3]): p[3] for p in two.core.pending.values()}.values()
+    assert [type(n) for n in route["targets"]] == [int, int]
+    view = two.rc[:]
+    for targets, n in ((np.int64(1), 1), (slice(0, 2), 2), (slice(1, 2), 1), (-1, 1), ([np.int64(1)], 1)):
+        view.targets = targets
+        assert len(view) == n == len(view.apply_async(max, 1)._tasks)
+    with pytest.raises(ipp.error.NoEnginesRegistered):
+        two.dv.pull("a", targets=slice(5, 9))
+    for call in (lambda: two.rc[-9], lambda: two.rc.direct_view(-9), lambda: two.dv.pull("a", targets=-9)):
+        with pytest.raises(IndexError, match="no engine -9: there are only 2 engines"):
+            call()
 
 
 def test_many_items_travel_in_few_messages(two):
