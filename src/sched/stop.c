@@ -36,8 +36,9 @@ static void cancel_sent(struct sched *s, struct task *t, uint64_t lo, uint64_t h
     task_flag(s, t, kill ? TASK_CANCEL | TASK_KILL : TASK_CANCEL, TASK_ABORT);
     if (!again && engine_connected(t->engine))
         task_interrupt(s, t);
+    uint64_t after = ev->cancel.kill_after_ns, most = UINT64_MAX - 1 - s->now;
     if (kill)
-        task_arm(s, t, s->now + ev->cancel.kill_after_ns);
+        task_arm(s, t, s->now + (after < most ? after : most));
 }
 
 void cancel_handle(struct sched *s, const struct sched_event *ev)

@@ -81,6 +81,21 @@ static void test_kill_after(void **state)
     kit_release(&k);
 }
 
+static void test_kill_after_ages(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t id = 1; id <= 2; id++) {
+        kit_direct(&k, id, 0);
+        kit_cancel(&k, id, 1, SCHED_CANCEL_KILL, id == 1 ? UINT64_MAX : UINT64_MAX - k.now);
+        assert_null(kit_action(&k, SCHED_KILL, 0));
+        kit_tick(&k, 1000 * MS);
+        assert_int_equal(k.a.n, 0);
+    }
+    kit_release(&k);
+}
+
 static void test_timeout_of_the_unstarted(void **state)
 {
     struct kit k;
@@ -132,6 +147,7 @@ int main(void)
         cmocka_unit_test(test_cancel_interrupts_and_is_never_retried),
         cmocka_unit_test(test_cancel_part_of_a_range),
         cmocka_unit_test(test_kill_after),
+        cmocka_unit_test(test_kill_after_ages),
         cmocka_unit_test(test_timeout_of_the_unstarted),
         cmocka_unit_test(test_client_back),
     };
