@@ -40,6 +40,9 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
     if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked &&
         !set_alive(s, task_more(t)->set))
         return "a queued task can go nowhere";
+    for (uint32_t i = 1; i < task_more(t)->nblack; i++)
+        if (t->more->black[i].engine == t->more->black[i - 1].engine)
+            return "a task is kept off one engine twice";
     if (t->parked && !t->client->paused)
         return "a task is kept from its queue though its client is not paused";
     return NULL;

@@ -117,6 +117,11 @@ static bool task_narrow(struct sched *s, struct task *t)
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard)
 {
     struct task_more *m = task_need_more(t);
+    for (uint32_t i = 0; m && i < m->nblack; i++) /* once: a task may have a million retries */
+        if (m->black[i].engine == engine) {
+            m->black[i].hard |= hard;
+            return;
+        }
     if (m && m->nblack == m->capblack) {
         uint32_t cap = m->capblack * 2 + 2;
         struct task_black *v = realloc(m->black, cap * sizeof *v);

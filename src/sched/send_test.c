@@ -276,6 +276,22 @@ static void test_targets_and_priorities(void **state)
     kit_release(&k);
 }
 
+/* It is kept off the engine that it failed on, noted once: sched_check() sees to that. */
+static void test_many_retries_on_one_engine(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){0});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 50);
+    for (uint16_t attempt = 1; attempt <= 50; attempt++) {
+        kit_result(&k, 0, 1, 1, attempt, SCHED_S_ERROR, 0);
+        kit_expect_sent(&k, 1, 0, attempt + 1);
+    }
+    kit_result(&k, 0, 1, 1, 51, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_the_less_loaded_is_chosen),
         cmocka_unit_test(test_words_of_old_attempts_change_nothing),
         cmocka_unit_test(test_targets_and_priorities),
+        cmocka_unit_test(test_many_retries_on_one_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
