@@ -302,6 +302,8 @@ int db_open(struct dbfile *f, const char *table, char **ret_note, struct err *e)
 bool dbfile_has_room(const char *path)
 {
     char *probe = str_printf("%s-probe", path);
+    if (probe)
+        unlink(probe); /* of a controller that was killed here */
     int fd = probe ? open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
     bool ret = fd >= 0 && posix_fallocate(fd, 0, ROOM_MIN) == 0;
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -213,6 +214,11 @@ static void full_disk(void **state)
     kit_submit(k, 50000, 1, "after", NULL);
     assert_true(kit_count(k) > 100); /* from memory */
     size_t n = kit_count(k);
+    char probe[PATH_MAX]; /* what a controller that was killed in its look for room left */
+    snprintf(probe, sizeof(probe), "%s-probe", p->file);
+    int fd = open(probe, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    close(fd);
     setrlimit(RLIMIT_FSIZE, &before);
     kit_wait_notices(k, 2);
     assert_int_equal(k->bad, 1);
