@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/clock.h"
@@ -27,8 +28,9 @@ int ctladdr_parse(const char *text, struct sockaddr_un *ret, socklen_t *ret_len,
     return CV_OK;
 }
 
-/* Who listens may be someone else who took the name: only our user, or root, is spoken to. */
-static int connect_to(const char *address, int *ret, struct err *e)
+/* Who listens may be someone else who took the name: only our user, or root, is spoken to. One that
+ * is stopped takes no connection when many wait already: connecting and sending have `timeout`. */
+static int connect_to(const char *address, double timeout, int *ret, struct err *e)
 {
     struct sockaddr_un a;
     socklen_t n;
@@ -40,8 +42,14 @@ static int connect_to(const char *address, int *ret, struct err *e)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return err_sys(e, "can't make a socket");
-    if (connect(fd, (struct sockaddr *)&a, n)) {
-        rc = err_set(e, CV_ENOENT, "nobody listens at %s: %s", address, strerror(errno));
+    struct timeval most = {.tv_sec = (time_t)timeout,
+                           .tv_usec = (suseconds_t)((timeout - (double)(time_t)timeout) * 1e6)};
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most)) {
+        rc = err_sys(e, "can't bound how long connecting may take");
+    } else if (connect(fd, (struct sockaddr *)&a, n)) {
+        rc = errno == EAGAIN
+                 ? err_set(e, CV_ETIMEOUT, "who listens at %s takes no connections", address)
+                 : err_set(e, CV_ENOENT, "nobody listens at %s: %s", address, strerror(errno));
     } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &ncred) ||
                (cred.uid != geteuid() && cred.uid != 0)) {
         rc = err_set(e, CV_EAUTH, "%s belongs to another user", address);
@@ -95,7 +103,7 @@ int control_call(const char *address, const json_t *command, double timeout, jso
                  struct err *e)
 {
     struct buf in = {0};
-    int fd = -1, rc = connect_to(address, &fd, e);
+    int fd = -1, rc = connect_to(address, timeout, &fd, e);
     if (rc)
         return rc;
     rc = send_command(fd, command, e);

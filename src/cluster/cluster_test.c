@@ -14,7 +14,9 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "cluster/clusterfile.h"
+#include "cluster/control.h"
 #include "cluster/cpus.h"
+#include "cluster/ctladdr.h"
 #include "cluster/profile.h"
 #include "cluster/settings.h"
 #include "proc/procinfo.h"
@@ -275,6 +277,35 @@ static void dead_clusters_don_t_run(void **state)
     json_decref(live);
 }
 
+/* A supervisor that was stopped (SIGSTOP) accepts nobody, and its line is full. */
+static void a_stopped_supervisor_is_not_waited_for(void **state)
+{
+    struct sockaddr_un a;
+    socklen_t n;
+    struct err e;
+    char address[40];
+    int line[8], in_line = 0;
+    json_t *command = json_pack("{s:s}", "do", "stop"), *answer = NULL;
+    snprintf(address, sizeof address, "@covey-cluster-test-%d", (int)getpid());
+    assert_int_equal(ctladdr_parse(address, &a, &n, &e), CV_OK);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&a, n), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    do {
+        line[in_line] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    } while (!connect(line[in_line++], (struct sockaddr *)&a, n) && in_line < 8);
+    assert_true(in_line < 8);
+    alarm(60); /* instead of hanging */
+    assert_int_equal(control_call(address, command, 0.05, &answer, &e), CV_ETIMEOUT);
+    alarm(0);
+    assert_non_null(strstr(e.text, address));
+    assert_non_null(strstr(e.text, "takes no connections"));
+    while (in_line)
+        close(line[--in_line]);
+    close(listener);
+    json_decref(command);
+}
+
 int main(void)
 {
 #define IN_DIR(f) cmocka_unit_test_setup_teardown(f, make_dir, drop_dir)
@@ -288,6 +319,7 @@ int main(void)
         IN_DIR(refusals),
         IN_DIR(start_makes_a_private_profile),
         IN_DIR(dead_clusters_don_t_run),
+        cmocka_unit_test(a_stopped_supervisor_is_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
