@@ -181,7 +181,10 @@ static uint32_t number_for(const struct registry *r, uint32_t asked)
 {
     if (asked != WIRE_ENGINE_NONE && !registry_engine(r, asked))
         return asked;
-    return r->next_number;
+    uint32_t n = r->next_number; /* taken only behind the last number that there is */
+    while (n == WIRE_ENGINE_NONE || registry_engine(r, n))
+        n++;
+    return n;
 }
 
 int registry_engine_add(struct registry *r, const struct hello *h, struct engine **ret)

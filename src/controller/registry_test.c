@@ -42,6 +42,18 @@ static void numbers(void **state)
     registry_release(&r);
 }
 
+static void after_the_last_number(void **state)
+{
+    struct registry r;
+
+    registry_init(&r);
+    assert_int_equal(add(&r, 1, WIRE_ENGINE_NONE - 2)->number, WIRE_ENGINE_NONE - 2);
+    assert_int_equal(add(&r, 2, WIRE_ENGINE_NONE)->number, WIRE_ENGINE_NONE - 1);
+    assert_int_equal(add(&r, 3, WIRE_ENGINE_NONE)->number, 0);
+    assert_int_equal(add(&r, 4, WIRE_ENGINE_NONE)->number, 1);
+    registry_release(&r);
+}
+
 static void successor(void **state)
 {
     struct registry r;
@@ -103,9 +115,10 @@ static void sent_ring(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(numbers), cmocka_unit_test(successor),
-                                       cmocka_unit_test(the_dead_are_bounded),
-                                       cmocka_unit_test(sent_ring)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers), cmocka_unit_test(after_the_last_number),
+        cmocka_unit_test(successor), cmocka_unit_test(the_dead_are_bounded),
+        cmocka_unit_test(sent_ring)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
