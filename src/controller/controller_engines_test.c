@@ -387,13 +387,54 @@ static void late_connections(void **state)
     cluster_stop(&c);
 }
 
+/* Headers say at most 65535 as the incarnation: the next engine of that number gets another one. */
+static void numbers_used_up(void **state)
+{
+    struct cluster c;
+    struct fake client, last, next, beyond;
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 21,
+                      .number = 3,
+                      .incarnation = WIRE_INCARNATION_MAX,
+                      .uuid = "uuid-of-engine",
+                      .pid = (uint32_t)getpid()};
+
+    cluster_start(&c, NULL);
+    fake_client(&client, &c, S);
+    memset(&last, 0, sizeof(last));
+    memset(&next, 0, sizeof(next));
+    memset(&beyond, 0, sizeof(beyond));
+    fake_hello(&last, &c, &h, 0, NULL);
+    assert_int_equal(last.number, 3);
+    assert_int_equal(last.incarnation, WIRE_INCARNATION_MAX);
+    h.session++;
+    h.incarnation++;
+    fake_hello(&next, &c, &h, 0, NULL);
+    assert_int_equal(next.number, 4);
+    assert_int_equal(next.incarnation, 1);
+    h.session++;
+    h.number = 9;
+    h.incarnation = UINT32_MAX;
+    fake_hello(&beyond, &c, &h, 0, NULL);
+    assert_int_equal(beyond.number, 5);
+    assert_int_equal(beyond.incarnation, 1);
+    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 3);
+    json_decref(j);
+    fake_close(&last);
+    fake_close(&next);
+    fake_close(&beyond);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engine_away_and_back), cmocka_unit_test(exit_told_by_host),
         cmocka_unit_test(process_gone),         cmocka_unit_test(relayed_engines),
         cmocka_unit_test(engine_shut_down),     cmocka_unit_test(planned_ends),
-        cmocka_unit_test(late_connections),
+        cmocka_unit_test(late_connections),     cmocka_unit_test(numbers_used_up),
     };
 
     if (argc < 2) {

@@ -273,6 +273,17 @@ static void come_back(struct visit *v, struct engine *e)
     task_engine_back(v->c, e);
 }
 
+/* A number that was given as often as a header can say is used up: its next engine is a new one. */
+static void renumber(struct visit *v)
+{
+    const struct engine *e = registry_engine(&v->c->registry, v->h.number);
+
+    if (v->h.incarnation <= WIRE_INCARNATION_MAX && !(e && e->incarnation == WIRE_INCARNATION_MAX))
+        return;
+    v->h.number = WIRE_ENGINE_NONE;
+    v->h.incarnation = 0;
+}
+
 static void hello_engine(struct visit *v)
 {
     struct registry *r = &v->c->registry;
@@ -282,6 +293,7 @@ static void hello_engine(struct visit *v)
         come_back(v, e);
         return;
     }
+    renumber(v);
     e = v->h.number == WIRE_ENGINE_NONE ? NULL : registry_engine(r, v->h.number);
     if (e && e->state != ENGINE_DEAD && v->h.incarnation == e->incarnation + 1)
         death_succeeded(v->c, e);

@@ -54,7 +54,7 @@ static void slot_look(struct engines *g, struct slot *s)
         return;
     s->state = SLOT_UP;
     s->number = number;
-    s->incarnation = atomic_load(&s->page->incarnation);
+    s->incarnation = slot_incarnation(s);
     free(s->report);
     s->report = NULL;
     g->c.registered(g->c.arg, number);

@@ -110,12 +110,18 @@ bool slot_running(const struct slot *s)
     return s->page && atomic_load(&s->page->state) == STATE_RUNNING;
 }
 
+uint32_t slot_incarnation(const struct slot *s)
+{
+    uint32_t n = atomic_load(&s->page->incarnation);
+    return n <= WIRE_INCARNATION_MAX ? n : 0;
+}
+
 int slot_autopsy(const struct slot *s, struct death *d, struct buf *err)
 {
     if (!s->page)
         return CV_OK;
     d->number = atomic_load(&s->page->number);
-    d->incarnation = atomic_load(&s->page->incarnation);
+    d->incarnation = slot_incarnation(s);
     d->running = slot_running(s);
     d->left = atomic_load(&s->page->state) == STATE_LEAVING;
     d->session = atomic_load(&s->page->session);

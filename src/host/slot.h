@@ -43,6 +43,8 @@ void slot_close(struct slot *s); /* page and pipes */
 void slot_release(struct slot *s);
 /* User code runs in it now. */
 bool slot_running(const struct slot *s);
+/* Of the engine that registered here; 0: none did, or its page says what can't be. */
+uint32_t slot_incarnation(const struct slot *s);
 /* Fills what page and pipes know about the end: number, running task, stderr (into err, which
  * the caller releases). */
 int slot_autopsy(const struct slot *s, struct death *d, struct buf *err) CV_CHECK;

@@ -49,7 +49,7 @@ static uint64_t get64(const uint8_t *p)
 void header_encode(uint8_t out[WIRE_HEADER_SIZE], const struct header *h)
 {
     assert(h->route_len <= WIRE_ROUTE_MAX && h->nbufs <= WIRE_BUFFERS_MAX &&
-           h->incarnation <= UINT16_MAX);
+           h->incarnation <= WIRE_INCARNATION_MAX);
     put16(out, WIRE_MAGIC);
     out[2] = WIRE_VERSION;
     out[3] = h->type;

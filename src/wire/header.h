@@ -14,6 +14,7 @@
 #define WIRE_MAGIC 0x5EC0 /* bytes C0 5E */
 #define WIRE_VERSION 1
 #define WIRE_ENGINE_NONE UINT32_MAX
+#define WIRE_INCARNATION_MAX UINT16_MAX
 #define WIRE_INLINE_MAX (64u << 10) /* buffers of together this much follow the header */
 #define WIRE_CHUNK_MAX (256u << 10) /* data bytes of one CHUNK */
 #define WIRE_ROUTE_MAX (1u << 20)
