@@ -377,11 +377,12 @@ static void handle_signal(struct host *h, const struct msg *m)
 {
     struct err e;
     json_t *j = message_json(m);
-    int signum = (int)json_integer_value(json_object_get(j, "signal"));
+    json_int_t signum = json_integer_value(json_object_get(j, "signal"));
     if (signum < 0 || signum > SIGRTMAX)
-        log_warn(h->log, "the controller asked for signal %d, which does not exist", signum);
-    else if (engines_signal(h->engines, m->h.engine, signum, "the controller asked for it", &e) !=
-             CV_OK)
+        log_warn(h->log, "the controller asked for signal %lld, which does not exist",
+                 (long long)signum);
+    else if (engines_signal(h->engines, m->h.engine, (int)signum, "the controller asked for it",
+                            &e) != CV_OK)
         log_info(h->log, "%s", e.text);
     json_decref(j);
 }
