@@ -251,6 +251,8 @@ static void queries(void **state)
     expect_error(&client, "{\"query\":\"db_query\",\"where\":{\"nokey\":1}}", "KeyError");
     expect_error(&client, "{\"query\":\"db_query\",\"where\":{\"label\":{\"$le\":1}}}", "KeyError");
     expect_error(&client, "{\"query\":\"purge\",\"ids\":[\"x\"]}", "KeyError");
+    expect_error(&client, "{\"query\":\"purge\",\"engines\":[4294967296]}", "EngineError");
+    expect_error(&client, "{\"query\":\"purge\",\"engines\":[\"0\"]}", "EngineError");
     j = fake_query(&client, "{\"query\":\"purge\",\"ids\":\"all\"}");
     assert_int_equal(json_integer_value(json_at(json_at(j, "ok"), "purged")), 2);
     json_decref(j);

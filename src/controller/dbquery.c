@@ -597,6 +597,24 @@ static bool purge_ids(struct purge *x, const struct origin *o, const json_t *ids
     return true;
 }
 
+/* False: told that one is no engine's number. */
+static bool purge_engines(struct purge *x, const struct origin *o, const json_t *engines)
+{
+    json_t *number;
+    size_t i;
+
+    json_array_foreach((json_t *)engines, i, number)
+    {
+        json_int_t n = json_is_integer(number) ? json_integer_value(number) : -1;
+        if (n < 0 || n >= WIRE_ENGINE_NONE) {
+            say_error(o->conn->link, &x->h, "EngineError", "engines are named by their numbers");
+            return false;
+        }
+        x->engines[x->p.nengines++] = (uint32_t)n;
+    }
+    return true;
+}
+
 void dbquery_purge(struct controller *c, const struct origin *o, const struct header *h,
                    const json_t *args)
 {
@@ -616,9 +634,7 @@ void dbquery_purge(struct controller *c, const struct origin *o, const struct he
     x->session = o->client->session;
     x->p.all = json_is_string(ids); /* "all" */
     x->p.done = purge_done;
-    for (size_t i = 0; i < json_array_size(engines); i++)
-        x->engines[x->p.nengines++] = (uint32_t)json_integer_value(json_array_get(engines, i));
-    if (!purge_ids(x, o, ids))
+    if (!purge_engines(x, o, engines) || !purge_ids(x, o, ids))
         goto fail;
     x->p.engines = x->engines;
     x->p.only = x->p.nonly && !x->p.all ? x->ids : NULL;
