@@ -256,6 +256,12 @@ static void queries(void **state)
     j = fake_query(&client, "{\"query\":\"purge\",\"ids\":\"all\"}");
     assert_int_equal(json_integer_value(json_at(json_at(j, "ok"), "purged")), 2);
     json_decref(j);
+    client.seq = INT64_MAX; /* the next id, as a number of JSON, is the least there is */
+    fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
+    msg_free(fake_expect(&client, MSG_RESULT));
+    j = fake_query(&client, "{\"query\":\"db_query\",\"where\":{\"first\":{\"$mod\":[-1,0]}}}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 1);
+    json_decref(j);
     msg_free(task);
     fake_close(&client);
     fake_close(&engine);

@@ -34,7 +34,8 @@ static const struct {
 struct operand {
     enum value_kind kind;
     double number;
-    int64_t us; /* of a text that is a time */
+    int64_t whole; /* of a number without a fraction */
+    int64_t us;    /* of a text that is a time */
     bool is_time;
     char *text;
     size_t len;
@@ -75,6 +76,7 @@ static int read_operand(struct operand *o, const json_t *j)
               : json_is_string(j)  ? VALUE_TEXT
                                    : VALUE_OTHER;
     o->number = json_is_boolean(j) ? json_is_true(j) : json_number_value(j);
+    o->whole = json_integer_value(j);
     if (!json_is_string(j))
         return CV_OK;
     o->len = json_string_length(j);
@@ -314,7 +316,8 @@ static bool test_holds(const struct filter *f, const struct value *v)
     case OP_GLOB:
         return v->kind == VALUE_TEXT && o->kind == VALUE_TEXT && globs(v, o->text);
     case OP_MOD:
-        return v->kind == VALUE_INT && v->i % (int64_t)o[0].number == (int64_t)o[1].number;
+        /* by -1 nothing is left, and the least number can't be divided by it */
+        return v->kind == VALUE_INT && (o[0].whole == -1 ? 0 : v->i % o[0].whole) == o[1].whole;
     case OP_EXISTS:
         return (v->kind == VALUE_NULL) == (o->number == 0);
     case OP_END:
