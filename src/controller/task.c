@@ -280,9 +280,10 @@ static void submit_again(struct submit *s, struct client *x)
     uint64_t lo, hi, end = h->seq + h->count;
 
     for (lo = h->seq; lo < end; lo = hi) {
-        bool missing = ranges_has(&x->unknown, lo);
-        for (hi = lo + 1; hi < end && ranges_has(&x->unknown, hi) == missing;)
-            hi++;
+        const struct range *r = ranges_from(&x->unknown, lo);
+        bool missing = r && r->lo <= lo;
+        hi = missing ? r->hi : r ? r->lo : end;
+        hi = hi < end ? hi : end;
         if (missing)
             submit_missing(s, x, lo, hi);
     }
