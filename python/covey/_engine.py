@@ -104,7 +104,7 @@ class Engine:
             while self.leaving is None:
                 item = self._next()
                 while self._calls:
-                    self._calls.popleft()()
+                    self._guard(self._calls.popleft())
                 if item is None:
                     continue
                 kind_of_message, kind, flags, session, seq, count, attempt, first, buffers = item
@@ -254,9 +254,15 @@ class Engine:
         self._flush(batch)
 
     def _comm(self, buffers: Sequence[Any]) -> None:
+        self._guard(partial(receive_comm, self.shell.kernel.comm_manager, buffers))
+
+    def _guard(self, call: Callable[[], Any]) -> None:
+        """Makes a call that runs user code outside a task. What it raises, sys.exit() too, is printed, and the engine goes on."""
         try:
-            receive_comm(self.shell.kernel.comm_manager, buffers)
-        except Exception:
+            call()
+        except BaseException as error:
+            self._check_fork(error)
+            self._check_leaving()
             self.shell.showtraceback()
 
     # How a task ends.

@@ -81,7 +81,8 @@ class BoundKernel:
             socket.linger = 0
             ports[f"{name}_port"] = socket.bind_to_random_port(f"tcp://{ip}")
         self._out: queue.SimpleQueue[tuple[str, list[Any]] | None] = queue.SimpleQueue()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)   # -1 once the port thread has closed it
+        self._waking = threading.RLock()    # held while it is written or closed; a finalizer may print under it
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()    # what people typed for input()
         self._parent: dict[str, Any] = {}
         self._ident: list[bytes] = []
@@ -139,13 +140,16 @@ class BoundKernel:
             for socket, _ in poller.poll():
                 if socket == self._wake:
                     os.eventfd_read(self._wake)
-                elif names[socket] == "hb":
-                    socket.send(socket.recv())
-                else:
+                    continue
+                try:
                     self._received(names[socket], socket.recv_multipart())
+                except Exception as e:  # a wrong signature, or no message at all: never answered
+                    self.shell.kernel.log.warning("kernel ports: a message was refused: %s", e)
         for socket in self._sockets.values():
             socket.close()
-        os.close(self._wake)
+        with self._waking:
+            os.close(self._wake)
+            self._wake = -1
         self._context.term()
 
     def _send_all(self) -> bool:
@@ -160,12 +164,11 @@ class BoundKernel:
             self._sockets[item[0]].send_multipart(item[1])
 
     def _received(self, channel: str, frames: list[bytes]) -> None:
-        try:
-            ident, parts = self.session.feed_identities(frames)
-            message = self.session.deserialize(parts)
-        except Exception as e:  # a wrong signature, or no message at all: never answered
-            self.shell.kernel.log.warning("kernel ports: a message was refused: %s", e)
+        if channel == "hb":
+            self._sockets[channel].send_multipart(frames)
             return
+        ident, parts = self.session.feed_identities(frames)
+        message = self.session.deserialize(parts)
         kind = message["msg_type"]
         if channel == "stdin":
             self._answers.put(message["content"].get("value", ""))
@@ -180,9 +183,10 @@ class BoundKernel:
     # ------------------------------------------------ sending, from any thread
 
     def _put(self, item: tuple[str, list[Any]] | None) -> None:
-        self._out.put(item)
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:     # else nobody is there who sends, and the number may be another file's
+                self._out.put(item)
+                os.eventfd_write(self._wake, 1)
 
     def _send(self, channel: str, kind: str, content: dict[str, Any], parent: dict[str, Any] | None = None, ident: Sequence[bytes] | None = None,
               metadata: dict[str, Any] | None = None, buffers: Sequence[Any] = ()) -> None:
@@ -199,6 +203,7 @@ class BoundKernel:
     def _handle(self, channel: str, ident: list[bytes], message: dict[str, Any], number: int) -> None:
         self._parent, self._ident = message, ident
         kind = message["msg_type"]
+        answer = kind.replace("_request", "_reply")
         do = getattr(self, f"_do_{kind}", None)
         self._send("iopub", "status", {"execution_state": "busy"})
         try:
@@ -209,10 +214,10 @@ class BoundKernel:
             else:
                 reply = None
                 self.shell.kernel.log.debug("kernel ports: nobody handles %s", kind)
-        except (Exception, KeyboardInterrupt) as e:
-            reply = {"status": "error", "ename": type(e).__name__, "evalue": str(e), "traceback": []}
-        if reply is not None:
-            self._send(channel, kind.replace("_request", "_reply"), {"status": "ok", **reply}, ident=ident)
+            if reply is not None:
+                self._send(channel, answer, {"status": "ok", **reply}, ident=ident)
+        except (Exception, KeyboardInterrupt) as e:     # what can't be said in JSON, too
+            self._send(channel, answer, {"status": "error", "ename": type(e).__name__, "evalue": str(e), "traceback": []}, ident=ident)
         self._send("iopub", "status", {"execution_state": "idle"})
         if kind == "shutdown_request":
             self.close()

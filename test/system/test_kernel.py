@@ -147,6 +147,51 @@ def test_a_stranger_s_messages_are_refused(rc, kernel):
     stranger.stop_channels()
 
 
+def test_the_engine_outlives_what_frontends_do(rc, kernel):
+    pid = rc[0].apply_sync(os.getpid)
+    reply, _ = run(kernel, "get_ipython().payload_manager.write_payload({'source': 'x', 'what': object()}, single=False)")
+    assert reply["status"] == "error" and "object" in reply["evalue"], "a reply that JSON can't say"
+    run(kernel, "import comm, sys\ncomm.get_comm_manager().register_target('leaves', lambda comm, message: sys.exit(3))")
+    kernel.shell_channel.send(kernel.session.msg("comm_open", {"comm_id": "1", "target_name": "leaves", "data": {}}))
+    assert value(kernel, "1 + 1") == "2" and rc[0].apply_sync(os.getpid) == pid
+
+
+def test_the_ports_outlive_odd_messages(rc, kernel):
+    import zmq
+
+    with zmq.Context() as context, context.socket(zmq.REQ) as beat:
+        beat.linger = 0
+        beat.connect(f"tcp://127.0.0.1:{kernel.hb_port}")
+        for frames in ([b"one"], [b"one", b"two"], [b"three"]):
+            beat.send_multipart(frames)
+            assert beat.poll(WAIT * 1000) and beat.recv_multipart() == frames
+    assert value(kernel, "1 + 1") == "2"
+
+
+def test_closed_ports_write_into_nobody_s_file(rc):
+    def write_after_the_end():
+        import os
+        kernel = get_ipython().kernel  # noqa: F821
+        bound, number = kernel.bound, kernel.bound._wake
+        bound.close()
+        r, w = os.pipe()
+        if r == number:
+            r = os.dup(r)
+        if w != number:
+            os.dup2(w, number)
+        os.set_blocking(r, False)
+        bound._send("iopub", "status", {"execution_state": "idle"})
+        try:
+            return os.read(r, 8)
+        except BlockingIOError:
+            return b""
+        finally:
+            for fd in {r, w, number}:
+                os.close(fd)
+    rc[1].apply_sync(ipp.bind_kernel)
+    assert rc[1].apply_sync(ipp.interactive(write_after_the_end)) == b""
+
+
 def test_shutdown_closes_the_ports_and_the_engine_stays(rc):
     path = rc[1].apply_sync(ipp.bind_kernel)
     client = frontend(path)
