@@ -15,7 +15,7 @@ if _text := mixed(os.path.dirname(os.path.abspath(__file__))):
 
 import covey
 from covey import *  # noqa: F401,F403
-from covey import __version__, register_joblib_backend  # noqa: F401
+from covey import register_joblib_backend  # noqa: F401
 
 from . import _aliases
 
@@ -24,7 +24,9 @@ _aliases.rename_types()
 
 from . import apps, client, cluster, controller, engine, error, serialize, util  # noqa: E402,F401
 
-version_info = (9, 2, 0)  # of the ipyparallel whose names these are
+# of the ipyparallel whose names these are: programs compare it; covey.__version__ is ours
+version_info = (9, 2, 0)
+__version__ = ".".join(map(str, version_info))
 
 
 def __getattr__(name: str) -> object:

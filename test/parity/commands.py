@@ -204,7 +204,7 @@ def show_config(t: Ground) -> None:
 # ---- 1.2 to 1.6
 
 
-@row("C030", "C031", "C033", "C039", "C042", "C058", "C059", "C061", "C032", "C053", "C127")
+@row("C030", "C031", "C033", "C039", "C042", "C058", "C059", "C060", "C061", "C032", "C053", "C127")
 def a_cluster_by_hand(t: Ground) -> None:
     env = t.environment()
     profile(env, "x")
@@ -226,7 +226,11 @@ def a_cluster_by_hand(t: Ground) -> None:
     rc.close()
     says(t, "ipcluster", "stop")
     assert not list(security.iterdir())
-    (security / "cluster-.json").write_text('{"pid": 999999, "pid_start": 1}')
+    dead = json.dumps({**listed[0], "pid": 999999, "pid_start": 1})
+    (security / "cluster-.json").write_text(dead)
+    assert [c["running"] for c in json.loads(says(t, "ipcluster", "list", "-o", "json").stdout)] == [False]
+    assert not (security / "cluster-.json").exists() and json.loads(says(t, "ipcluster", "list", "-o", "json").stdout) == []
+    (security / "cluster-.json").write_text(dead)
     says(t, "ipcluster", "start", "-n", "1", "--daemonize")     # that one does not run
     says(t, "ipcluster", "stop", "--profile=default")
 
