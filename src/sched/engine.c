@@ -17,7 +17,8 @@
 #include "sched/event.h"
 #include "sched/policy.h"
 
-#define KILLS_MAX 3 /* a task that killed so many engines ends, whatever retries it has */
+#define DEAD_KEPT 1024 /* dead engines that are remembered: years of them would fill the memory */
+#define KILLS_MAX 3    /* a task that killed so many engines ends, whatever retries it has */
 
 struct engine *engine_find(const struct sched *s, uint32_t number, uint32_t incarnation)
 {
@@ -47,9 +48,9 @@ static struct engine *engine_new(uint32_t number)
         return NULL;
     e->number = number;
     e->state = SCHED_DEAD;
-    struct list *lists[] = {&e->dirty_node, &e->sent[0],    &e->sent[1],  &e->running,
-                            &e->waiting,    &e->pending,    &e->parked,   &e->sets,
-                            &e->load_node,  &e->steal_node, &e->idle_node};
+    struct list *lists[] = {&e->dirty_node, &e->sent[0],    &e->sent[1],   &e->running,
+                            &e->waiting,    &e->pending,    &e->parked,    &e->sets,
+                            &e->load_node,  &e->steal_node, &e->idle_node, &e->dead_node};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return e;
@@ -199,6 +200,19 @@ static void mark_unreported(struct sched *s, struct engine *e, const struct sche
     }
 }
 
+/* It has no tasks, but sets of queued ones may still name it. */
+static void engine_forget(struct sched *s, struct engine *e)
+{
+    struct list *l;
+    while ((l = list_first(&e->sets)))
+        list_del(l);
+    list_del(&e->dirty_node);
+    list_del(&e->dead_node);
+    s->ndead--;
+    hash_del(&s->engines, 0, e->number);
+    engine_free(e);
+}
+
 /* ev NULL: the grace time is over, nothing is known. */
 static void engine_lose(struct sched *s, struct engine *e, const struct sched_event *ev)
 {
@@ -222,6 +236,9 @@ static void engine_lose(struct sched *s, struct engine *e, const struct sched_ev
     queues_recheck(s, e);
     e->ewma_ns = 0;
     engine_touch(s, e);
+    list_add_tail(&s->dead, &e->dead_node);
+    if (++s->ndead > DEAD_KEPT)
+        engine_forget(s, list_entry(s->dead.next, struct engine, dead_node));
 }
 
 void engine_dead(struct sched *s, const struct sched_event *ev)
@@ -266,6 +283,8 @@ int engine_join(struct sched *s, const struct sched_event *ev, struct err *err)
     }
     if (e->state != SCHED_DEAD)
         engine_lose(s, e, NULL); /* its successor is here: it is gone */
+    s->ndead -= !list_empty(&e->dead_node);
+    list_del(&e->dead_node);
     e->incarnation = ev->incarnation;
     e->completed = 0;
     e->draining = false;

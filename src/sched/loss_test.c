@@ -285,6 +285,37 @@ static void test_drain(void **state)
     kit_release(&k);
 }
 
+/* Also while a queued task names one. */
+static void test_the_dead_are_forgotten_in_time(void **state)
+{
+    struct kit k;
+    struct sched_engine_info info;
+    const uint32_t targets[] = {1, 9000}, last = 1500;
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 9000);
+    kit_balanced(&k, 1, 1, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_dead(&k, 1, 0, 0);
+    struct sched_event ev = kit_task(&k, 2, 1);
+    ev.submit.targets = targets;
+    ev.submit.ntargets = 2;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    for (uint32_t i = 2; i <= last; i++) {
+        kit_engine(&k, SCHED_ENGINE_JOIN, i);
+        kit_dead(&k, i, 0, 0);
+    }
+    assert_false(sched_engine_info(k.s, 1, &info));
+    assert_true(sched_engine_info(k.s, last, &info));
+    assert_int_equal(info.state, SCHED_DEAD);
+    kit_result(&k, 9000, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_sent(&k, 2, 9000, 1);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1); /* its number may come again */
+    kit_engine(&k, SCHED_ENGINE_JOIN, last);
+    kit_direct(&k, 3, 1);
+    kit_expect_sent(&k, 3, 1, 1);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_back_with_what_ended),
         cmocka_unit_test(test_away_too_long),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_the_dead_are_forgotten_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@ int sched_new(struct sched **ret, const struct sched_options *o, const struct sc
     s->rng = o->seed ? o->seed : 0x9E3779B97F4A7C15u;
     s->steal_at = UINT64_MAX;
     struct list *lists[] = {&s->slabs, &s->waiting, &s->resolved,   &s->ended, &s->filled,
-                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle};
+                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle,  &s->dead};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     queue_init(&s->any, NULL);

@@ -35,6 +35,7 @@ struct engine {
     uint64_t stealable;  /* balanced items that may still be unstarted and are not asked back yet */
     struct list load_node, steal_node; /* in the policy's index and s->victims */
     struct list idle_node;             /* in s->idle while it is up and has nothing to do */
+    struct list dead_node;             /* in s->dead once it was lost */
     uint32_t load_level, steal_level;
     uint32_t index;       /* policies that pick at random: place in the index */
     struct heap_node lru; /* likewise: least recently used */
@@ -86,6 +87,8 @@ struct sched {
     struct list dirty;      /* engines that got room in this event */
 
     struct heap task_timers, engine_timers, client_timers;
+    struct list dead; /* engines, lost longest ago first; few are remembered */
+    uint32_t ndead;
     struct list idle;  /* engines that are up and have nothing to do */
     uint64_t steal_at; /* next look for tasks to take back; UINT64_MAX: no reason */
     uint64_t steal_gap;
