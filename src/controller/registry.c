@@ -262,6 +262,8 @@ void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take
     list_del(&oldest->node);
     r->ndead--;
     hash_del(&r->by_number, 0, oldest->number);
+    for (uint32_t i = 1; i <= oldest->incarnation; i++)
+        free(hash_del(&r->uuids, oldest->number, i));
     engine_free(oldest);
 }
 

@@ -83,6 +83,8 @@ static void the_dead_are_bounded(void **state)
     assert_int_equal(r.ndead, REGISTRY_DEAD_KEPT);
     assert_null(registry_engine(&r, 9));
     assert_non_null(registry_engine(&r, 10));
+    assert_null(registry_uuid(&r, 9, 1));
+    assert_non_null(registry_uuid(&r, 10, 1));
     assert_int_equal(add(&r, 99999, WIRE_ENGINE_NONE)->number, REGISTRY_DEAD_KEPT + 10);
     registry_release(&r);
 }
