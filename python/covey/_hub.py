@@ -49,6 +49,12 @@ class HubTask(Task):
             self._adopt(answer, buffers)
         return True
 
+    def lose(self, why: str) -> None:
+        """Nobody can be asked any more: whoever waits finds it lost."""
+        self._value = (None,)
+        self._error = error._remake("LostTask", why, "", self._engine_info())
+        self.record = (1, 1, ENGINE_NONE, 0, 0, 0, 0, 0, (), self.seq, 1)
+
     def _adopt(self, answer: dict[str, Any], buffers: Any) -> None:
         status = answer.get("status", 0)
         status = _STATUS.get(status, 1) if isinstance(status, str) else status

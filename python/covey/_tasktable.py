@@ -323,8 +323,9 @@ class TaskTable:
     def _watch_polled(self, ar: AsyncResult) -> None:
         try:
             self._wait(ar._pending(), None, None)
-        except OSError:
-            return
+        except OSError as e:  # the client was closed: nobody can be asked any more
+            for t in ar._pending():
+                t.lose(str(e))
         self._settle_later(ar)
 
     def _settle_later(self, ar: AsyncResult) -> None:

@@ -8,7 +8,6 @@ it and runs its callbacks.
 """
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from ._jobs import Jobs
 
 __all__ = ["AsyncResult", "AsyncMapResult", "AsyncHubResult", "ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
-
-log = logging.getLogger("covey")
 
 _FOREVER = 86400 * 365 * 10  # programs import this
 _AWAY_AFTER = 2.0  # seconds until whoever waits hears of engines that are away
@@ -551,18 +548,6 @@ class AsyncHubResult(AsyncResult):
     def abort(self) -> None:
         """Takes the tasks that have not started off the queue."""
         self._client.abort(self.msg_ids)
-
-    def _watch(self) -> None:
-        if self._guard is None:
-            AsyncResult._watch(self)
-            threading.Thread(target=self._poll, daemon=True, name="covey-hub-result").start()
-
-    def _poll(self) -> None:
-        try:
-            self._wait_for(None)
-        except Exception as e:
-            log.debug("waiting for %r ended: %s", self.msg_ids, e)
-        self._client._settle_later(self)
 
 
 def _rejoin(kind: type, connection: Any, ids: list[str], state: dict[str, Any]) -> Any:

@@ -413,6 +413,8 @@ class Client(Jobs):
         if not block:
             future: Future = Future()
 
+            future.set_running_or_notify_cancel()  # nobody ends the wait: a cancel() is refused
+
             def run() -> None:
                 try:
                     future.set_result(self.wait_for_engines(n, timeout=timeout, interactive=False))

@@ -54,6 +54,8 @@ class FakeCore:
 
     def query(self, body):
         with self.cond:
+            if self.closed:
+                raise OSError("closed")
             seq = self.next
             self.next += 1
             answer = self.answer(json.loads(body))
@@ -88,10 +90,8 @@ class FakeCore:
 
     def wait_event(self, timeout):
         with self.cond:
-            ok = self.cond.wait_for(lambda: self.events or self.woken or self.closed, timeout)
+            ok = self.cond.wait_for(lambda: self.events or self.woken, timeout)
             self.woken = False
-            if self.closed:
-                raise OSError("closed")
             return bool(ok)
 
     def wake(self):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The Client on a fake core, and what it says about connection files."""
+import concurrent.futures
 import copy
 import inspect
 import json
 import os
+import threading
 import time
 import types
 
@@ -186,7 +188,7 @@ def test_wait_for_engines(two):
         two.rc.wait_for_engines()
     future = two.rc.wait_for_engines(3, timeout=5, block=False)
     two.core.event(event="engine_joined", engine={"id": 2, "uuid": "u", "state": "up"})
-    assert future.result(5) is None
+    assert not future.cancel() and future.result(5) is None
     future = two.rc.wait_for_engines(4, timeout=5, block=False)
     two.core.event(event="engine_died", id=2, cause={"text": "engine 2: killed by SIGKILL"})
     with pytest.raises(ipp.EngineError, match="SIGKILL"):
@@ -253,6 +255,15 @@ def test_errors_of_queries_are_remote_errors(two):
     assert isinstance(ar, ipp.AsyncHubResult)
     with pytest.raises(ipp.RemoteError):
         ar.get(1)
+
+
+def test_who_waits_for_another_client_s_task_is_told_that_nobody_can_be_asked_any_more(two):
+    ars, told = [two.rc.get_result(f"0000000000000001_{i}") for i in range(2)], []
+    ars[0].add_done_callback(told.append)
+    assert sum(t.name == "covey-hub-result" for t in threading.enumerate()) == 1
+    two.rc.close()
+    done, pending = concurrent.futures.wait(ars[:1], 5)
+    assert not pending and told == ars[:1] and isinstance(ars[0].exception(), ipp.error.LostTask)
 
 
 def test_result_status(two):
