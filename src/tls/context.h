@@ -18,8 +18,9 @@ struct tls_context {
     bool server;
     enum tls_role role;               /* client: which of the keys it has */
     SSL_SESSION *sessions[TLS_ROLES]; /* the keys, as what OpenSSL takes; NULL: not served */
-    SSL_SESSION *nobody; /* server: a random key, so that unknown names fail like wrong keys */
-    struct buf wire;     /* what SSL wrote in the running call; empty between calls */
+    SSL_SESSION *nobody;  /* server: a random key, so that unknown names fail like wrong keys */
+    uint64_t key_records; /* one key of a connection encrypts so many */
+    struct buf wire;      /* what SSL wrote in the running call; empty between calls */
     uint8_t plain[TLS_RECORD]; /* small pieces become one record here */
 };
 
@@ -30,6 +31,7 @@ struct tls_transport {
     struct buf out;       /* encrypted, not taken by the kernel yet */
     const char *identity; /* of the peer's key; NULL before it has shown that it has it */
     enum tls_role found;  /* server: the key that the peer named */
+    uint64_t records;     /* encrypted with the key of now */
     int sys_errno;        /* of the last failed recv() */
     bool eof, drained;    /* recv() said so */
     bool begun, not_tls;  /* the first byte has come; it can't be TLS */

@@ -7,6 +7,7 @@
 
 #include "net/listener.h"
 #include "net/test_pair.h"
+#include "tls/context.h"
 #include "tls/tls.h"
 
 static const char key_a[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -192,30 +193,61 @@ static void check_large(struct end *end, struct msg *m)
     msg_free(m);
 }
 
-static void large_and_small_messages_both_ways(void **state)
+static void exchange(struct world *w)
 {
-    struct world w;
-    world_open(&w, "client", key_a, key_a, NULL);
-    w.p.a.on_msg = w.p.b.on_msg = check_large;
+    world_connect(w);
+    w->p.a.on_msg = w->p.b.on_msg = check_large;
     for (uint64_t i = 0; i < 8; i++) {
         struct header h = {.type = MSG_TASK, .seq = i};
         struct payload *p = pattern(3000000 + i * 1111, (unsigned)i);
-        assert_int_equal(link_send(w.p.a.link, &h, NULL, 0, p, 0), CV_OK);
-        assert_int_equal(link_send(w.p.b.link, &h, NULL, 0, p, 0), CV_OK);
+        assert_int_equal(link_send(w->p.a.link, &h, NULL, 0, p, 0), CV_OK);
+        assert_int_equal(link_send(w->p.b.link, &h, NULL, 0, p, 0), CV_OK);
         payload_unref(p);
         for (int k = 0; k < 2000; k++) {
-            send_text(w.p.a.link, MSG_TASK, i, "small ones between");
-            send_text(w.p.b.link, MSG_TASK, i, "small ones between");
+            send_text(w->p.a.link, MSG_TASK, i, "small ones between");
+            send_text(w->p.b.link, MSG_TASK, i, "small ones between");
         }
     }
-    while (w.p.a.msgs < 16008 || w.p.b.msgs < 16008)
-        pair_settle(&w.p);
-    assert_int_equal((uintptr_t)w.p.a.arg, 8);
-    assert_int_equal((uintptr_t)w.p.b.arg, 8);
-    link_close_after_flush(w.p.a.link, NS_PER_S);
-    while (!w.p.b.closed)
-        loop_run(w.p.loop);
-    assert_int_equal(w.p.b.code, CV_EOF);
+    while ((w->p.a.msgs < 16008 || w->p.b.msgs < 16008) && !w->p.a.closed && !w->p.b.closed)
+        pair_settle(&w->p);
+    assert_int_equal((uintptr_t)w->p.a.arg, 8);
+    assert_int_equal((uintptr_t)w->p.b.arg, 8);
+    link_close_after_flush(w->p.a.link, NS_PER_S);
+    while (!w->p.b.closed)
+        loop_run(w->p.loop);
+    assert_int_equal(w->p.b.code, CV_EOF);
+}
+
+static void large_and_small_messages_both_ways(void **state)
+{
+    struct world w;
+    world_keys(&w, "client", key_a, key_a, NULL);
+    exchange(&w);
+    world_close(&w);
+}
+
+static void count_key_updates(int sent, int version, int type, const void *data, size_t n, SSL *ssl,
+                              void *arg)
+{
+    if (sent && type == SSL3_RT_HANDSHAKE && n && *(const uint8_t *)data == SSL3_MT_KEY_UPDATE)
+        ++*(int *)arg;
+}
+
+/* Each side changes its key after so many records, in the middle of whatever is on its way. */
+static void keys_are_changed_in_time(void **state)
+{
+    struct world w;
+    int updates[2] = {0};
+    world_keys(&w, "client", key_a, key_a, NULL);
+    struct tls_context *sides[] = {w.client, w.server};
+    for (int i = 0; i < 2; i++) {
+        sides[i]->key_records = 100;
+        SSL_CTX_set_msg_callback(sides[i]->ctx, count_key_updates);
+        SSL_CTX_set_msg_callback_arg(sides[i]->ctx, &updates[i]);
+    }
+    exchange(&w);
+    for (int i = 0; i < 2; i++) /* 24 MB in records of 16 KiB, and small ones */
+        assert_in_range(updates[i], 14, 200);
     world_close(&w);
 }
 
@@ -315,6 +347,7 @@ int main(void)
         cmocka_unit_test(who_does_not_speak_tls_is_told_apart),
         cmocka_unit_test(bad_keys_are_refused_without_being_shown),
         cmocka_unit_test(large_and_small_messages_both_ways),
+        cmocka_unit_test(keys_are_changed_in_time),
         cmocka_unit_test(a_damaged_record_kills_the_link),
         cmocka_unit_test(the_connector_says_what_the_file_is),
     };

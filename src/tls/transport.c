@@ -192,6 +192,11 @@ static ssize_t tls_read(struct transport *base, void *buf, size_t n, struct err 
 static int encrypt(struct tls_transport *t, const void *data, size_t n, struct err *e)
 {
     size_t done;
+    if (t->records++ == t->c->key_records) {
+        t->records = 1;
+        if (!SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED)) /* leaves with the next write */
+            return err_set(e, CV_ESYS, "changing the key failed");
+    }
     if (SSL_write_ex(t->ssl, data, n, &done) != 1 || done != n)
         return err_set(e, CV_ESYS, "encrypting failed");
     return CV_OK;
