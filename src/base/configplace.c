@@ -23,7 +23,7 @@ static bool is_word(char c)
 static bool names_trait(const char *line, const char *cls, const char *trait)
 {
     size_t n = strlen(cls), k = strlen(trait);
-    for (const char *p = line; (p = strstr(p, cls)); p++)
+    for (const char *p = line; *p && (p = strstr(p, cls)); p++)
         if ((p == line || !is_word(p[-1])) && p[n] == '.' && !strncmp(p + n + 1, trait, k) &&
             !is_word(p[n + 1 + k]))
             return true;
