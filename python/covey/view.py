@@ -5,7 +5,9 @@ A DirectView's call to several engines is one message to the controller, whateve
 """
 from __future__ import annotations
 
+import bisect
 import contextlib
+import operator
 import os
 import sys
 import warnings
@@ -130,7 +132,14 @@ class View(ScheduledFlags):
     @property
     def outstanding(self) -> set[str]:
         """The ids of this view's tasks whose results have not come."""
-        return self.client.outstanding.intersection(self.history)
+        ranges = sorted(self._ranges)  # threads may have noted them out of order
+        with self.client._lock:
+            tasks = list(self.client._live.values())
+
+        def mine(seq: int) -> bool:
+            at = bisect.bisect_right(ranges, seq, key=operator.itemgetter(0))
+            return at > 0 and seq < ranges[at - 1][1]
+        return {t.msg_id for t in tasks if mine(t.seq) and not t.done()}
 
     @property
     def results(self) -> Any:
@@ -143,7 +152,7 @@ class View(ScheduledFlags):
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
         """Waits for jobs (default: this view's), at most `timeout` seconds; tells whether all are done."""
-        return self.client.wait(self.history if jobs is None else jobs, timeout)
+        return self.client.wait(self.outstanding if jobs is None else jobs, timeout)
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
         """Takes jobs (default: this view's) that have not started off the queue: they end as TaskAborted."""

@@ -321,6 +321,24 @@ def test_history(two):
     assert two.lv.get_result(-1).get() == 1 and two.dv.get_result(a.msg_ids[1]).get() == 1
 
 
+def test_what_is_outstanding_costs_what_is_under_way_not_all_that_ever_was(two, monkeypatch):
+    two.core.run = False
+    other, mine = two.rc.load_balanced_view(), two.rc.load_balanced_view()
+    ars = [view.apply_async(max, 1) for view in (mine, other, mine, mine, other)]
+    monkeypatch.setattr(ipp.View, "history", property(lambda view: pytest.fail("millions of texts")))
+    two.core.finish(3, 1)
+    assert mine.outstanding == {ars[0].msg_ids[0], ars[3].msg_ids[0]} and other.outstanding == {ars[1].msg_ids[0], ars[4].msg_ids[0]}
+    mine._ranges.reverse()
+    assert len(mine.outstanding) == 2
+    assert not mine.wait(timeout=0.01)
+    two.core.finish(1, 1), two.core.finish(4, 1)
+    assert mine.wait(timeout=5) and not mine.outstanding and not other.wait(timeout=0.01)
+    mine.abort()
+    assert not two.core.sent
+    other.abort()
+    assert [kw["seq"] for _, kw in two.core.sent] == [2, 5]
+
+
 def test_dependency_sets():
     ids = [f"{1:016x}_{i}" for i in (1, 2)]
     d = ipp.Dependency(ids)
