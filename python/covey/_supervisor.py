@@ -35,6 +35,8 @@ class _Supervisor:
     the condition. `state` is what the cluster file said last.
     """
 
+    _stderr = -1
+
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.pid = 0
@@ -45,7 +47,6 @@ class _Supervisor:
         self._writing = ""
         self._ready_event = self._ended = False
         self._changed = threading.Condition()
-        self._stderr = -1
 
     @classmethod
     def start(cls, args: list[str], load_profile: bool = True, cluster_file: str = "") -> _Supervisor:
@@ -69,7 +70,6 @@ class _Supervisor:
                                             stderr=self._stderr, env=env, pass_fds=inherited, start_new_session=True)
         except BaseException:
             os.close(events)
-            os.close(self._stderr)
             raise
         finally:
             for fd in inherited:
@@ -216,9 +216,16 @@ class _Supervisor:
                     self._kill(signal.SIGKILL)
                     self._wait_end(5.0)
         finally:
-            if self._stderr >= 0:
-                os.close(self._stderr)
-                self._stderr = -1
+            self._close_stderr()
+
+    def _close_stderr(self) -> None:
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def __del__(self) -> None:
+        """One that ended by itself, or that was left running, was never stopped."""
+        self._close_stderr()
 
     def _kill(self, signum: int) -> None:
         try:

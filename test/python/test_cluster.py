@@ -252,6 +252,19 @@ def test_cluster_manager():
     assert list(ClusterManager().load_clusters(init_default_clusters=True)) == ["default:"]
 
 
+def test_a_supervisor_that_was_never_stopped_leaves_no_descriptor(until):
+    def words():
+        return [fd for fd in os.listdir("/proc/self/fd") if "ipcluster-stderr" in os.path.realpath(f"/proc/self/fd/{fd}")]
+    c = Cluster(n=1, shutdown_atexit=False)
+    for _ in range(2):  # one that ended by itself, and another in its place
+        c.start_cluster_sync()
+        os.kill(c._supervisor.pid, signal.SIGKILL)
+        until(lambda: c._supervisor._ended and not c._supervisor.alive())
+    until(lambda: len(words()) == 1)
+    del c
+    until(lambda: not gc.collect() and not words())
+
+
 def script(source, timeout=30):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
     return subprocess.run([sys.executable, "-c", textwrap.dedent(source)], env=env, capture_output=True, text=True, timeout=timeout)
