@@ -98,7 +98,8 @@ def _stop_worker() -> None:
     running, kernel.dask_worker = getattr(kernel, "dask_worker", None), None
     if running is None:
         return
-    kernel.user_ns.pop("distributed_worker", None)
+    for name in ("distributed_worker", "dask_worker"):
+        kernel.user_ns.pop(name, None)
     runner, worker = running
     try:
         runner.run_sync(lambda: worker.close(timeout=5))

@@ -597,8 +597,9 @@ def test_become_dask(rc, nanny):
     finally:
         executor.close()
         rc.stop_dask()
-    with pytest.raises(NameError):
-        rc[0].apply_sync(lambda x: x, ipp.Reference("distributed_worker"))
+    for name in ("distributed_worker", "dask_worker"):
+        with pytest.raises(NameError):
+            rc[0].apply_sync(lambda x: x, ipp.Reference(name))
 
 
 def test_the_session_is_told_without_its_key(rc):
