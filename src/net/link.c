@@ -357,11 +357,6 @@ void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_receiv
     *ret_received = l->received_bytes;
 }
 
-uint64_t link_last_received(const struct link *l)
-{
-    return l->last_received;
-}
-
 int link_fd(const struct link *l)
 {
     return l->t ? l->t->fd : -1;

@@ -117,7 +117,6 @@ bool link_is_unix(const struct link *l);
 uint64_t link_queued_bytes(const struct link *l); /* bytes queued, inline and bulk */
 /* Bytes that crossed since the link was made (before encryption). */
 void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_received);
-uint64_t link_last_received(const struct link *l); /* monotonic ns */
 int link_fd(const struct link *l);
 
 #endif
