@@ -267,6 +267,8 @@ def bound_kernels(t: Ground) -> None:
 def versions(t: Ground) -> None:
     assert ipp.__version__.startswith(".".join(map(str, ipp.version_info[:2])))
     t.python("import ipyparallel as ipp; assert ipp.__version__ == '9.2.0' and ipp.version_info == (9, 2, 0)")
+    t.python("import subprocess, sys; out = subprocess.run([sys.executable, '-m', 'ipyparallel.cluster', '--version'], "
+             "stdout=subprocess.PIPE, text=True).stdout; assert out == '9.2.0\\n', out")
 
 
 @row("P132")

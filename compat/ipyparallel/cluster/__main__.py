@@ -1,3 +1,5 @@
 from covey._programs import ipcluster
 
-ipcluster()
+from .._commands import run
+
+run(ipcluster)

@@ -1,3 +1,5 @@
 from covey._programs import ipcontroller
 
-ipcontroller()
+from .._commands import run
+
+run(ipcontroller)

@@ -1,5 +1,5 @@
-import sys
-
 from covey.engine import main
 
-sys.exit(main())
+from .._commands import run
+
+run(main)
