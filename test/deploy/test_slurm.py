@@ -112,6 +112,7 @@ def test_one_question_about_all_jobs(slurm):
     c.start_cluster_sync()
     for _ in range(2):
         c.start_engines_sync(1)
+    slurm.wait(lambda: len(slurm.queue()) == 4, 15, "the last job's submission")
     jobs = sorted(set(slurm.queue()) - {blocker})
     slurm.run("scancel", *jobs[:2])
     wait_until(lambda: all(f"job {job} has ended: CANCELLED" in log_of(c) for job in jobs[:2]), 40, "a word of both ends")
