@@ -14,6 +14,7 @@ missing=()
 wants() { have "$1" || missing+=("${@:2}"); } # PROGRAM PACKAGE…
 wants sshd openssh-server
 wants ssh openssh-client
+wants sshpass sshpass
 wants ip iproute2
 wants iptables iptables
 wants rsync rsync
