@@ -64,8 +64,10 @@ class Streamer:
                 if md[key]:
                     self._text(t, kind, md[key])
             for content in md["outputs"]:
+                self._end_text()
                 show(content, self._engine(t))
             if md["execute_result"]:
+                self._end_text()
                 show_result(md["execute_result"], self._engine(t))
 
     @staticmethod
@@ -76,8 +78,10 @@ class Streamer:
         if kind in (STDOUT, STDERR):
             self._text(t, kind, text)
         elif kind in (DISPLAY, UPDATE_DISPLAY):
+            self._end_text()
             show(content, self._engine(t), update=kind == UPDATE_DISPLAY)
         elif kind == EXECUTE_RESULT:
+            self._end_text()
             show_result(content, self._engine(t))
         elif kind == CLEAR and _shell() is not None:
             from IPython.display import clear_output
@@ -90,8 +94,7 @@ class Streamer:
             text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
         label = (self._engine(t), kind)
         if label != self._label:
-            if self._label is not None and not self._last.get(self._label, True):
-                stream.write("\n")
+            self._end_text()
             stream.write(f"[{'stdout' if kind == STDOUT else 'stderr'}:{label[0]}] ")
             self._label = label
             if text.count("\n") > 1:
@@ -99,12 +102,15 @@ class Streamer:
         stream.write(text)
         stream.flush()
         self._last[label] = text.endswith("\n")
-        if text.endswith("\n"):
-            self._label = None
+
+    def _end_text(self) -> None:
+        """What follows is no text of the stream that was shown last: its line ends, and its next one has a label again."""
+        if self._label is not None and not self._last.get(self._label, True):
+            (sys.stdout if self._label[1] == STDOUT else sys.stderr).write("\n")
+        self._label = None
 
     def close(self) -> None:
-        if self._label is not None and not self._last.get(self._label, True):
-            sys.stdout.write("\n")
+        self._end_text()
 
 
 def _print_stream(name: str, t: Task, alone: bool) -> None:
