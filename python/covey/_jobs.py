@@ -329,10 +329,12 @@ class Jobs(TaskTable):
         kept = (self._kept_payloads.get(seq) or self._kept_before.get(seq)) if session == self._session else None
         if kept is None:
             return self._call_at_controller(id)
-        first, (kind, flags, engine, route, packed, source) = kept
+        first, kind, flags, engine, route, source, by_value, *buffers = kept
+        packed = (serialize.SharedPacked if len(buffers) > 1 else serialize.Packed)(buffers)
+        packed.by_value = by_value
         route = dict(route or {})
         if flags & BROADCAST:  # one of a broadcast goes to its engine alone
-            engine = route.pop("targets")[first]
+            engine = route.pop("targets")[seq - first]
             flags = flags & ~BROADCAST | DIRECT
         return kind, flags, engine, route or None, packed, source
 

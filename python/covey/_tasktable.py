@@ -26,6 +26,7 @@ from .task import (BYE, CANCEL, COMM, ENGINE_NONE, EVENT, MAP, OUTPUT, RESULT, S
 _KEEP_BYTES = 16 << 20   # payloads kept for resubmit
 _KEEP_COUNT = 20_000
 _KEEP_EACH = 1 << 20
+_BY_VALUE = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}  # the route of a call that has a function's code
 _RECENT = 4096           # finished tasks that late output can still find
 
 
@@ -78,12 +79,14 @@ class TaskTable:
                 packed: serialize.Packed, label: str | None = None, source: str = "",
                 targets: Sequence[int] | None = None) -> list[Task]:
         """One TASK message; its Tasks, one for each of `count` ids."""
-        if label is not None or packed.by_value:
+        if label is None and not route:
+            route = _BY_VALUE if packed.by_value else None
+        elif label is not None or packed.by_value:
             route = dict(route) if route else {}
             if label is not None:
                 route["label"] = label
             if packed.by_value:
-                route["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+                route |= _BY_VALUE
         now = time.time_ns()
         self._core.wait_room(self.max_queued_tasks, self.max_queued_bytes)  # before the lock: others go on
         with self._lock:
@@ -106,15 +109,18 @@ class TaskTable:
                 ranges[-1][1] = seq + count
             else:
                 ranges.append([seq, seq + count])
-            if len(packed) == 1 + packed.shared and kind != MAP and (size := sum([len(b) for b in packed])) <= _KEEP_EACH:
-                self._keep(tasks, (kind, flags, engine, route, packed, source), size)
+            if len(packed) == 1 + packed.shared and kind != MAP:
+                size = len(packed[0]) if len(packed) == 1 else len(packed[0]) + len(packed[1])
+                if size <= _KEEP_EACH:
+                    self._keep(seq, count, (seq, kind, flags, engine, route, source, packed.by_value, *packed), size)
         return tasks
 
-    def _keep(self, tasks: list[Task], payload: tuple, size: int) -> None:
-        """Keeps small payloads, oldest out first, so that `resubmit` needs no one."""
+    def _keep(self, seq: int, count: int, call: tuple, size: int) -> None:
+        """Keeps small calls, oldest out first, so that `resubmit` needs no one. A flat tuple of numbers, texts and bytes is
+        nothing that the garbage collector has to follow."""
         kept = self._kept_payloads
-        for i, t in enumerate(tasks):
-            kept[t.seq] = (i, payload)
+        for i in range(seq, seq + count):
+            kept[i] = call
         self._kept_bytes += size
         if self._kept_bytes > _KEEP_BYTES >> 1 or len(kept) > _KEEP_COUNT >> 1:
             self._kept_before, self._kept_payloads, self._kept_bytes = kept, {}, 0
