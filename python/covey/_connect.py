@@ -8,11 +8,12 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _PROBE_UNIX = 2.0  # seconds for the local socket alone, before TLS is loaded
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between attempts to connect
+_LOOK_MIN, _LOOK_MAX = 0.001, 0.05  # seconds between looks at a file that a program which starts will write
 _SUCCESSOR = 1.0  # seconds that the file of a controller that has ended is given to be replaced by a starting one
 
 
@@ -90,17 +91,27 @@ def connection_file(profile_dir: str, cluster_id: str | None) -> str:
     return os.path.join(profile_dir, "security", f"ipcontroller{infix}-client.json")
 
 
+def look_until(true: Callable[[], Any], timeout: float) -> bool:
+    """Looks until `true()`, often at first: what starts is there within milliseconds, or takes long. False after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    pause = _LOOK_MIN
+    while not true():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(_LOOK_MAX, pause * 1.5)
+    return True
+
+
 def wait_for_file(path: str, timeout: float) -> None:
     """Until the controller has written its file. OSError after `timeout` seconds."""
     if os.path.exists(path):
         return
     print(f"Waiting for connection file: {path}", file=sys.stderr)
-    deadline = time.monotonic() + timeout
-    while not os.path.exists(path):
-        if time.monotonic() >= deadline:
-            raise OSError(f"connection file {path} not found after {timeout:g} s: is a cluster running? "
-                          "(`ipcluster list` shows those that are)")
-        time.sleep(0.05)
+    if not look_until(lambda: os.path.exists(path), timeout):
+        raise OSError(f"connection file {path} not found after {timeout:g} s: is a cluster running? "
+                      "(`ipcluster list` shows those that are)")
 
 
 def read_file(path: str) -> dict[str, Any]:

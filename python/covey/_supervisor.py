@@ -31,8 +31,8 @@ class ClusterError(EngineError, RuntimeError):
 class _Supervisor:
     """The process `ipcluster start`: our child (then with its events), or one found by its cluster file.
 
-    A daemon thread reads the events of our child, so that its pipe never fills; whoever waits sleeps on
-    the condition. `state` is what the cluster file said last.
+    A daemon thread reads the events of our child, so that its pipe never fills, and reaps it; whoever waits
+    sleeps on the condition. `state` is what the cluster file said last.
     """
 
     _stderr = -1
@@ -106,6 +106,13 @@ class _Supervisor:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Waits for its end and takes its exit code: nobody else may be left who does. Popen says "runs" while another thread asks it, so who asks has the lock."""
+        with contextlib.suppress(ChildProcessError):  # somebody was quicker
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self.alive()
 
     def _take(self, event: dict[str, Any]) -> None:
         name = event.get("event")
@@ -163,16 +170,18 @@ class _Supervisor:
 
     def wait_for_client_file(self, timeout: float, cluster_file: str) -> str:
         """The path of the client's connection file. A cluster that has only begun to start names it later, in its cluster file."""
-        deadline = time.monotonic() + timeout
-        while not (path := self.state.get("client_file")):
-            if not self.alive():
-                raise ClusterError("the cluster ended before its controller had started (PROFILE/log/ has its last words)")
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"the cluster's controller has not started after {timeout:g} s")
-            time.sleep(0.05)
-            self.state = _read_cluster_file(cluster_file) or self.state
-        from ._connect import wait_for_file
+        from ._connect import look_until, wait_for_file
 
+        def named() -> bool:
+            if not self.state.get("client_file"):
+                self.state = _read_cluster_file(cluster_file) or self.state
+            if not self.state.get("client_file") and not self.alive():
+                raise ClusterError("the cluster ended before its controller had started (PROFILE/log/ has its last words)")
+            return bool(self.state.get("client_file"))
+
+        if not look_until(named, timeout):
+            raise TimeoutError(f"the cluster's controller has not started after {timeout:g} s")
+        path: str = self.state["client_file"]
         wait_for_file(path, timeout)
         return path
 
@@ -180,9 +189,10 @@ class _Supervisor:
 
     def alive(self) -> bool:
         """Whether the process still runs (and is the one we mean)."""
-        if self.process is not None:
+        if self.process is None:
+            return _runs(self.state)
+        with self._changed:
             return self.process.poll() is None
-        return _runs(self.state)
 
     def ask(self, request: dict[str, Any], timeout: float = CONTROL_TIMEOUT) -> Any:
         """One request over the control socket; its `ok`. RuntimeError with the supervisor's `error`."""
@@ -202,6 +212,10 @@ class _Supervisor:
         if "error" in answer:
             raise RuntimeError(f"{request['do']}: {answer['error']}")
         return answer.get("ok")
+
+    def end(self) -> None:
+        """Tells it to stop everything and waits for nothing; who reads its events reaps it."""
+        self._kill(signal.SIGTERM)
 
     def stop(self) -> None:
         """Asks it to stop everything and waits until it has ended; what does not listen is killed."""
@@ -237,16 +251,17 @@ class _Supervisor:
             pass
 
     def _wait_end(self, timeout: float) -> bool:
-        if self.process is not None:
-            return self._exit_code(timeout) is not None
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return True
         try:
-            return not _runs(self.state) or bool(select.select([fd], [], [], timeout)[0])
+            waiter = select.poll()
+            waiter.register(fd, select.POLLIN)
+            ended = not self.alive() or bool(waiter.poll(timeout * 1000))
         finally:
             os.close(fd)
+        return ended and (self.process is None or self._exit_code(1.0) is not None)
 
 
 def _check_peer(s: socket.socket) -> None:

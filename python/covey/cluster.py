@@ -510,10 +510,11 @@ class Cluster(ClusterCoroutines):
         self.cluster_file = supervisor.cluster_file or self.cluster_file
 
     def __del__(self) -> None:
+        """The garbage collector comes at any time and in any thread: it is not made to wait until all has stopped."""
         supervisor = getattr(self, "_supervisor", None)
         if supervisor is not None and self.shutdown_atexit and self._pid == os.getpid():
             self._supervisor = None
-            supervisor.stop()
+            supervisor.end()
 
 
 _stop_at_exit: weakref.WeakSet[Cluster] = weakref.WeakSet()

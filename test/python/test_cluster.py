@@ -185,6 +185,7 @@ def test_a_cluster_that_has_only_begun_names_its_file_later(monkeypatch):
     wait = other._supervisor.wait_for_client_file
     assert wait(30, c.cluster_file) == whole["client_file"] and len(slept) == 3
     other._supervisor.state["client_file"] = None
+    Path(c.cluster_file).write_text(json.dumps({**whole, "client_file": None}))
     with pytest.raises(TimeoutError, match="has not started after 0 s"):
         wait(0, c.cluster_file)
     c.stop_cluster_sync()
@@ -280,13 +281,24 @@ def test_shutdown_atexit():
     assert gone(int(p.stdout))
 
 
-def test_a_dropped_cluster_is_stopped():
+def test_a_dropped_cluster_is_stopped_and_reaped(until):
+    c = Cluster(n=1)
+    c.start_cluster_sync()
+    pid = c.controller.pid
+    del c
+    until(lambda: not gc.collect() and not os.path.exists(f"/proc/{pid}"))
+
+
+def test_who_drops_a_cluster_does_not_wait_for_its_end(monkeypatch, until):
+    monkeypatch.setenv("FAKE_MODE", "deaf")
     c = Cluster(n=1)
     c.start_cluster_sync()
     pid = c.controller.pid
     del c
     gc.collect()
-    assert gone(pid)
+    assert not gone(pid)  # which takes a kill after many seconds, where somebody waits
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def test_m6_a_forked_child_neither_uses_nor_stops_it():
