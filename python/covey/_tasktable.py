@@ -28,6 +28,8 @@ _KEEP_COUNT = 20_000
 _KEEP_EACH = 1 << 20
 _BY_VALUE = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}  # the route of a call that has a function's code
 _RECENT = 4096           # finished tasks that late output can still find
+_SWEEP_MIN = 8192        # tasks whose results nobody has taken, before it is asked whether somebody can
+_SWEEP_BYTES = 64 << 10  # larger results stay: the controller may have them no more
 
 
 class TaskTable:
@@ -45,6 +47,7 @@ class TaskTable:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._live: dict[Any, Task] = {}
+        self._sweep_at = _SWEEP_MIN  # so many in _live
         self._recent: dict[Any, weakref.ref[Task]] = {}      # two generations each: the older one is dropped whole
         self._recent_before: dict[Any, weakref.ref[Task]] = {}
         self._ranges: list[list[int]] = []
@@ -87,6 +90,8 @@ class TaskTable:
                 route["label"] = label
             if packed.by_value:
                 route |= _BY_VALUE
+        if len(self._live) >= self._sweep_at:
+            self._sweep()
         now = time.time_ns()
         self._core.wait_room(self.max_queued_tasks, self.max_queued_bytes)  # before the lock: others go on
         with self._lock:
@@ -114,6 +119,19 @@ class TaskTable:
                 if size <= _KEEP_EACH:
                     self._keep(seq, count, (seq, kind, flags, engine, route, source, packed.by_value, *packed), size)
         return tasks
+
+    def _sweep(self) -> None:
+        """Drops the results, but for large ones, that have come and whose AsyncResult is gone: who has the id gets them from the controller."""
+        live = self._live
+        with self._lock:
+            self._fetch(list(live.values()))
+            ended = {key: weakref.ref(task) for key, task in live.items()
+                     if task.record is not None and sum([len(b) for b in task.record[8]]) < _SWEEP_BYTES}
+            for key, ref in ended.items():
+                del live[key]
+                if (task := ref()) is not None:
+                    live[key] = task
+            self._sweep_at = max(_SWEEP_MIN, 4 * len(live))
 
     def _keep(self, seq: int, count: int, call: tuple, size: int) -> None:
         """Keeps small calls, oldest out first, so that `resubmit` needs no one. A flat tuple of numbers, texts and bytes is

@@ -341,6 +341,23 @@ def test_wait_interactive_counts_failures(two, capsys):
     assert not slow.ready()
 
 
+def test_results_that_nobody_can_take_are_dropped(two, monkeypatch):
+    monkeypatch.setattr("covey._tasktable._SWEEP_MIN", 4)
+    two.rc._sweep_at = 4
+    kept, pending = two.e0.apply_async(max, 1), two.e0.apply_async(max, 2).msg_ids[0]
+    large = two.e0.apply_async(max, 3).msg_ids[0]
+    two.core.finish(1, "kept")
+    two.core.finish(3, bytes(1 << 20))
+    for seq in range(4, 100):
+        two.e0.apply_async(max, seq)
+        two.core.finish(seq, seq)
+    assert len(two.rc._live) < 20 and len(two.core.results) < 20
+    assert kept.get() == "kept" and two.rc.outstanding == {pending}
+    assert two.rc.results[large] == bytes(1 << 20)
+    two.core.finish(2, "late")
+    assert two.rc.get_result(pending).get() == "late"
+
+
 def test_owner_and_caches(two):
     ar = two.e0.apply_async(max, 1)
     id = ar.msg_ids[0]
