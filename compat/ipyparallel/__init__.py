@@ -21,12 +21,12 @@ from . import _aliases
 
 _aliases.install()
 _aliases.rename_types()
+_aliases.share_names()
 
 from . import apps, client, cluster, controller, engine, error, serialize, util  # noqa: E402,F401
+from ._version import __version__, version_info  # noqa: E402,F401
 
-# of the ipyparallel whose names these are: programs compare it; covey.__version__ is ours
-version_info = (9, 2, 0)
-__version__ = ".".join(map(str, version_info))
+_later = _aliases.modules_later(__name__, "traitlets")
 
 
 def __getattr__(name: str) -> object:
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> object:
         from traitlets.config import MultipleInstanceError
 
         return MultipleInstanceError
-    return getattr(covey, name)
+    return getattr(covey, name) if hasattr(covey, name) else _later(name)
 
 
 def __dir__() -> list[str]:

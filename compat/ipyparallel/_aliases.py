@@ -11,7 +11,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 ALIASES = {
     "client.asyncresult": "covey.asyncresult",
@@ -43,6 +43,15 @@ MODULES = {
     "ipyparallel.cluster.cluster": ("covey.cluster", "Cluster ClusterManager"),
 }
 
+# What programs import from a module that is not its own there.
+SHARED = {
+    "covey.asyncresult": "progress utcnow compare_datetimes",
+    "covey.client": "AsyncHubResult AsyncResult BroadcastView DirectView LoadBalancedView PrePickled Reference",
+    "covey.decorators": "PrePickled",
+    "covey.dependency": "AsyncResult can",
+    "covey.view": "Dependency PrePickled dependent",
+}
+
 
 class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds ipyparallel.X by the table and gives covey's module."""
@@ -64,6 +73,24 @@ def install() -> None:
     """Makes the table work, once."""
     if not any(isinstance(f, _Alias) for f in sys.meta_path):
         sys.meta_path.append(_Alias())
+
+
+def modules_later(package: str, *names: str) -> Callable[[str], types.ModuleType]:
+    """A package's `__getattr__`: these of its modules are imported when somebody asks for them."""
+    def find(name: str) -> types.ModuleType:
+        if name in names:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return find
+
+
+def share_names() -> None:
+    """Gives modules the names that programs take from them though they are others'."""
+    import covey
+
+    for module, names in SHARED.items():
+        for name in names.split():
+            setattr(importlib.import_module(module), name, getattr(covey if name in covey.__all__ else covey.util, name))
 
 
 def rename_types() -> None:

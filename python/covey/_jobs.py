@@ -212,9 +212,9 @@ class Jobs(TaskTable):
         return ar
 
     def result_status(self, msg_ids: Any, status_only: bool = True) -> dict[str, Any]:
-        """{'pending': [ids], 'completed': [ids]}; with ``status_only=False`` also {id: result}, raising if one failed."""
+        """{'status': 'ok', 'pending': [ids], 'completed': [ids]}; with ``status_only=False`` also {id: result}, raising if one failed."""
         ids = self._ids_of(msg_ids)
-        status: dict[str, Any] = {"pending": [], "completed": []}
+        status: dict[str, Any] = {"status": "ok", "pending": [], "completed": []}
         elsewhere = []
         for i in ids:
             task = self._local(i)

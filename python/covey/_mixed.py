@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-_THEIRS, _OURS = "_version.py", "_aliases.py"
+_THEIRS, _OURS = "util.py", "_aliases.py"  # of each a file that the other has not
 
 
 def mixed(folder: str) -> str | None:

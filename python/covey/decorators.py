@@ -14,7 +14,12 @@ from .map import by_name, sliceable
 if TYPE_CHECKING:
     from .view import View
 
-__all__ = ["remote", "parallel", "RemoteFunction", "ParallelFunction"]
+__all__ = ["remote", "parallel", "RemoteFunction", "ParallelFunction", "getname"]
+
+
+def getname(f: Any) -> str:
+    """What a call of `f` is shown as: its name, else that of its type."""
+    return getattr(f, "__name__", None) or type(f).__name__
 
 
 def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Callable], RemoteFunction]:
@@ -52,7 +57,7 @@ class RemoteFunction:
         self.func = f
         self.block = block
         self.flags = flags
-        self.__name__ = getattr(f, "__name__", type(f).__name__)
+        self.__name__ = getname(f)
         self.__doc__ = f"{type(self).__name__} wrapping:\n{getattr(f, '__doc__', None) or ''}"
         try:
             self.__signature__ = inspect.signature(f)

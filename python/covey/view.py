@@ -18,7 +18,7 @@ from . import _remote, error, serialize
 from ._flags import ScheduledFlags
 from ._imports import sync_imports
 from .asyncresult import AsyncMapResult, AsyncResult
-from .decorators import ParallelFunction, RemoteFunction, parallel, remote
+from .decorators import ParallelFunction, RemoteFunction, getname, parallel, remote
 from .executor import LazyMapIterator, ViewExecutor
 from ._calls import pack_call
 from .map import Map, by_name, sliceable
@@ -32,10 +32,6 @@ __all__ = ["View", "DirectView", "LoadBalancedView", "BroadcastView"]
 _RANGE_MAX = 256        # items of a map in one message
 _RANGE_BYTES = 4 << 20  # about
 _RANGES_PER_ENGINE = 16 # so that engines finish together
-
-
-def _name_of(f: Any) -> str:
-    return getattr(f, "__name__", None) or type(f).__name__
 
 
 class View(ScheduledFlags):
@@ -194,7 +190,7 @@ class View(ScheduledFlags):
     def _apply(self, f: Any, args: tuple, kwargs: dict, block: bool | None = None, targets: Any = None,
                name: str | None = None) -> Any:
         tasks = self._send_call(f, args, kwargs, targets)
-        ar = AsyncResult(self.client, tasks, name or _name_of(f), self._is_single(targets))
+        ar = AsyncResult(self.client, tasks, name or getname(f), self._is_single(targets))
         return ar.get() if (self.block if block is None else block) else ar
 
     def apply(self, __f: Callable, /, *args: Any, **kwargs: Any) -> Any:
@@ -207,7 +203,7 @@ class View(ScheduledFlags):
 
     def apply_async(self, __f: Callable, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """`apply`, never waiting; an AsyncResult."""
-        return AsyncResult(self.client, self._send_call(__f, args, kwargs), _name_of(__f), self._is_single())
+        return AsyncResult(self.client, self._send_call(__f, args, kwargs), getname(__f), self._is_single())
 
     def apply_sync(self, __f: Callable, /, *args: Any, **kwargs: Any) -> Any:
         """`apply`, always waiting for the result: of several engines the list of results.
@@ -573,7 +569,7 @@ class LoadBalancedView(View):
                 joiner = Map
         if not tasks:
             return []
-        ar = AsyncMapResult(self.client, tasks, _name_of(f), sizes, joiner, ordered, return_exceptions)
+        ar = AsyncMapResult(self.client, tasks, getname(f), sizes, joiner, ordered, return_exceptions)
         return ar.get() if block else ar
 
     def _map_chunks(self, f: Callable, sequences: Sequence[Iterable], size: int) -> tuple[list[Task], list[int]]:

@@ -269,7 +269,7 @@ def test_who_waits_for_another_client_s_task_is_told_that_nobody_can_be_asked_an
 def test_result_status(two):
     ar = two.dv.apply_async(max, 1)
     two.core.finish(2, 5)
-    assert two.rc.result_status(ar.msg_ids) == {"pending": ar.msg_ids[:1], "completed": ar.msg_ids[1:]}
+    assert two.rc.result_status(ar.msg_ids) == {"status": "ok", "pending": ar.msg_ids[:1], "completed": ar.msg_ids[1:]}
     two.core.finish(1, 4)
     status = two.rc.result_status(ar.msg_ids, status_only=False)
     assert [status[i] for i in ar.msg_ids] == [4, 5]

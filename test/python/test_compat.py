@@ -50,10 +50,32 @@ for bad in ({'ports': [0]}, {'launcher': 'no such'}):
     except TraitError: pass
     else: raise AssertionError(bad)
 class Mine(ipp.Client): pass
+from ipyparallel import _version
+assert (_version.__version__, _version.version_info) == (ipp.__version__, ipp.version_info) == ('9.2.0', (9, 2, 0))
 """, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["client.client", "client.view", "client.asyncresult", "client.remotefunction", "client.magics", "client.map",
+def test_names_that_are_taken_from_other_modules(tmp_path):
+    run("""
+import ipyparallel as ipp
+for path in ('traitlets.PortList', 'client.futures', 'cluster.launcher.LocalEngineSetLauncher', 'controller.dependency.Dependency', 'engine.datapub.publish_data'):
+    value = ipp
+    for part in path.split('.'): value = getattr(value, part)
+for package in (ipp, ipp.client, ipp.cluster, ipp.controller, ipp.engine):
+    assert not hasattr(package, 'nothing')
+from ipyparallel.client.client import AsyncHubResult, AsyncResult, BroadcastView, DirectView, LoadBalancedView, PrePickled, Reference
+from ipyparallel.client.view import Dependency, PrePickled as packed, dependent, getname
+from ipyparallel.client.remotefunction import PrePickled as again, getname as same
+from ipyparallel.client.asyncresult import compare_datetimes, progress, utcnow
+from ipyparallel.controller.dependency import AsyncResult as result, can
+from ipyparallel.apps.ipcontrollerapp import main
+from ipyparallel.cluster import abbreviate_profile_dir
+assert DirectView is ipp.DirectView and result is AsyncResult is ipp.AsyncResult and packed is again is PrePickled and Dependency is ipp.Dependency
+assert same is getname and getname(len) == 'len' and getname(type('F', (), {})()) == 'F'
+""", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["_version", "client.client", "client.view", "client.asyncresult", "client.remotefunction", "client.magics", "client.map",
                                   "client._joblib", "datapub", "engine.datapub", "error", "joblib", "serialize.canning", "serialize.codeutil",
                                   "serialize.serialize", "util", "traitlets", "engine.log", "controller.sqlitedb", "controller.dictdb", "cluster.cluster", "cluster.app", "controller.dependency",
                                   "apps.ipclusterapp", "apps.ipcontrollerapp", "apps.ipengineapp"])
@@ -87,7 +109,7 @@ def test_an_environment_with_both_says_so(tmp_path, last):
 
     site = tmp_path / "site"
     shutil.copytree(COMPAT / "ipyparallel", site / "ipyparallel")
-    (site / "ipyparallel" / "_version.py").write_text("__version__ = '9.2.0'")
+    (site / "ipyparallel" / "util.py").write_text("")
     shutil.copytree(Path(covey.__file__).parent, site / "covey", ignore=shutil.ignore_patterns("bin"))
     if last == "theirs":
         (site / "ipyparallel" / "__init__.py").write_text("")

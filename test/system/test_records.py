@@ -281,7 +281,7 @@ def test_an_expired_result_is_a_typed_error(stack_of):
         with pytest.raises(ipp.error.ResultExpired, match="kept for a while") as e:
             other.get_result(ar.msg_ids[0]).get(10)
         assert isinstance(e.value, KeyError) and isinstance(e.value, ipp.RemoteError)
-        assert other.result_status(ar.msg_ids) == {"pending": [], "completed": ar.msg_ids}
+        assert other.result_status(ar.msg_ids) == {"status": "ok", "pending": [], "completed": ar.msg_ids}
     assert len(stack.rc.hub_history()) == 20
 
 

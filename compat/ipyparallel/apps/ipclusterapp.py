@@ -2,6 +2,7 @@
 import warnings
 
 from covey._programs import ipcluster as launch_new_instance  # noqa: F401
+from covey._programs import ipcluster as main  # noqa: F401
 
 from ..cluster.app import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER  # noqa: F401
 from ._profileapp import ProfileApplication

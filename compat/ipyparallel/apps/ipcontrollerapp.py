@@ -2,6 +2,7 @@
 import warnings
 
 from covey._programs import ipcontroller as launch_new_instance  # noqa: F401
+from covey._programs import ipcontroller as main  # noqa: F401
 
 from ._profileapp import ProfileApplication
 
