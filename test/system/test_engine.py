@@ -32,6 +32,28 @@ def run(view, source):
     return ar
 
 
+def test_clear_lets_go_of_names_and_results_without_looking_for_garbage(rc):
+    def watch():
+        import gc
+        import sys
+        sys.collections = []
+        gc.callbacks.append(lambda phase, info: sys.collections.append(info["generation"]))
+
+    def seen():
+        import gc
+        import sys
+        gc.callbacks.pop()
+        return [ref() for ref in sys.things], sys.collections.count(2)
+
+    run(rc[0], "import sys, weakref\nclass Thing: pass\nnamed = Thing()\nsys.things = [weakref.ref(named)]")
+    run(rc[0], "sys.things.append(weakref.ref(result := Thing())) or result")
+    run(rc[0], "del result")
+    rc[0].apply_sync(watch)
+    rc[0].clear(block=True)
+    assert rc[0].apply_sync(seen) == ([None, None], 0)
+    assert run(rc[0], "1 + 1").metadata.execute_result and run(rc[0], "print(_, dir())").stdout.startswith("2 ")
+
+
 # ---- output
 
 
