@@ -273,6 +273,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     c->opt = opt;
     c->log = log;
     c->machine = machine_id();
+    c->pid_namespace = pid_namespace();
     c->started = clock_wall();
     list_init(&c->conns);
     list_init(&c->ack_due);

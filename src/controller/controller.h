@@ -67,10 +67,10 @@ struct controller {
     struct timer *ack_timer;
     bool ack_armed;
     struct events *events;
-    uint64_t machine;
-    uint64_t started;    /* ns since 1970 */
-    bool python_differs; /* engines of several Python versions were seen */
-    bool told_no_room;   /* connections had to wait for descriptors */
+    uint64_t machine, pid_namespace; /* its own */
+    uint64_t started;                /* ns since 1970 */
+    bool python_differs;             /* engines of several Python versions were seen */
+    bool told_no_room;               /* connections had to wait for descriptors */
     bool stopping, stopped;
     bool settling; /* just started again: engines of before may not be back yet */
     struct timer *settle_timer;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "controller/test_cluster.h"
+#include "wire/connfile.h"
 #include "wire/route.h"
 
 #define S 0xabcdef0000000001ull /* the first client's session */
@@ -163,6 +164,21 @@ static void process_gone(void **state)
     cluster_stop(&c);
 }
 
+/* An engine on a host's link, whose number is its slot. */
+static void relay_hello(struct fake *host, struct hello *h)
+{
+    struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .aux = h->slot};
+    struct buf b = {0};
+
+    assert_int_equal(hello_encode(h, &b), CV_OK);
+    fake_send(host, head, b.data, (uint32_t)b.len, NULL, 0);
+    buf_release(&b);
+    struct msg *m = fake_expect(host, MSG_WELCOME);
+    assert_int_equal(m->h.aux, h->slot);
+    assert_int_equal(m->h.engine, h->slot);
+    msg_free(m);
+}
+
 /* Two engines on one host's link: numbers, tasks, signals, a broadcast in which one target is dead.
  */
 static void relayed_engines(void **state)
@@ -182,15 +198,7 @@ static void relayed_engines(void **state)
                           .python = "3.11",
                           .host = "far",
                           .uuid = "u"};
-        struct header head = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE, .aux = slot};
-        struct buf b = {0};
-        assert_int_equal(hello_encode(&h, &b), CV_OK);
-        fake_send(&host, head, b.data, (uint32_t)b.len, NULL, 0);
-        buf_release(&b);
-        struct msg *m = fake_expect(&host, MSG_WELCOME);
-        assert_int_equal(m->h.aux, slot);
-        assert_int_equal(m->h.engine, slot);
-        msg_free(m);
+        relay_hello(&host, &h);
     }
     uint64_t seq = fake_submit(&client, MSG_F_DIRECT, 1, NULL, 1, "for 1");
     struct msg *m = fake_expect(&host, MSG_TASK);
@@ -227,6 +235,51 @@ static void relayed_engines(void **state)
     fake_close(&host); /* its engine is away, not dead */
     j = fake_event(&client, "engine_away");
     assert_int_equal(json_integer_value(json_at(j, "id")), 1);
+    json_decref(j);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* The number of a process means nothing in another container of the same machine: the end of that
+ * process here is not the end of an engine there. */
+static void engine_of_another_container(void **state)
+{
+    struct cluster c;
+    struct fake client, host;
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    pid_t pid = fork();
+    if (!pid) {
+        pause();
+        _exit(0);
+    }
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        struct hello h = {.role = ROLE_ENGINE,
+                          .session = 20 + slot,
+                          .number = WIRE_ENGINE_NONE,
+                          .slot = slot,
+                          .host_session = 99,
+                          .machine = machine_id(),
+                          .pid_namespace = pid_namespace() + slot,
+                          .pid = (uint32_t)pid,
+                          .python = "3.11",
+                          .host = "container",
+                          .uuid = "u"};
+        relay_hello(&host, &h);
+    }
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    fake_close(&host);
+    json_t *j = fake_event(&client, "engine_died");
+    assert_int_equal(json_integer_value(json_at(j, "id")), 0);
+    json_decref(j);
+    j = fake_query(&client, "{\"query\":\"engines\"}");
+    json_t *left = json_at(j, "ok");
+    assert_int_equal(json_array_size(left), 1);
+    assert_int_equal(json_integer_value(json_at(json_array_get(left, 0), "id")), 1);
+    assert_string_equal(json_string_value(json_at(json_array_get(left, 0), "state")), "away");
     json_decref(j);
     fake_close(&client);
     cluster_stop(&c);
@@ -431,10 +484,15 @@ static void numbers_used_up(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(engine_away_and_back), cmocka_unit_test(exit_told_by_host),
-        cmocka_unit_test(process_gone),         cmocka_unit_test(relayed_engines),
-        cmocka_unit_test(engine_shut_down),     cmocka_unit_test(planned_ends),
-        cmocka_unit_test(late_connections),     cmocka_unit_test(numbers_used_up),
+        cmocka_unit_test(engine_away_and_back),
+        cmocka_unit_test(exit_told_by_host),
+        cmocka_unit_test(process_gone),
+        cmocka_unit_test(relayed_engines),
+        cmocka_unit_test(engine_of_another_container),
+        cmocka_unit_test(engine_shut_down),
+        cmocka_unit_test(planned_ends),
+        cmocka_unit_test(late_connections),
+        cmocka_unit_test(numbers_used_up),
     };
 
     if (argc < 2) {

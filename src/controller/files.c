@@ -10,7 +10,6 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "controller/death.h"
@@ -201,11 +200,9 @@ static int endpoints_fill(struct connfile *c, const struct files *f, const struc
 
 static void process_fill(struct connfile *c)
 {
-    struct stat st;
-
     c->process.pid = (uint32_t)getpid();
     c->process.start = death_pid_start(c->process.pid);
-    c->process.pid_namespace = stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
+    c->process.pid_namespace = pid_namespace();
     c->process.machine = machine_id();
 }
 

@@ -160,7 +160,8 @@ static void out_of_memory(struct visit *v)
 
 /* --- engines --- */
 
-/* The process, if it runs on this machine, so that its end can be learned without its host. */
+/* The process, if it can be seen from here, so that its end can be learned without its host. In
+ * another container of this machine its number means another process, or none. */
 static void find_process(struct visit *v, struct engine *e)
 {
     struct ucred u;
@@ -172,6 +173,8 @@ static void find_process(struct visit *v, struct engine *e)
     if (!e->relayed && link_is_unix(v->k->link) &&
         getsockopt(link_fd(v->k->link), SOL_SOCKET, SO_PEERCRED, &u, &n) == 0 && u.pid > 0)
         e->pid = (uint32_t)u.pid;
+    else if (v->h.pid_namespace != v->c->pid_namespace)
+        return;
     e->pid_start = death_pid_start(e->pid);
 }
 

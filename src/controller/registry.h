@@ -36,7 +36,7 @@ struct engine {
     const char *uuid; /* as registry.uuids has it */
     char *host, *python;
     uint32_t pid;        /* as it says */
-    uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process is on this machine, else 0 */
+    uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process can be seen here, else 0 */
     uint64_t away_since; /* ns since 1970 */
     char *away_why;      /* away: a sentence, or NULL */
     char *cause;         /* dead: CAUSE as JSON text */

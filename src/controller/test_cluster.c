@@ -319,6 +319,7 @@ void fake_say_hello(struct fake *f, const struct cluster *c, struct hello *h, ui
     f->session = h->session;
     f->results = f->transfers = 0;
     h->machine = machine_id();
+    h->pid_namespace = pid_namespace();
     if (!h->python)
         h->python = "3.11";
     if (!h->host)

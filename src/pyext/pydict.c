@@ -62,7 +62,8 @@ static int get_u32(PyObject *dict, const char *key, uint32_t *ret)
 
 int pydict_hello(PyObject *dict, struct hello *ret)
 {
-    struct hello h = {.pid = (uint32_t)getpid(), .number = WIRE_ENGINE_NONE};
+    struct hello h = {
+        .pid = (uint32_t)getpid(), .pid_namespace = pid_namespace(), .number = WIRE_ENGINE_NONE};
     if (!PyDict_Check(dict)) {
         PyErr_SetString(PyExc_TypeError, "hello must be a dict");
         return -1;

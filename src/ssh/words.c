@@ -119,16 +119,26 @@ static bool reached_server(const char *text)
            (strstr(text, "stdio forwarding failed") && !strstr(text, "open failed"));
 }
 
-/* Lines as one, without carriage returns, blank lines and what repeats itself. */
+/* A host key is new: said at each login where none is kept, and no reason of anything. */
+static bool is_noise(const char *line, size_t n)
+{
+    static const char word[] = "Warning: Permanently added ";
+    return n >= sizeof word - 1 && !memcmp(line, word, sizeof word - 1);
+}
+
+/* Lines as one, without carriage returns, blank lines and noise. */
 static void join_lines(const char *said, size_t n, char *out, size_t cap)
 {
-    size_t k = 0;
-    bool gap = false;
-    for (size_t i = 0; i < n && k + 4 < cap; i++) {
-        unsigned char c = (unsigned char)said[i];
-        if (c == '\n' || c == '\r') {
-            gap = k > 0;
-        } else if (c >= 32 && c != 127) {
+    size_t k = 0, len = 0;
+    for (size_t at = 0; at < n; at += len + 1) {
+        const char *line = said + at;
+        bool gap = k > 0;
+        for (len = 0; at + len < n && line[len] != '\n' && line[len] != '\r';)
+            len++;
+        for (size_t i = 0; i < len && k + 4 < cap && !is_noise(line, len); i++) {
+            unsigned char c = (unsigned char)line[i];
+            if (c < 32 || c == 127)
+                continue;
             if (gap) {
                 out[k++] = ';';
                 out[k++] = ' ';

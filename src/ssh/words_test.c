@@ -95,6 +95,10 @@ static void test_explanations(void **state)
     check_words("one\n\n\ntwo\n", "", SSH_NO_SERVER, "ssh to me@host: one; two");
     check_words("", "it was killed by SIGKILL", SSH_NO_SERVER, "it was killed by SIGKILL");
     check_words("", "", SSH_NO_SERVER, "it ended");
+    check_words("Warning: Permanently added 'x' (ED25519) to the list of known hosts.\r\n",
+                "it was killed by SIGKILL", SSH_NO_SERVER, "me@host: it was killed by SIGKILL");
+    check_words("one\nWarning: Permanently added 'x' to the list of known hosts.\r\ntwo\n", "",
+                SSH_NO_SERVER, "ssh to me@host: one; two");
     check_words("tab\tand \033[31mcolour\n", "", SSH_NO_SERVER, "taband [31mcolour");
 }
 

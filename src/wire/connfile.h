@@ -45,5 +45,8 @@ int connfile_write(const char *path, const struct connfile *c, struct err *e) CV
 /* This machine's boot identity, to tell whether a unix endpoint can be ours (hash of
  * /proc/sys/kernel/random/boot_id). */
 uint64_t machine_id(void);
+/* The name space of this process's number (the inode of /proc/self/ns/pid; 0: unknown): containers
+ * of one machine have one each. */
+uint64_t pid_namespace(void);
 
 #endif

@@ -28,6 +28,7 @@ static const struct field HELLO_FIELDS[] = {
     {"versions", F_STR, offsetof(struct hello, versions), 0},
     {"host", F_STR, offsetof(struct hello, host), 0},
     {"machine", F_U64, offsetof(struct hello, machine), 0},
+    {"pid_namespace", F_U64, offsetof(struct hello, pid_namespace), 0},
     {"pid", F_U32, offsetof(struct hello, pid), 0},
     {"number", F_U32, offsetof(struct hello, number), WIRE_ENGINE_NONE},
     {"incarnation", F_U32, offsetof(struct hello, incarnation), 0},

@@ -29,6 +29,7 @@ struct hello {
     char *versions;   /* JSON text {"covey": "...", "ipython": ...}; kept for people */
     char *host;       /* host name */
     uint64_t machine; /* hash of the machine's boot id: the same for all peers of one machine */
+    uint64_t pid_namespace; /* in which `pid` is its number (pid_namespace(); 0: not said) */
     uint32_t pid;
     uint32_t number;       /* engine: asked for, or held before (WIRE_ENGINE_NONE: any) */
     uint32_t incarnation;  /* engine: held before (0: new) */

@@ -279,6 +279,7 @@ static void hello_survives(void **state)
         .versions = "{}",
         .host = "node1",
         .machine = UINT64_MAX,
+        .pid_namespace = 4026531836,
         .pid = 42,
         .number = 0,
         .incarnation = 2,
@@ -303,6 +304,7 @@ static void hello_survives(void **state)
     assert_string_equal(got.versions, "{}");
     assert_string_equal(got.host, "node1");
     assert_int_equal(got.machine, UINT64_MAX);
+    assert_int_equal(got.pid_namespace, 4026531836);
     assert_int_equal(got.pid, 42);
     assert_int_equal(got.number, 0);
     assert_int_equal(got.incarnation, 2);
