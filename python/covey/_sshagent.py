@@ -2,8 +2,8 @@
 """Launching by ssh (docs/internals.md, "Agents"): one module for both ends, which speak JSON lines through ssh's pipes.
 
 `python -m covey._sshagent local` is the supervisor's agent: one ssh for each host, told what to run there. `… remote` is what ssh
-runs: it writes the files, starts the program, hands its events back, and ends it when told to or when the line was cut for
-LEASE seconds. Files travel through the same connection, and no key is ever in an argument.
+runs: it writes the files, starts the program, hands its events back, and ends it when told to, when the line was cut for LEASE seconds,
+or when nothing came by it for SILENCE seconds (a machine that lost its power cuts no line). Files travel through the same connection, and no key is ever in an argument.
 """
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from typing import Any
 from . import __version__
 
 LEASE = 20.0        # seconds that the far end goes on when the line is cut
+BEAT = 60.0         # seconds from one sign of life of the near end to the next
+SILENCE = 300.0     # seconds that the far end goes on without one
 GRACE = 5.0         # seconds from SIGTERM to SIGKILL
 FILE_WAIT = 60.0    # seconds for the connection files to appear
 
@@ -141,7 +143,7 @@ class Remote:
         self.profile = os.path.join(home, request["profile_dir"])
         self.sent: list[SentFile] = []
         self.events, self.pending, self.stopping = -1, {0: b""}, False
-        self.deadline: float | None = None      # when it is stopped, then killed
+        self.deadline: float | None = None      # when it is stopped, unless the near end is heard of; then when it is killed
         self.request = request
 
     def start(self) -> None:
@@ -211,7 +213,7 @@ class Remote:
         self.child.terminate()
 
     def on_deadline(self) -> None:
-        """The lease has run out, or SIGTERM was not enough."""
+        """The lease has run out, the near end is silent, or SIGTERM was not enough."""
         if self.stopping:
             self.kill()
             self.deadline = None
@@ -249,14 +251,18 @@ class Remote:
         """Hands on what both sides say until the program has ended."""
         ended = os.pidfd_open(self.child.pid)
         watched = [0, self.events, ended]
+        self.deadline = time.monotonic() + SILENCE
         while True:
             left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
             ready = select.select(watched, [], [], left)[0]
             for fd in ready:
-                if fd != ended and not self.read(fd):
+                if fd == ended:
+                    continue
+                there = self.read(fd)
+                if not there:
                     watched.remove(fd)
-                    if fd == 0 and not self.stopping:
-                        self.deadline = time.monotonic() + LEASE
+                if fd == 0 and not self.stopping:
+                    self.deadline = time.monotonic() + (SILENCE if there else LEASE)
             if not ready and self.deadline is not None:
                 self.on_deadline()
             if ended in ready:
@@ -411,6 +417,13 @@ class Local:
                 for host in self.hosts:
                     host.send(command)
 
+    async def beat(self) -> None:
+        """Signs of life for the far ends, as long as hosts are followed."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for host in self.hosts:
+                host.send({"do": "go on"})
+
     def stop(self) -> None:
         """All shall end."""
         self.stopping = True
@@ -425,9 +438,11 @@ class Local:
         request = json.loads(read_line(0))
         self.hosts = [Host(self, spec) for spec in request["hosts"]]
         loop.add_reader(0, self.on_input)
+        beat = loop.create_task(self.beat())
         for result in await asyncio.gather(*(h.run() for h in self.hosts), return_exceptions=True):
             if isinstance(result, Exception) and not self.stopping:
                 print(result, file=sys.stderr)
+        beat.cancel()
         return 0 if self.stopping else 1
 
 

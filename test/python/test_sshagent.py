@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -71,6 +72,17 @@ def test_a_cut_line_ends_the_program_after_the_lease(far):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(program, signal.SIGKILL)
         os.close(program)
+
+
+def test_a_silent_line_ends_the_program_unless_it_has_signs_of_life(far):
+    agent = far("engine_up", more="agent.SILENCE = 3")
+    hear(agent, "engine_up")
+    began = time.monotonic()
+    while time.monotonic() < began + 4:
+        tell(agent, do="go on")
+        hear(agent, "more")
+    assert agent.poll() is None
+    assert agent.wait(timeout=20) == 7
 
 
 def test_a_signal_to_an_engine_that_has_just_ended(far):
