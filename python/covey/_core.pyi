@@ -62,18 +62,20 @@ class Client:
     def wait(self, seqs: Sequence[int], timeout: float | None, n: int | None = None) -> bool:
         """Waits (GIL released, signals handled every 100 ms at the latest and at once on the main thread) until n (all) of the ids are done.
         Ids that are unknown count as done. True if so many are, False on timeout."""
-    def take(self, seq: int) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...], int, int] | None:
+    def take(self, seq: int, into: list | None = None, what: Any = None, /) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...], int, int] | None:
         """Removes and returns (status, attempt, engine, incarnation, submitted_ns, started_ns, completed_ns, received_ns, buffers,
         first_seq, count), None if not done or unknown. The buffers are those of the RESULT that covered [first_seq, first_seq +
         count): this id is its item seq - first_seq (all ids of one RESULT share its memory). status RESULT_LOST (9) with
-        JSON buffer {"ename", "evalue", ...} also says why the link was given up; then QUERYs end so, too."""
+        JSON buffer {"ename", "evalue", ...} also says why the link was given up; then QUERYs end so, too.
+        With `into`, (what, record) is appended to it as well, before a signal's handler can raise: nothing is lost then."""
     def watch(self, seqs: Sequence[int]) -> None:
         """When one of these gets done, poll() says so too (for callbacks and foreign waiters)."""
-    def poll(self) -> list[tuple[int, int, int, int, int, int, int, tuple[Buffer, ...]]]:
+    def poll(self, into: Any = None, /) -> list[tuple[int, int, int, int, int, int, int, tuple[Buffer, ...]]]:
         """What came beside results, oldest first, and empties the queue: (type, status, flags, session, seq, engine, time_ns, buffers) for
         OUTPUT, COMM, EVENT; (RESULT, status, 0, session, seq, engine, 0, ()) for watched ids; (BYE, ...) when the link is given up;
         EVENTs {"event": "link_lost"|"link_back", "why"} are made here; link_back also has "welcome", the
-        JSON of the new WELCOME ({"engines", "controller"}). COMM and EVENT: JSON first, then binary buffers."""
+        JSON of the new WELCOME ({"engines", "controller"}). COMM and EVENT: JSON first, then binary buffers.
+        With `into`, a list or deque is extended by them, before a signal's handler can raise."""
     def wait_event(self, timeout: float | None) -> bool:
         """Waits (GIL released) until poll() has something or somebody calls wake(): True. False after timeout seconds."""
     def wake(self) -> None: ...

@@ -58,9 +58,10 @@ class TaskTable:
         self._link_down: tuple[str, float] | None = None
         self._waiting_for: dict[str, float | None] = {}  # who is away: waited for since when; None: told
         self._watchers: dict[Any, list[AsyncResult]] = {}
-        self._to_settle: deque[AsyncResult] = deque()
+        self._to_settle: deque[Any] = deque()  # for the dispatcher: AsyncResults, and keys of tasks that have ended
         self._streamers: list[Any] = []
         self._unread: deque[tuple] = deque()  # events that are off the C side and not taken in yet
+        self._taken: list[tuple[Task, tuple]] = []  # results likewise
         self._dispatcher: threading.Thread | None = None
         self._twins: Any = None
 
@@ -145,34 +146,42 @@ class TaskTable:
 
     def _fetch(self, tasks: Iterable[Task]) -> None:
         """Takes the results that have come off the C side. Who sees a task's record finds its output, too."""
-        fetched = []
-        take = self._core.take
+        take, taken = self._core.take, self._taken
+        fetched: list[Task] = []
         try:
             with self._lock:
                 for t in tasks:
                     if t.record is None:
-                        record = take(t.key)
-                        if record is not None:
-                            fetched.append((t, record))
-                if fetched:
-                    self._pump()  # the output that came before them
-        finally:  # Ctrl-C, or what fails in a listener: they are nowhere else by now
-            for t, record in fetched:
-                t.record = record
-            for t, _ in fetched:
-                if t._metadata is not None:
+                        take(t.key, taken, t)
+                if taken:
+                    fetched = [t for t, _ in taken]
+                    try:
+                        self._pump()  # the output that came before them
+                    finally:
+                        self._hand_out()
+        finally:
+            for t in fetched:
+                if t._metadata is not None and t.record is not None:
                     t._stamp(t._metadata)
+
+    def _hand_out(self) -> None:
+        """Tasks get their records; the lock is held. They are nowhere else: what Ctrl-C interrupts here is made up for next time."""
+        for t, record in self._taken:
+            t.record = record
+        self._taken.clear()
 
     def _collect(self, task: Task) -> bool:
         """Takes the one task of an AsyncResult with all that comes with it, under one lock; False if it is not done."""
         with self._lock:
-            record = task.record or self._core.take(task.key)
-            if record is None:
-                return False
-            try:
-                self._read()
-            finally:
-                task.record = record
+            if task.record is None:
+                self._core.take(task.key, self._taken, task)
+                if self._taken:
+                    try:
+                        self._read()
+                    finally:
+                        self._hand_out()
+                if task.record is None:
+                    return False
             if self._live.pop(task.key, None) is not None:
                 self._recent[task.key] = weakref.ref(task)
                 if len(self._recent) > _RECENT:
@@ -280,11 +289,19 @@ class TaskTable:
     def _read(self) -> None:
         """Takes in all events of `_core.Client.poll`; the lock is held. What comes behind one that fails is taken in next time."""
         unread = self._unread
-        events = self._core.poll()
-        if events:
-            unread.extend(events)
+        self._core.poll(unread)
         while unread:
-            self._take_in(unread.popleft())
+            event = unread[0]
+            again = event[0] in (EVENT, RESULT)  # these may be taken in twice
+            try:
+                self._take_in(event)
+                again = False
+            except Exception:
+                again = False
+                raise
+            finally:
+                if not again and unread and unread[0] is event:  # a signal's handler may have been here meanwhile
+                    unread.popleft()
 
     def _take_in(self, event: tuple) -> None:
         type_, status, _, session, seq, engine, _, buffers = event
@@ -298,7 +315,7 @@ class TaskTable:
         elif type_ == EVENT:
             self._event(json.loads(bytes(buffers[0])))
         elif type_ == RESULT:
-            self._to_settle.extend(self._watchers.pop(key, ()))
+            self._to_settle.append(key)
         elif type_ == BYE:
             self._ended(json.loads(bytes(buffers[0])).get("reason") if buffers else None)
 
@@ -352,6 +369,14 @@ class TaskTable:
                 t.lose(str(e))
         self._settle_later(ar)
 
+    def _next_to_settle(self) -> Sequence[AsyncResult]:
+        """Whom the next entry is about. On the dispatcher thread, which Ctrl-C does not reach."""
+        entry = self._to_settle.popleft()
+        if isinstance(entry, AsyncResult):
+            return (entry,)
+        with self._lock:
+            return self._watchers.pop(entry, ())
+
     def _settle_later(self, ar: AsyncResult) -> None:
         ar._unseen = 0
         self._start_dispatcher()
@@ -390,12 +415,16 @@ class TaskTable:
                 raise OSError("this client is closed") from None
             raise
         told = False
-        while not self._core.wait([seq], _AWAY_AFTER):
-            self._pump()
-            if self._link_down is not None and not told:
-                told = True
-                print(self._away_text([]), file=sys.stderr)
-        record = self._core.take(seq)
+        try:
+            while not self._core.wait([seq], _AWAY_AFTER):
+                self._pump()
+                if self._link_down is not None and not told:
+                    told = True
+                    print(self._away_text([]), file=sys.stderr)
+            record = self._core.take(seq)
+        except BaseException:  # Ctrl-C: nobody waits for the answer any more
+            self._core.forget(seq, 1)
+            raise
         self._pump()
         buffers = record[8]
         answer = json.loads(bytes(buffers[0])) if buffers else {}
@@ -475,10 +504,10 @@ def _dispatch(client: "weakref.ref[TaskTable]", core: Any) -> None:
             return
         _pump_all(rc)
         while rc._to_settle:
-            ar = rc._to_settle.popleft()
-            ar._unseen -= 1
-            if ar._unseen <= 0:
-                _settle_safely(ar)
+            for ar in rc._next_to_settle():
+                ar._unseen -= 1
+                if ar._unseen <= 0:
+                    _settle_safely(ar)
         if rc._closed and not rc._watchers:
             return
         del rc

@@ -203,11 +203,41 @@ PyObject *client_wait(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
-PyObject *client_take(PyObject *self, PyObject *arg)
+/* The result's record as a tuple; takes a reference of p, which may be NULL. */
+static PyObject *record_tuple(struct client *c, const struct header *h, struct payload *p,
+                              uint64_t submitted, uint64_t received)
+{
+    PyObject *buffers = buffer_tuple(c->st, p);
+    payload_unref(p);
+    if (!buffers)
+        return NULL;
+    return Py_BuildValue("(iiIIKKKKNKI)", (int)h->status, (int)h->attempt, h->engine,
+                         h->incarnation, (unsigned long long)submitted, (unsigned long long)h->time,
+                         (unsigned long long)h->aux, (unsigned long long)received, buffers,
+                         (unsigned long long)h->seq, h->count ? h->count : 1);
+}
+
+/* Appends (what, record) to the list: a signal's handler that raises as soon as the caller's code
+ * goes on finds the record there. */
+static int keep_record(PyObject *list, PyObject *what, PyObject *record)
+{
+    PyObject *pair = PyTuple_Pack(2, what, record);
+    int r = pair ? PyList_Append(list, pair) : -1;
+    Py_XDECREF(pair);
+    return r;
+}
+
+PyObject *client_take(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     struct client *c = client_of(self);
     uint64_t session, seq;
-    if (!c || arg_id(arg, c->core->session, &session, &seq))
+    if (!c)
+        return NULL;
+    if (nargs != 1 && nargs != 3) {
+        PyErr_SetString(PyExc_TypeError, "take(seq) or take(seq, into, what)");
+        return NULL;
+    }
+    if (arg_id(args[0], c->core->session, &session, &seq))
         return NULL;
     struct core *core = c->core;
     struct result *r = NULL;
@@ -232,14 +262,10 @@ PyObject *client_take(PyObject *self, PyObject *arg)
     garbage_free(garbage);
     if (!found)
         Py_RETURN_NONE;
-    PyObject *buffers = buffer_tuple(c->st, p);
-    payload_unref(p);
-    if (!buffers)
-        return NULL;
-    return Py_BuildValue("(iiIIKKKKNKI)", (int)h.status, (int)h.attempt, h.engine, h.incarnation,
-                         (unsigned long long)submitted, (unsigned long long)h.time,
-                         (unsigned long long)h.aux, (unsigned long long)received, buffers,
-                         (unsigned long long)h.seq, h.count ? h.count : 1);
+    PyObject *record = record_tuple(c, &h, p, submitted, received);
+    if (record && nargs == 3 && keep_record(args[1], args[2], record))
+        Py_CLEAR(record);
+    return record;
 }
 
 /* ---- events ---- */
@@ -296,11 +322,28 @@ static PyObject *event_tuple(struct client *c, const struct msg *m)
                          m->h.engine, (unsigned long long)time, buffers);
 }
 
-PyObject *client_poll(PyObject *self, PyObject *unused)
+/* All of the chain as tuples, in a list. */
+static PyObject *event_list(struct client *c, const struct msg *head)
+{
+    PyObject *list = PyList_New(0);
+    for (const struct msg *m = head; m && list; m = m->next) {
+        PyObject *t = event_tuple(c, m);
+        if (!t || PyList_Append(list, t))
+            Py_CLEAR(list);
+        Py_XDECREF(t);
+    }
+    return list;
+}
+
+PyObject *client_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     struct client *c = client_of(self);
     if (!c)
         return NULL;
+    if (nargs > 1) {
+        PyErr_SetString(PyExc_TypeError, "poll(into=…)");
+        return NULL;
+    }
     struct core *core = c->core;
     pthread_mutex_lock(&core->mu);
     struct msg *head = core->ev_head;
@@ -311,15 +354,13 @@ PyObject *client_poll(PyObject *self, PyObject *unused)
     if (head && !core->woken)
         event_clear(core->ev_fd);
     pthread_mutex_unlock(&core->mu);
-    PyObject *list = PyList_New(0);
-    for (struct msg *m = head; m && list; m = m->next) {
-        PyObject *t = event_tuple(c, m);
-        if (!t || PyList_Append(list, t))
-            Py_CLEAR(list);
-        Py_XDECREF(t);
-    }
+    PyObject *list = event_list(c, head);
     garbage_free(head);
-    return list;
+    if (!list || nargs == 0 || !PyList_Size(list))
+        return list;
+    PyObject *r = PyObject_CallMethod(args[0], "extend", "O", list);
+    Py_DECREF(list);
+    return r;
 }
 
 PyObject *client_wait_event(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

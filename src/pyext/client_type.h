@@ -34,9 +34,9 @@ PyObject *client_forget(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 PyObject *client_done(PyObject *self, PyObject *arg);
 PyObject *client_done_count(PyObject *self, PyObject *seqs);
 PyObject *client_wait(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *client_take(PyObject *self, PyObject *arg);
+PyObject *client_take(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *client_watch(PyObject *self, PyObject *seqs);
-PyObject *client_poll(PyObject *self, PyObject *unused);
+PyObject *client_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *client_wait_event(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
 PyObject *client_wake(PyObject *self, PyObject *unused);

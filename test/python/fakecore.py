@@ -75,17 +75,22 @@ class FakeCore:
         with self.cond:
             return self.cond.wait_for(lambda: self.done_count(seqs) >= (len(seqs) if n is None else n), timeout)
 
-    def take(self, seq):
+    def take(self, seq, into=None, what=None):
         with self.cond:
-            return self.results.pop(seq, None)
+            record = self.results.pop(seq, None)
+            if record is not None and into is not None:
+                into.append((what, record))
+            return record
 
     def watch(self, seqs):
         with self.cond:
             self.watched.update(s for s in seqs if s in self.pending)
 
-    def poll(self):
+    def poll(self, into=None):
         with self.cond:
             events, self.events = self.events, []
+            if into is not None:
+                into.extend(events)
             return events
 
     def wait_event(self, timeout):

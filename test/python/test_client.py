@@ -73,7 +73,7 @@ def test_a_result_survives_what_interrupts_its_arrival(two, monkeypatch):
         two.core.finish(t.seq, [3, 4])
     poll = two.core.poll
 
-    def interrupted():
+    def interrupted(into):
         monkeypatch.setattr(two.core, "poll", poll)
         raise KeyboardInterrupt
 
@@ -81,6 +81,54 @@ def test_a_result_survives_what_interrupts_its_arrival(two, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ar.get(5)
     assert ar.get(5) == [3, 4] and ar.metadata[0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("method", ["take", "poll"])
+def test_ctrl_c_right_after_a_call_of_c_loses_nothing(two, monkeypatch, method):
+    """A signal's handler runs as soon as the call has returned, before its value has a name."""
+    ars = two.e0.map_async(abs, [-3, -4]), two.e0.apply_async(abs, -5)
+    for t, value in zip([*ars[0]._tasks, *ars[1]._tasks], ([3, 4], 5), strict=True):
+        two.core.finish(t.seq, value)
+    two.core.events.append((EVENT, 0, 0, two.core.session, 0, NONE, 0, (b'{"event": "engine_died", "id": 1}',)))
+    call = getattr(two.core, method)
+    interrupts = []
+
+    def interrupted(*args):
+        call(*args)
+        if len(interrupts) < 4:
+            interrupts.append(args)
+            raise KeyboardInterrupt
+        return None
+
+    def patiently(call):
+        while True:
+            try:
+                return call()
+            except KeyboardInterrupt:
+                pass
+
+    monkeypatch.setattr(two.core, method, interrupted)
+    assert patiently(lambda: ars[0].get(5)) == [3, 4]
+    assert patiently(lambda: ars[1].get(5)) == 5
+    assert patiently(lambda: two.rc.ids) == [0] and interrupts
+
+
+def test_ctrl_c_while_an_event_is_taken_in(two):
+    def listener(event):
+        two.rc._listeners.clear()
+        raise KeyboardInterrupt
+
+    seen = []
+    ar = two.e0.apply_async(abs, -3)
+    two.rc._listeners.append(listener)
+    with two.core.cond:
+        two.core.events.append((EVENT, 0, 0, two.core.session, 0, NONE, 0, (b'{"event": "engine_died", "id": 1}',)))
+    with pytest.raises(KeyboardInterrupt):
+        two.rc.ids
+    two.rc._listeners.append(seen.append)
+    assert two.rc.ids == [0] and [e["event"] for e in seen] == ["engine_died"]
+    two.core.finish(ar._tasks[0].seq, 3)
+    assert ar.get(5) == 3
 
 
 @pytest.mark.parametrize("content, mode, text", [

@@ -1,4 +1,5 @@
 """covey._core against a controller played by hand (fake_controller.py): both halves of the extension."""
+import collections
 import gc
 import json
 import os
@@ -304,6 +305,24 @@ def test_poll_fileno_watch_and_wake(pair):
     assert not readable()
     threading.Timer(0.02, client.wake).start()
     assert client.wait_event(5) and client.poll() == [] and not client.wait_event(0)
+
+
+def test_what_is_taken_can_be_put_where_it_is_to_be_kept(pair):
+    client, peer = pair
+    seq, taken, events = submit(client, b"x"), [], collections.deque()
+    assert client.take(seq, taken, "what") is None and taken == []
+    client.poll(events)
+    assert not events
+    client.watch([seq])
+    peer.result(peer.recv(fc.TASK), [b"v"])
+    until(lambda: client.done(seq))
+    record = client.take(seq, taken, "what")
+    assert taken == [("what", record)] and bytes(record[8][0]) == b"v"
+    client.poll(events)
+    assert [e[0] for e in events] == [fc.RESULT]
+    for wrong in ((seq, taken), (), (seq, taken, "what", 1)):
+        with pytest.raises(TypeError):
+            client.take(*wrong)
 
 
 def test_ids_of_another_session(pair):
