@@ -65,6 +65,7 @@ static int core_new(struct core **ret, uint64_t session, uint64_t keep_max, stru
     list_init(&c->kept);
     c->session = session;
     c->next_seq = 1;
+    c->peer_fd = -1;
     c->keep_max = keep_max;
     pthread_mutex_init(&c->mu, NULL);
     c->ev_fd = event_new();

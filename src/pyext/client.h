@@ -8,7 +8,8 @@
  * is a slot inside the submit that made it.
  *
  * A submit keeps its TASK message until the results have come, so that it can be sent again after
- * a reconnect to a controller that never heard of it; above the byte budget the oldest go first. */
+ * a reconnect to a controller that never heard of it; above the byte budget the oldest go first,
+ * once they have been sent. */
 #ifndef COVEY_PYEXT_CLIENT_H
 #define COVEY_PYEXT_CLIENT_H
 
@@ -81,7 +82,8 @@ struct core {
     struct msg *in_head, **in_tail; /* received in this turn */
     uint64_t nresults, nacked, unacked_bytes;
     bool ack_armed, closing;
-    long peer_pid; /* the controller's, if told */
+    bool over; /* more is kept than should be: the link still holds it */
+    int peer_fd; /* pidfd of the controller, or -1 */
 
     pthread_mutex_t mu;
     struct hash slots;
@@ -138,6 +140,8 @@ void core_remove(struct core *c, struct slot *sl, struct result **ret, struct wa
                  struct msg **garbage);
 /* After the I/O thread has sent s: keeps its message within the budget. */
 void core_keep(struct core *c, struct submit *s, struct msg **garbage);
+/* Beyond the budget the oldest messages go, as far as they have been sent. I/O thread. */
+void core_trim(struct core *c, struct msg **garbage);
 void core_unkeep(struct core *c, struct submit *s); /* its message is its holder's again */
 void result_unref(struct core *c, struct result *r, struct msg **garbage);
 void core_event(struct core *c, struct msg *m_take);   /* for poll() */

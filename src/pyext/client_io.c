@@ -6,12 +6,14 @@
  * link, and connecting again recovers what was lost with it. */
 #include "pyext/client.h"
 
-#include <errno.h>
 #include <jansson.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/ranges.h"
 #include "pyext/waiter.h"
@@ -272,10 +274,24 @@ static void file_turn(struct core *c)
         io_yield(&c->io); /* who was woken will soon wait again */
 }
 
+/* The link may have sent by now what was to be let go. One that was lost holds nothing, and may have
+ * sent nothing: the controller says first what it has. */
+static void trim(struct core *c)
+{
+    struct msg *garbage = NULL;
+    if (!c->over || c->up.state != UPLINK_UP)
+        return;
+    pthread_mutex_lock(&c->mu);
+    core_trim(c, &garbage);
+    pthread_mutex_unlock(&c->mu);
+    garbage_free(garbage);
+}
+
 static void on_turn_end(void *arg)
 {
     struct core *c = arg;
     file_turn(c);
+    trim(c);
     uint64_t owed = c->nresults - c->nacked;
     if (owed >= ACK_COUNT || c->unacked_bytes >= ACK_BYTES)
         send_ack(c);
@@ -352,18 +368,26 @@ static int fill_hello(void *arg, struct hello *h, struct header *head)
     return CV_OK;
 }
 
-static bool in_ranges(const struct id_range *v, uint32_t n, const struct submit *s)
+/* Of our session, which is the only one that the controller speaks of. */
+static int unknown_of(const struct core *c, const struct welcome *w, struct ranges *ret)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (v[i].session == s->session && v[i].lo < s->lo + s->count && s->lo < v[i].hi)
-            return true;
+    int r = CV_OK;
+    for (uint32_t i = 0; i < w->nunknown && !r; i++) {
+        if (w->unknown[i].session == c->session)
+            r = ranges_add(ret, w->unknown[i].lo, w->unknown[i].hi);
     }
-    return false;
+    return r;
+}
+
+static bool is_unknown(const struct core *c, const struct ranges *unknown, const struct submit *s)
+{
+    const struct range *r = s->session == c->session ? ranges_from(unknown, s->lo) : NULL;
+    return r && r->lo < s->lo + s->count;
 }
 
 /* Puts back into the outbox what the controller does not know, before what is there; what can't be
  * sent again is lost. A QUERY leaves no trace at the controller, so it is asked again. */
-static void resend(struct core *c, const struct welcome *w)
+static void resend(struct core *c, const struct ranges *unknown)
 {
     struct waiter *due = NULL;
     struct msg *garbage = NULL;
@@ -372,7 +396,7 @@ static void resend(struct core *c, const struct welcome *w)
     list_each_safe(node, tmp, &c->submits)
     {
         struct submit *s = list_entry(node, struct submit, node);
-        if (s->queued || !s->pending || !(s->query || in_ranges(w->unknown, w->nunknown, s)))
+        if (s->queued || !s->pending || !(s->query || is_unknown(c, unknown, s)))
             continue;
         if (!s->msg) {
             core_lose(c, s,
@@ -397,23 +421,40 @@ static void resend(struct core *c, const struct welcome *w)
     garbage_free(garbage);
 }
 
-static long controller_pid(const struct msg *m)
+static void forget_peer(struct core *c)
 {
-    if (!m->payload || !m->payload->nbufs)
-        return 0;
-    json_t *j =
-        json_loadb((const char *)m->payload->bufs[0].data, m->payload->bufs[0].len, 0, NULL);
-    long pid = (long)json_integer_value(json_object_get(json_object_get(j, "controller"), "pid"));
-    json_decref(j);
-    return pid;
+    if (c->peer_fd < 0)
+        return;
+    fork_guard_drop_begin(&c->io.guard, c->peer_fd);
+    close(c->peer_fd);
+    fork_guard_drop_end();
+    c->peer_fd = -1;
+}
+
+/* The controller's process, if it is on this machine. -1 also where kernels have no pidfds. */
+static void remember_peer(struct core *c)
+{
+    struct ucred u;
+    socklen_t n = sizeof u;
+    forget_peer(c);
+    if (!link_is_unix(c->up.link) ||
+        getsockopt(link_fd(c->up.link), SOL_SOCKET, SO_PEERCRED, &u, &n) < 0 || u.pid <= 0)
+        return;
+    c->peer_fd = (int)syscall(SYS_pidfd_open, u.pid, 0);
+    if (c->peer_fd >= 0)
+        fork_guard_hold(&c->io.guard, c->peer_fd);
 }
 
 static void on_up(void *arg, const struct welcome *w, const struct msg *m)
 {
     struct core *c = arg;
+    struct ranges unknown = {0};
     c->nresults = c->nacked = c->unacked_bytes = 0;
-    c->peer_pid = controller_pid(m);
-    resend(c, w);
+    remember_peer(c);
+    int r = unknown_of(c, w, &unknown);
+    if (!r)
+        resend(c, &unknown);
+    ranges_release(&unknown);
     pthread_mutex_lock(&c->mu);
     bool back = c->link_state == LINK_AWAY;
     set_state(c, LINK_OK, "");
@@ -429,7 +470,10 @@ static void on_up(void *arg, const struct welcome *w, const struct msg *m)
         event_set(c->connect_fd);
     }
     pthread_mutex_unlock(&c->mu);
-    send_outbox(c);
+    if (r)
+        uplink_drop(&c->up, "out of memory");
+    else
+        send_outbox(c);
 }
 
 static void on_lost(void *arg, const char *why)
@@ -490,13 +534,13 @@ static void on_gone(void *arg, int code, const char *why)
         io_stop(&c->io);
 }
 
-/* On this machine the controller's pid tells whether trying on makes sense. */
+/* On this machine the controller's process tells whether trying on makes sense; also if nobody has
+ * waited for its end, or its pid is another one's by now. */
 static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)
 {
     struct core *c = arg;
-    if (!was_unix || away_ns < HOPELESS_NS || c->peer_pid <= 0)
-        return NULL;
-    if (kill((pid_t)c->peer_pid, 0) == 0 || errno != ESRCH)
+    struct pollfd p = {.fd = c->peer_fd, .events = POLLIN};
+    if (!was_unix || away_ns < HOPELESS_NS || c->peer_fd < 0 || poll(&p, 1, 0) != 1)
         return NULL;
     return "the controller has ended without a word (its process is gone); start the cluster again";
 }
@@ -541,6 +585,7 @@ void client_io_end(void *arg)
 {
     struct core *c = arg;
     uplink_stop(&c->up);
+    forget_peer(c);
     timer_free(c->ack_timer);
     c->ack_timer = NULL;
     garbage_free(c->in_head);

@@ -296,6 +296,25 @@ void core_remove(struct core *c, struct slot *sl, struct result **ret, struct wa
         free(s);
 }
 
+/* A link that has not sent it yet holds its payload, too: letting go of it would free nothing. */
+static bool is_unsent(const struct submit *s)
+{
+    const struct payload *p = s->msg->payload, *own = p ? payload_own(p) : NULL;
+    return p && (atomic_load(&p->refs) > 1 || (own && atomic_load(&own->refs) > 1));
+}
+
+void core_trim(struct core *c, struct msg **garbage)
+{
+    c->over = false;
+    while (c->kept_bytes > c->keep_max && !list_empty(&c->kept)) {
+        struct submit *oldest = list_entry(list_first(&c->kept), struct submit, kept_node);
+        c->over = is_unsent(oldest);
+        if (c->over)
+            return;
+        drop_kept(c, oldest, garbage);
+    }
+}
+
 void core_keep(struct core *c, struct submit *s, struct msg **garbage)
 {
     s->queued = false;
@@ -309,8 +328,7 @@ void core_keep(struct core *c, struct submit *s, struct msg **garbage)
         return; /* foreign: dropped when the link has sent it */
     list_add_tail(&c->kept, &s->kept_node);
     c->kept_bytes += kept_bytes(s);
-    while (c->kept_bytes > c->keep_max && !list_empty(&c->kept))
-        drop_kept(c, list_entry(list_first(&c->kept), struct submit, kept_node), garbage);
+    core_trim(c, garbage);
 }
 
 struct waiter *waiter_get(struct core *c)

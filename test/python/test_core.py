@@ -392,6 +392,27 @@ def test_a_payload_that_is_gone_is_a_lost_task(controller):
     client.close(0)
 
 
+def test_what_was_never_sent_is_kept_beyond_the_budget(controller):
+    """The link holds it anyway: letting go of it would free nothing, and lose it with the link."""
+    client = _core.Client([controller.endpoint], HELLO, resend_bytes=5 << 20, memfd_bytes=0)
+    _, peer = controller.let_in(lambda: client.connect(5))
+    seqs = [submit(client, bytes([i]) * (4 << 20)) for i in range(8)]  # each is more than a socket takes
+    client.query(b"{}")
+    peer.recv(fc.QUERY)  # small, it overtakes: all have been handed to the link
+    peer.close()
+    back = controller.accept().welcome(unknown=[[client.session, seqs[0], seqs[-1] + 1]])
+    tasks = [back.recv(fc.TASK) for _ in seqs]
+    assert sorted(t.buffers for t in tasks) == [[bytes([i]) * (4 << 20)] for i in range(8)]
+    client.query(b"{}")
+    back.recv(fc.QUERY)  # all have been sent now, and the budget counts again
+    back.close()
+    back = controller.accept().welcome(unknown=[[client.session, seqs[0], seqs[-1] + 1]])
+    assert back.recv(fc.TASK).seq == seqs[-1]
+    assert client.wait(seqs[:-1], 5) and {client.take(s)[0] for s in seqs[:-1]} == {LOST}
+    back.close()
+    client.close(0)
+
+
 def test_a_task_with_a_shared_function_is_sent_again_as_often_as_need_be(controller):
     """A large function counts for none of the tasks that share it: neither when they are kept nor when they are sent again."""
     client = _core.Client([controller.endpoint], HELLO, resend_bytes=1000)
@@ -453,10 +474,13 @@ def test_refused_on_return_gives_up(controller, pair):
 
 @pytest.mark.timeout(30)
 def test_a_controller_whose_process_is_gone_is_given_up(controller):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+    """Also if nobody has waited for it: a zombie has ended."""
+    child = os.fork()
+    if child == 0:
+        controller.sock.listen(16)  # it is the one that clients see
+        os._exit(0)
     client = _core.Client([controller.endpoint], HELLO)
-    _, peer = controller.let_in(lambda: client.connect(5), pid=gone.pid)
+    _, peer = controller.let_in(lambda: client.connect(5))
     seq = submit(client, b"x")
     peer.recv(fc.TASK)
     controller.close()
@@ -465,6 +489,7 @@ def test_a_controller_whose_process_is_gone_is_given_up(controller):
     assert client.wait([seq], 15)
     assert time.monotonic() - t > 3
     assert b"process is gone" in bytes(client.take(seq)[8][0])
+    os.waitpid(child, 0)
 
 
 def test_close_ends_waiters_and_is_idempotent(pair):
