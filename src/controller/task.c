@@ -293,10 +293,9 @@ static void submit_again(struct submit *s, struct client *x)
 
 static bool is_missing(const struct client *x, const struct header *h)
 {
-    for (size_t i = 0; i < x->unknown.n; i++)
-        if (x->unknown.v[i].lo < h->seq + h->count && h->seq < x->unknown.v[i].hi)
-            return true;
-    return false;
+    const struct range *r = ranges_from(&x->unknown, h->seq);
+
+    return r && r->lo < h->seq + h->count;
 }
 
 void task_submit(struct controller *c, const struct origin *o, struct msg *m)

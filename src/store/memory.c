@@ -371,15 +371,10 @@ static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired
             end = x->index.v[i].lo;
             break;
         }
-    for (size_t i = 0; i < x->expired.n; i++) {
-        struct range r = x->expired.v[i];
-        if (r.hi <= seq)
-            continue;
-        *ret_expired = r.lo <= seq;
-        uint64_t edge = *ret_expired ? r.hi : r.lo;
-        return edge < end ? edge : end;
-    }
-    return end;
+    const struct range *r = ranges_from(&x->expired, seq);
+    *ret_expired = r && r->lo <= seq;
+    uint64_t edge = *ret_expired ? r->hi : r ? r->lo : end;
+    return edge < end ? edge : end;
 }
 
 enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
