@@ -13,11 +13,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/list.h"
 
 #define COUNT_MAX 1024u          /* memfds; fewer where descriptors are short */
-#define IDLE_MAX (1024ull << 20) /* bytes that may lie idle */
+#define IDLE_MAX (1024ull << 20) /* bytes that may lie idle; a quarter of all at most */
 #define IDLE_NS (10 * NS_PER_S)  /* for so long */
 #define PAGE 4096u
 
@@ -25,7 +26,7 @@ struct pool {
     pthread_mutex_t mu;
     unsigned refs; /* the owner's, and one for each memfd */
     bool closed;
-    uint64_t bytes_max;
+    uint64_t bytes_max, idle_max;
     uint32_t n_max;
     struct list idle; /* of struct pooled, the one used last first */
     struct pool_stats s;
@@ -57,8 +58,11 @@ int pool_new(struct pool **ret, uint64_t bytes)
     list_init(&p->idle);
     p->refs = 1;
     p->bytes_max = bytes;
-    if (bytes == UINT64_MAX)
-        p->bytes_max = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * (uint64_t)sysconf(_SC_PAGESIZE);
+    p->idle_max = IDLE_MAX;
+    if (bytes == UINT64_MAX) {
+        p->bytes_max = memory_limit() / 4;
+        p->idle_max = p->bytes_max / 4 < IDLE_MAX ? p->bytes_max / 4 : IDLE_MAX;
+    }
     p->n_max = COUNT_MAX;
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur / 4 < COUNT_MAX)
         p->n_max = (uint32_t)(l.rlim_cur / 4);
@@ -153,7 +157,7 @@ static void on_release(struct region *r)
     struct pooled *g = (struct pooled *)r;
     struct pool *p = g->pool;
     pthread_mutex_lock(&p->mu);
-    bool keep = !p->closed && !atomic_load(&r->discard) && p->s.idle_bytes + g->size <= IDLE_MAX;
+    bool keep = !p->closed && !atomic_load(&r->discard) && p->s.idle_bytes + g->size <= p->idle_max;
     if (keep) {
         g->since = clock_mono();
         list_add_head(&p->idle, &g->node);

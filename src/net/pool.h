@@ -18,7 +18,8 @@ struct pool_stats {
     uint64_t made, reused, dropped;
 };
 
-/* At most so many bytes together, used and idle; UINT64_MAX: a quarter of the machine's memory. */
+/* At most so many bytes together, used and idle; UINT64_MAX: a quarter of the memory that this
+ * process may use (memory_limit()). */
 int pool_new(struct pool **ret, uint64_t bytes) CV_CHECK;
 void pool_free(struct pool *p); /* NULL is fine */
 /* A region of len bytes to be written to at ->data before it is shared. NULL: none is to be had

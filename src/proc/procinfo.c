@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
+
 /* Reads at most cap - 1 bytes and a NUL; the count or -1 with errno. */
 static ssize_t read_small(const char *path, char *out, size_t cap)
 {
@@ -112,44 +114,6 @@ int oom_kills_parse(const char *text, size_t n, uint64_t *ret)
             return CV_OK;
         }
         line = next;
-    }
-    return CV_ENOENT;
-}
-
-/* A line of /proc/self/cgroup is "ID:CONTROLLERS:/path"; v2's is "0::/path". */
-static bool line_is_memory(const char *line, size_t len, int version, const char **ret_path)
-{
-    const char *first = memchr(line, ':', len);
-    const char *second = first ? memchr(first + 1, ':', len - (size_t)(first + 1 - line)) : NULL;
-    if (!second)
-        return false;
-    *ret_path = second + 1;
-    if (version == 2)
-        return line[0] == '0' && first == line + 1 && second == first + 1;
-    for (const char *p = first + 1; p < second;) {
-        const char *comma = memchr(p, ',', (size_t)(second - p));
-        const char *stop = comma ? comma : second;
-        if (stop - p == 6 && memcmp(p, "memory", 6) == 0)
-            return true;
-        p = stop + 1;
-    }
-    return false;
-}
-
-int cgroup_memory_path(const char *text, size_t n, const char *root, int version, char **ret_path)
-{
-    const char *end = text + n;
-    for (const char *line = text; line < end;) {
-        const char *next = memchr(line, '\n', (size_t)(end - line)), *path;
-        size_t len = (size_t)((next ? next : end) - line);
-        if (line_is_memory(line, len, version, &path)) {
-            int width = (int)(line + len - path);
-            if (asprintf(ret_path, "%s%s%.*s", root, version == 1 ? "/memory" : "", width, path) <
-                0)
-                return CV_ENOMEM;
-            return CV_OK;
-        }
-        line = next ? next + 1 : end;
     }
     return CV_ENOENT;
 }

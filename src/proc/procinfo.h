@@ -34,9 +34,5 @@ int pgroup_kill(pid_t pgid, int signum, struct err *e) CV_CHECK;
  * memory.events (v2) or memory.oom_control (v1). CV_ENOENT when there is no such file here. */
 int cgroup_oom_kills(uint64_t *ret, struct err *e) CV_CHECK;
 int oom_kills_parse(const char *text, size_t n, uint64_t *ret) CV_CHECK;
-/* The memory cgroup's folder of /proc/self/cgroup text below `root` ("/sys/fs/cgroup"); version 1
- * or 2. malloc'ed into ret_path. CV_ENOENT when the text names none. */
-int cgroup_memory_path(const char *text, size_t n, const char *root, int version,
-                       char **ret_path) CV_CHECK;
 
 #endif

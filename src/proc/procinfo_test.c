@@ -45,22 +45,6 @@ static void oom_files_of_both_versions(void **state)
     assert_int_equal(n, 12);
 }
 
-static void memory_cgroups(void **state)
-{
-    static const char v1[] =
-        "9:name=systemd:/\n5:devices:/x\n4:cpuacct,memory:/slurm/uid_0/job_3\n0::/\n";
-    static const char v2[] = "0::/user.slice/user-1000.slice/session-1.scope\n";
-    char *path;
-    assert_int_equal(cgroup_memory_path(v1, sizeof v1 - 1, "/cg", 1, &path), CV_OK);
-    assert_string_equal(path, "/cg/memory/slurm/uid_0/job_3");
-    free(path);
-    assert_int_equal(cgroup_memory_path(v2, sizeof v2 - 1, "/cg", 2, &path), CV_OK);
-    assert_string_equal(path, "/cg/user.slice/user-1000.slice/session-1.scope");
-    free(path);
-    assert_int_equal(cgroup_memory_path(v2, sizeof v2 - 1, "/cg", 1, &path), CV_ENOENT);
-    assert_int_equal(cgroup_memory_path("rubbish", 7, "/cg", 2, &path), CV_ENOENT);
-}
-
 static void find_child(void *arg, const struct procinfo *p)
 {
     pid_t *wanted = arg;
@@ -113,7 +97,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stat_with_a_hostile_name),
         cmocka_unit_test(oom_files_of_both_versions),
-        cmocka_unit_test(memory_cgroups),
         cmocka_unit_test(a_child_is_seen_alive_and_then_not),
         cmocka_unit_test(groups),
     };
