@@ -102,7 +102,11 @@ class Engine:
         shell, kernel = self.shell, self.shell.kernel
         try:
             while self.leaving is None:
-                item = self._next()
+                try:
+                    item = self._next()
+                except BaseException as error:
+                    self._not_a_task_s(error)
+                    continue
                 while self._calls:
                     self._guard(self._calls.popleft())
                 if item is None:
@@ -146,6 +150,14 @@ class Engine:
             self._idle = False
             loop.remove_reader(self.link.fileno())
         return self.link.next(0)
+
+    def _not_a_task_s(self, error: BaseException) -> None:
+        """What the handler of a signal raised between tasks (an alarm that a task has left behind) is printed, and the engine goes on."""
+        self._check_fork(error)
+        self._check_leaving()
+        if isinstance(error, Exception) and _is_our_own(error):
+            raise error
+        self.shell.showtraceback()
 
     # Kinds of task.
 
@@ -342,6 +354,14 @@ def _too_large(error: Exception, packed: Sequence[Any]) -> Exception:
     told = type(error)(f"the result ({size:.0f} MiB in {len(packed)} buffers) can't be sent: {error or 'no memory'}. Return less of it, or save "
                        "it and return its path, or keep it in a variable of the engine and pull parts of it")
     return told.with_traceback(None)
+
+
+def _is_our_own(error: BaseException) -> bool:
+    """It was raised by this package's code, not by code that runs in between."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and os.path.dirname(tb.tb_frame.f_code.co_filename) == os.path.dirname(__file__)
 
 
 def _cut_own_frames(error: BaseException) -> None:

@@ -173,6 +173,23 @@ def test_a_signal_interrupts_a_call():
     assert error(failed)["ename"] == "KeyboardInterrupt" and value(ok) == 1
 
 
+@pytest.mark.parametrize("kind", ["TimeoutError", "SystemExit", "KeyboardInterrupt"])
+def test_an_alarm_that_a_task_has_left_behind_ends_no_engine(kind):
+    def leaves(kind):
+        import builtins
+        import signal
+
+        def handler(signum, frame):
+            raise getattr(builtins, kind)("too late")
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    log = run([call(lift(leaves), kind), ("pause", 20), call(abs, -1, seq=2)], timeout=15)
+    left, ok = results(log)
+    assert value(left) is None and value(ok) == 1 and log[-1] == ("code", 0)
+    assert kind in text(log, STDERR) or kind == "SystemExit"
+
+
 def test_sigterm_leaves_in_python_s_normal_way():
     def terminated():
         import os
