@@ -4,6 +4,8 @@
  * See dbfile.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +112,22 @@ static int lock_owner(struct dbfile *f, struct err *e)
 
 enum whose { WHOSE_OURS, WHOSE_EMPTY, WHOSE_STOCK, WHOSE_OTHER };
 
+/* Of a file that is cut short SQLite says nothing but that it is damaged: its header says whose it
+ * was. */
+static bool header_is_ours(const char *path)
+{
+    static const char magic[16] = "SQLite format 3";
+    uint8_t head[72];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? pread(fd, head, sizeof(head), 0) : -1;
+
+    if (fd >= 0)
+        close(fd);
+    return n == (ssize_t)sizeof(head) && !memcmp(head, magic, sizeof(magic)) &&
+           ((uint32_t)head[68] << 24 | head[69] << 16 | head[70] << 8 | head[71]) ==
+               SCHEMA_APPLICATION;
+}
+
 static int find_whose(struct dbfile *f, enum whose *ret, struct err *e)
 {
     int64_t application = 0, version = 0, things = 0, stock = 0;
@@ -119,7 +137,7 @@ static int find_whose(struct dbfile *f, enum whose *ret, struct err *e)
         r = db_number(f, "PRAGMA user_version", &version, e);
     if (r == CV_OK)
         r = db_number(f, "SELECT count(*) FROM sqlite_master", &things, e);
-    if (r == CV_EPROTO && application != SCHEMA_APPLICATION)
+    if (r == CV_EPROTO && application != SCHEMA_APPLICATION && !header_is_ours(f->path))
         return err_set(e, CV_EINVAL,
                        "%s is not an SQLite database or is damaged. Move it away, or name another "
                        "file: --SQLiteDB.filename=NAME",

@@ -311,6 +311,33 @@ static void damaged_file(void **state)
     blob_unref(res);
 }
 
+/* As a copy that ran out of room leaves it, or a machine that lost its power. */
+static void cut_short(void **state)
+{
+    struct place *p = *state;
+    struct kit *k = open_kit(p);
+    struct blob *res = kit_blob("result");
+    char aside[300];
+    struct stat st;
+
+    for (uint64_t i = 1; i <= 3000; i++) {
+        kit_submit(k, i, 1, NULL, res);
+        kit_end(k, i, 1, res);
+    }
+    kit_free(k);
+    assert_int_equal(stat(p->file, &st), 0);
+    assert_int_equal(truncate(p->file, st.st_size / 2), 0);
+    k = open_kit(p);
+    kit_submit(k, 5000, 1, NULL, res);
+    kit_end(k, 5000, 1, res);
+    kit_settle(k);
+    assert_int_equal(kit_count(k), 1);
+    kit_free(k);
+    snprintf(aside, sizeof(aside), "%s.damaged-1", p->file);
+    assert_int_equal(access(aside, F_OK), 0);
+    blob_unref(res);
+}
+
 static void unwritable_folder(void **state)
 {
     struct place *p = *state;
@@ -476,6 +503,7 @@ int main(void)
         T(outlives),           T(others_read_it),    T(one_controller_at_a_time),
         T(full_disk),          T(foreign_files),     T(stock_file_is_put_aside),
         T(damaged_file),       T(unwritable_folder), T(locked_by_a_reader),
+        T(cut_short),
         T(bounds_are_kept_to), T(what_is_read),      T(plans_search),
     };
 
