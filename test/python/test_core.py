@@ -479,6 +479,7 @@ def test_a_controller_whose_process_is_gone_is_given_up(controller):
     if child == 0:
         controller.sock.listen(16)  # it is the one that clients see
         os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     client = _core.Client([controller.endpoint], HELLO)
     _, peer = controller.let_in(lambda: client.connect(5))
     seq = submit(client, b"x")
