@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from . import __version__
@@ -27,26 +29,38 @@ BEAT = 60.0         # seconds from one sign of life of the near end to the next
 SILENCE = 300.0     # seconds that the far end goes on without one
 GRACE = 5.0         # seconds from SIGTERM to SIGKILL
 FILE_WAIT = 60.0    # seconds for the connection files to appear
+EVENT_MAX = 1 << 28  # bytes of one: files to fetch are in it
+_CONNECTION = re.compile(r"ipcontroller.*-(client|engine)\.json$")
+
+
+def load(path: str) -> str:
+    """The content of any file as a text, from which write_file() makes the same bytes."""
+    with open(path, "rb") as f:
+        return f.read().decode(errors="surrogateescape")
 
 
 def read_file(path: str) -> str | None:
     """The text of a file, None if it can't be read."""
     try:
-        with open(path, encoding="utf-8") as f:
-            return f.read()
+        return load(path)
     except OSError:
         return None
 
 
-def write_file(path: str, text: str) -> None:
-    """Writes a private file in one step; one that has that text already (a shared home) stays as it is."""
+def below_home(path: str) -> str:
+    """A path of this machine; a relative one, and one with "~/", is below the home."""
+    return os.path.join(os.path.expanduser("~"), os.path.expanduser(path))
+
+
+def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    """Writes a file in one step; one that has that text already (a shared home) stays as it is."""
     if read_file(path) == text:
         return
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     temporary = f"{path}.{socket.gethostname()}.{os.getpid()}"     # another machine may have the same number, and the same home
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
-            f.write(text)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as f:
+            f.write(text.encode(errors="surrogateescape"))
         os.replace(temporary, path)
     except OSError:
         remove(temporary)
@@ -59,6 +73,15 @@ def read_line(fd: int) -> bytes:
     while not line.endswith(b"\n") and (byte := os.read(fd, 1)):
         line += byte
     return line
+
+
+def read_request(fd: int) -> tuple[bytes, bytes]:
+    """A first line, which may be long, and what came with it."""
+    data = bytearray()
+    while b"\n" not in (chunk := os.read(fd, 1 << 16)) and chunk:
+        data += chunk
+    line, _, rest = bytes(data + chunk).partition(b"\n")
+    return line, rest
 
 
 # ------------------------------------------------ the far end
@@ -88,7 +111,7 @@ class SentFile:
         self.path = path
         self.mark = ""
         self.prefix = f".{os.path.basename(path)}."
-        self.what = f"{self.prefix}{hashlib.sha256(text.encode()).hexdigest()[:16]}."
+        self.what = f"{self.prefix}{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}."
         there = read_file(path) == text
         if there and not self.marks():
             return
@@ -137,12 +160,11 @@ class Refused(Exception):
 class Remote:
     """The program on this machine, for somebody at the other end of standard input and output."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        home = os.path.expanduser("~")
-        self.fetch = [os.path.join(home, path) for path in request["fetch"]]
-        self.profile = os.path.join(home, request["profile_dir"])
+    def __init__(self, request: dict[str, Any], pending: bytes) -> None:
+        self.fetch = [below_home(path) for path in request["fetch"]]
+        self.profile = below_home(request["profile_dir"])
         self.sent: list[SentFile] = []
-        self.events, self.pending, self.stopping = -1, {0: b""}, False
+        self.events, self.pending, self.stopping = -1, {0: pending}, False
         self.deadline: float | None = None      # when it is stopped, unless the near end is heard of; then when it is killed
         self.request = request
 
@@ -153,10 +175,16 @@ class Remote:
             for name in ("security", "log", "pid", "startup"):
                 os.makedirs(os.path.join(self.profile, name), mode=0o700, exist_ok=True)
             for path, text in request["files"].items():
-                self.sent.append(SentFile(os.path.join(os.path.expanduser("~"), path), text))
+                self.sent.append(SentFile(below_home(path), text))
         except OSError as e:
             self.release()
             raise Refused(f"can't write the connection file there: {e} (remote_profile_dir, or --profile-dir, says where it goes)") from e
+        try:
+            for path, (text, mode) in request.get("kept", {}).items():
+                write_file(below_home(path), text, mode)
+        except OSError as e:
+            self.release()
+            raise Refused(f"can't write a file there: {e} (to_send says where it goes)") from e
         self.events, theirs = os.pipe()
         argv = [os.path.expanduser(request["argv"][0]), *request["argv"][1:], f"--profile-dir={self.profile}", *request["args"]]
         env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
@@ -183,9 +211,8 @@ class Remote:
         files: dict[str, str | None] = {}
         for path in self.fetch:
             try:
-                with open(path, encoding="utf-8") as f:
-                    files[path] = f.read()
-            except (OSError, ValueError) as e:
+                files[path] = load(path)
+            except OSError as e:
                 files[path] = None
                 print(f"can't fetch {path}: {e} (to_fetch)", file=sys.stderr, flush=True)
         return files
@@ -231,10 +258,14 @@ class Remote:
             data = os.read(fd, 65536)
         except OSError:
             data = b""
+        self.take(fd, data)
+        return bool(data)
+
+    def take(self, fd: int, data: bytes) -> None:
+        """Lines that have come whole."""
         *lines, self.pending[fd] = (self.pending[fd] + data).split(b"\n")
         for line in lines:
             self.on_line(fd, line)
-        return bool(data)
 
     def run(self) -> int:
         """Until the program has ended; its exit code. It does not outlive us, whatever happens here."""
@@ -252,6 +283,7 @@ class Remote:
         ended = os.pidfd_open(self.child.pid)
         watched = [0, self.events, ended]
         self.deadline = time.monotonic() + SILENCE
+        self.take(0, b"")       # what came with the request
         while True:
             left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
             ready = select.select(watched, [], [], left)[0]
@@ -272,10 +304,12 @@ class Remote:
 def remote() -> int:
     """The far end's main function."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    request = json.loads(read_line(0))
+    line, pending = read_request(0)
+    request = json.loads(line)
     if request.get("version", __version__) != __version__:
         print(f"covey {__version__} is installed there and {request['version']} here", file=sys.stderr, flush=True)
-    far = Remote(request)
+    far = Remote(request, pending)
+    far.say(b"")        # ends the line that the shell's start files may have begun
     try:
         far.start()
     except Refused as e:
@@ -322,17 +356,19 @@ class Host:
 
     async def run(self) -> None:
         """Starts it, follows it, says how it ended."""
-        files = {}
-        for near, far in self.spec["send"]:
-            files[far] = await self.agent.file(near)
-        request = {**self.spec, "files": files, "fetch": [far for far, _ in self.spec["fetch"]]}
+        try:
+            request = {**self.spec, **await self.parcels(), "fetch": [far for far, _ in self.spec["fetch"]]}
+        except OSError as e:
+            if not self.agent.stopping:
+                self.fail(f"{self.spec['name']}: can't send a file: {e} (to_send)")
+            return
         try:
             self.process = await asyncio.create_subprocess_exec(*self.spec["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                                stderr=subprocess.PIPE, limit=1 << 22)
+                                                                stderr=subprocess.PIPE, limit=EVENT_MAX)
         except OSError as e:
             self.fail(f"{self.spec['name']}: can't run {self.spec['ssh'][0]}: {e.strerror} (is OpenSSH installed? ssh_cmd names another one)")
             return
-        self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "fetch")}})
+        self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "kept", "fetch")}})
         if self.agent.stopping:
             self.send({"do": "stop"})
         await asyncio.gather(self.follow_events(), self.follow_words())
@@ -344,6 +380,17 @@ class Host:
             if lost:
                 text += f"; what runs there goes on for {LEASE:g} s and then ends"
             self.fail(text)
+
+    async def parcels(self) -> dict[str, Any]:
+        """What is sent, by path there: connection files, which are removed at the end, and the user's, which stay."""
+        files, kept = {}, {}
+        for near, far in self.spec["send"]:
+            near = os.path.expanduser(near)
+            if _CONNECTION.search(near):
+                files[far] = await self.agent.connection_file(near)
+            else:
+                kept[far] = [load(near), os.stat(near).st_mode & 0o777]
+        return {"files": files, "kept": kept}
 
     def fail(self, text: str) -> None:
         """Says that this host is of no use, and why."""
@@ -363,16 +410,26 @@ class Host:
                 event = json.loads(line)
             except ValueError:
                 continue        # what a login shell says
+            if not isinstance(event, dict) or "event" not in event:
+                continue        # which may be a number, or anything
             self.up = True
             if event.get("event") == "files":
-                for (_, near), text in zip(self.spec["fetch"], event["files"].values()):
-                    if text is not None:
-                        write_file(near, text)
+                self.write_fetched(event["files"].values())
                 continue
             if event.get("event") == "listening":
-                for key, (_, near) in zip(("client_file", "engine_file"), self.spec["fetch"]):
-                    event[key] = near
+                for far, near in self.spec["fetch"]:
+                    if found := _CONNECTION.search(far):
+                        event[f"{found[1]}_file"] = os.path.expanduser(near)
             self.agent.say(event)
+
+    def write_fetched(self, texts: Iterable[str | None]) -> None:
+        """The files of the other end, in the order in which they were asked for; None: it could not be read there."""
+        for (_, near), text in zip(self.spec["fetch"], texts):
+            try:
+                if text is not None:
+                    write_file(os.path.expanduser(near), text)
+            except OSError as e:
+                self.fail(f"{self.spec['name']}: can't write what was fetched: {e} (to_fetch)")
 
     async def follow_words(self) -> None:
         """Standard error goes to ours; the last of it is kept."""
@@ -393,15 +450,14 @@ class Local:
         """Writes one event."""
         os.write(1, json.dumps(event).encode() + b"\n")
 
-    async def file(self, path: str) -> str:
-        """The text of a file that may still be written."""
+    async def connection_file(self, path: str) -> str:
+        """The text of a file that the controller may still have to write."""
         deadline = time.monotonic() + FILE_WAIT
         while not os.path.exists(path) and not self.stopping:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} was not there after {FILE_WAIT:g} s")
             await asyncio.sleep(0.05)
-        with open(path, encoding="utf-8") as f:
-            return f.read()
+        return load(path)
 
     def on_input(self) -> None:
         """Commands go to all hosts."""

@@ -3,6 +3,7 @@
  * Launching by ssh: a controller on another machine, engines on several, or `ipcluster engines` of
  * another machine (sshproxy). prepare() says for each host which ssh to run, what to run there and
  * which files to exchange; the agent (`python -m covey._sshagent local`) does it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/buf.h"
@@ -78,18 +79,21 @@ static const char *far_profile(const struct launch_request *r)
                : r->profile_dir;
 }
 
-/* ssh [args] [-p PORT] [USER@]HOST COMMAND; `place` is "[user@]host[:port]". */
+/* ssh [args] [-p PORT] [USER@]HOST COMMAND; `place` is "[user@]host[:port]". The first of two
+ * options counts, so the user's stand before ours. */
 static int add_ssh(struct ssh *s, const json_t *own, struct words *w, const char *place,
                    const char *command)
 {
+    static const char *const OURS[] = {"-T", "-oBatchMode=yes", "-oServerAliveInterval=15",
+                                       "-oRemoteCommand=none"};
     char *host, *port;
     bool some;
     int rc = words(s, own, "ssh_cmd", w, &some);
     if (!some)
         words_add(w, "ssh");
-    words_add(w, "-oBatchMode=yes");
-    words_add(w, "-oServerAliveInterval=15");
     rc = rc ? rc : words(s, own, "ssh_args", w, NULL);
+    for (size_t i = 0; i < sizeof OURS / sizeof OURS[0]; i++)
+        words_add(w, OURS[i]);
     rc = rc ? rc : ssh_server_split(place, &host, &port, s->e);
     if (rc)
         return rc;
@@ -123,8 +127,11 @@ static void add_args(struct far *f)
 {
     for (size_t i = 0; i < f->given.n; i++) {
         const char *a = f->given.v[i];
-        if (!strncmp(a, "--profile-dir=", 14) || !strncmp(a, "--profile_dir=", 14))
+        bool option = !strncmp(a, "--profile-dir", 13) || !strncmp(a, "--profile_dir", 13);
+        if (option && a[13] == '=')
             f->profile = a + 14;
+        else if (option && !a[13] && i + 1 < f->given.n)
+            f->profile = f->given.v[++i];
         else
             words_add(&f->args, a);
     }
@@ -144,10 +151,29 @@ static int add_pair(struct ssh *s, json_t *list, const char *profile, const char
     return json_array_append_new(list, pair) ? oom(s) : CV_OK;
 }
 
-/* A list of pairs that the user gave (to_send, to_fetch), or the connection files. */
+/* Does one of the user's pairs bring this connection file? */
+static bool has_pair(const json_t *list, const char *role)
+{
+    char end[32];
+    json_t *pair;
+    size_t i;
+    snprintf(end, sizeof end, "-%s.json", role);
+    json_array_foreach(list, i, pair)
+    {
+        const char *near = json_string_value(json_array_get(pair, 0));
+        size_t n = strlen(near), k = strlen(end);
+        if (strstr(near, "ipcontroller") && n > k && !strcmp(near + n - k, end))
+            return true;
+    }
+    return false;
+}
+
+/* The pairs that the user gave (to_send, to_fetch) and the connection files, unless the user said
+ * that there is nothing to copy. */
 static int add_files(struct ssh *s, const json_t *own, struct far *f)
 {
     bool engines = s->r->what == LAUNCH_ENGINES;
+    int rc = CV_OK;
     const char *trait = engines ? "to_send" : "to_fetch";
     json_t *given = json_object_get(own, trait);
     given = given ? given : launch_trait(s->ops, s->r->what, s->r->config, trait);
@@ -165,12 +191,13 @@ static int add_files(struct ssh *s, const json_t *own, struct far *f)
         if (json_array_append(*list, pair))
             return oom(s);
     }
-    if (given)
+    if (given && !json_array_size(given))
         return CV_OK;
-    if (engines)
-        return add_pair(s, f->send, f->profile, "engine", true);
-    int rc = add_pair(s, f->fetch, f->profile, "client", false);
-    return rc ? rc : add_pair(s, f->fetch, f->profile, "engine", false);
+    if (!engines && !has_pair(*list, "client"))
+        rc = add_pair(s, *list, f->profile, "client", false);
+    if (!rc && !has_pair(*list, "engine"))
+        rc = add_pair(s, *list, f->profile, "engine", engines);
+    return rc;
 }
 
 static int add_program(struct ssh *s, const json_t *own, struct far *f, const char *python,
@@ -235,7 +262,9 @@ static json_t *environment(struct ssh *s, const json_t *own, int *rc)
     void *next;
     json_object_foreach_safe(plain, next, name, v)
     {
-        if (json_is_string(v) && strstr(json_string_value(v), "{i}"))
+        if (!json_is_string(v))
+            *rc = err_set(s->e, CV_EINVAL, "environment[%.60s] must be a text", name);
+        else if (strstr(json_string_value(v), "{i}"))
             json_object_del(plain, name); /* ipengine fills it in: words_add_places() */
     }
     return plain;

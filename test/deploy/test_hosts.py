@@ -69,3 +69,33 @@ def test_a_cut_ssh_is_said_in_a_sentence(machines):
     wait_until(lambda: not host1.processes(), 40, "the end of what ran there")
     laptop.run("ipcluster", "stop", "--profile=lab")
     assert cluster.wait() == 0 and boxes["host2"].wait_idle() == {}
+
+
+ODD = """\
+c.Cluster.engine_launcher_class = "ssh"
+c.Cluster.controller_ip = "*"
+c.SSHEngineSetLauncher.engines = {
+    "host1": {"n": 1, "to_send": [("~/tool", "~/bin/tool")]},
+    "demo@host2": {"n": 1, "ssh_cmd": ["sshpass", "-pwhocares", "ssh"], "ssh_args": ["-oBatchMode=no"], "remote_profile_dir": "~/a folder/lab"},
+}
+"""
+
+
+def test_what_people_have_in_their_start_files_and_ssh_config(machines):
+    """A shell that talks, a terminal and a command for every login, a password by sshpass; the user's files stay as they were sent."""
+    boxes = machines("laptop", "host1", "host2", needs=("sshpass",))
+    laptop, host1, host2 = (boxes[name] for name in ("laptop", "host1", "host2"))
+    config = laptop.home / ".ssh/config"
+    config.write_text("Host host1\n RemoteCommand top\n RequestTTY force\nHost host2\n PubkeyAuthentication no\n" + config.read_text())
+    host1.write(".bashrc", "echo 42; printf 'welcome to host1'\n")
+    host1.write("bin/tool", "an older one")
+    tool = bytes(range(256))
+    (laptop.home / "tool").write_bytes(tool)
+    laptop.write(".ipython/profile_lab/ipcluster_config.py", ODD)
+    laptop.run("ipcluster", "start", "--profile=lab", "--daemonize")
+    assert laptop.python(HOSTS) == "['host1', 'host2']\n"
+    assert (host2.srv / "demo/a folder/lab/security/ipcontroller-engine.json").exists()
+    laptop.run("ipcluster", "stop", "--profile=lab")
+    assert [box.wait_idle() for box in boxes] == [{}] * 3
+    assert (host1.home / "bin/tool").read_bytes() == tool
+    assert not [*host1.srv.glob("**/*.json"), *host2.srv.glob("**/*.json")]

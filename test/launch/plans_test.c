@@ -58,8 +58,12 @@ static const struct golden CASES[] = {
      "\"remote_python\": \"/opt/a b/python\"}}"},
     {"ssh-addresses", &launch_ssh, LAUNCH_ENGINES,
      "{\"SSHEngineSetLauncher\": {\"engines\": {\"fd00::7\": 4, \"bob@[fd00::8]:2200\": 4}}}"},
+    {"ssh-files", &launch_ssh, LAUNCH_ENGINES,
+     "{\"SSHEngineSetLauncher\": {\"engines\": {\"h1\": 2, \"h2\": [5, [\"--profile-dir\", "
+     "\"~/p\"]], \"h3\": {\"n\": 1, \"to_send\": []}}, \"to_send\": [[\"~/a\", \"b\"]]}}"},
     {"ssh-controller", &launch_ssh, LAUNCH_CONTROLLER,
-     "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\"}}"},
+     "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\", \"to_fetch\": [[\"log\", "
+     "\"/log\"]]}}"},
     {"sshproxy-engines", &launch_sshproxy, LAUNCH_ENGINES,
      "{\"SSHProxyEngineSetLauncher\": {\"hostname\": \"far\", \"ipcluster_args\": "
      "[\"--engines=mpi\"],"
@@ -184,6 +188,10 @@ static void what_can_t_be_done_is_refused(void **state)
          "prologue must be"},
         {&launch_ssh, "{\"SSHEngineSetLauncher\": {\"engines\": {\"-oProxyCommand=x\": 8}}}",
          "is not an ssh server"},
+        {&launch_ssh,
+         "{\"SSHEngineSetLauncher\": {\"engines\": {\"h\": {\"n\": 8, \"environment\": {\"A\": "
+         "1}}}}}",
+         "environment[A] must be a text"},
         {&launch_sshproxy, "{}", "SSHProxyEngineSetLauncher.hostname"},
         {&launch_slurm, "{\"SlurmLauncher\": {\"queue\": 3}}",
          "SlurmLauncher.queue must be a text"},

@@ -28,11 +28,11 @@ def far(tmp_path):
     """far(first event, ...) -> the agent, with the event as `first`; nothing of it stays."""
     made = []
 
-    def far(first, more="", fetch=(), files=None):
+    def far(first, more="", fetch=(), files=None, **others):
         agent = subprocess.Popen([sys.executable, "-c", AGENT.format(more or "pass")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)})
         made.append(agent)
-        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files=files or {}, fetch=list(fetch))
+        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files=files or {}, fetch=list(fetch), **others)
         return agent
 
     yield far
@@ -53,7 +53,7 @@ def hear(agent, event):
     while True:
         line = agent.stdout.readline()
         assert line, agent.stderr.read().decode()
-        if (said := json.loads(line))["event"] == event:
+        if line.strip() and (said := json.loads(line))["event"] == event:
             return said
 
 
@@ -146,3 +146,97 @@ def test_a_program_that_is_not_there_leaves_no_file(far, tmp_path):
     agent = far("engine_up", more="agent.subprocess.Popen = lambda *a, **k: exec('raise FileNotFoundError(2, \"nothing\")')", files={"q/engine.json": "x"})
     assert agent.wait(timeout=20) == 1
     assert b"can't start" in agent.stderr.read() and os.listdir(tmp_path / "q") == []
+
+
+BYTES = bytes(range(256)) + b"\r\n"
+
+
+def test_files_of_the_user_s_stay(far, tmp_path):
+    """Any bytes, with their mode; a "~/" is the home, and one that was there is replaced."""
+    (tmp_path / "tool").write_text("an older one")
+    text = BYTES.decode(errors="surrogateescape")
+    agent = far("engine_up", kept={"~/tool": [text, 0o755], "data/x": [text, 0o644]})
+    hear(agent, "engine_up")
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 7
+    assert (tmp_path / "tool").read_bytes() == (tmp_path / "data/x").read_bytes() == BYTES
+    assert (tmp_path / "tool").stat().st_mode & 0o777 == 0o755 and sorted(os.listdir(tmp_path)) == ["data", "p", "tool"]
+
+
+def test_what_is_fetched_comes_byte_by_byte(far, tmp_path):
+    (tmp_path / "x").write_bytes(BYTES)
+    agent = far("listening", fetch=["~/x"])
+    (text,) = hear(agent, "files")["files"].values()
+    assert text.encode(errors="surrogateescape") == BYTES
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 7
+
+
+# What stands in for ssh: a shell with start files that talk, and the far end in the place of a home.
+SSH = """#!/bin/sh
+printf '42\n"a text"\n{"no event": 1}\nwelcome, without the end of a line'
+HOME=%s exec sh -c "$4"
+"""
+NEAR = "import sys; sys.argv = ['', 'local']; from covey import _sshagent as agent; agent.main()"
+
+
+@pytest.fixture
+def near(tmp_path):
+    """near(send=…, fetch=…): the agent of a supervisor with one host, whose home is tmp_path/there."""
+    there = tmp_path / "there"
+    there.mkdir()
+    ssh = tmp_path / "ssh"
+    ssh.write_text(SSH % there)
+    ssh.chmod(0o755)
+    made = []
+
+    def near(first, send=(), fetch=()):
+        agent = subprocess.Popen([sys.executable, "-c", NEAR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 env={**os.environ, "HOME": str(tmp_path)})
+        made.append(agent)
+        command = f"{sys.executable} -m covey._sshagent remote"
+        tell(agent, do="start", hosts=[{"name": "far", "ssh": [str(ssh), "-x", "far", "-y", command], "profile_dir": "~/p", "argv": [sys.executable, "-c", PROGRAM],
+                                        "args": [], "env": {"FIRST": first}, "send": list(send), "fetch": list(fetch)}])
+        return agent
+    yield near
+    for agent in made:
+        agent.kill()
+        agent.wait()
+        for stream in (agent.stdin, agent.stdout, agent.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def test_what_a_shell_says_is_no_event(near, tmp_path):
+    """Numbers and texts are JSON as well, and a line that does not end is no part of the first event."""
+    (tmp_path / "ipcontroller-engine.json").write_text("the key")
+    (tmp_path / "tool").write_bytes(BYTES)
+    agent = near("engine_up", send=[("~/ipcontroller-engine.json", "~/p/security/ipcontroller-engine.json"), ("~/tool", "~/bin/tool")])
+    hear(agent, "engine_up")
+    there = tmp_path / "there"
+    assert (there / "p/security/ipcontroller-engine.json").read_text() == "the key"
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 0
+    assert os.listdir(there / "p/security") == [] and (there / "bin/tool").read_bytes() == BYTES and sorted(os.listdir(there)) == ["bin", "p"]
+
+
+def test_a_controller_s_files_are_named_by_what_they_are(near, tmp_path):
+    there = tmp_path / "there/p"
+    there.mkdir()
+    pairs = []
+    for name in ("log.bin", "ipcontroller-x-engine.json", "ipcontroller-x-client.json"):
+        (there / name).write_bytes(BYTES)
+        pairs.append((f"p/{name}", str(tmp_path / f"got/{name}")))
+    agent = near("listening", fetch=pairs)
+    said = hear(agent, "listening")
+    assert (said["client_file"], said["engine_file"]) == (pairs[2][1], pairs[1][1])
+    assert (tmp_path / "got/log.bin").read_bytes() == BYTES
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 0
+
+
+def test_a_file_that_is_not_there_to_send(near):
+    agent = near("engine_up", send=[("~/nothing", "x")])
+    said = hear(agent, "engine_failed")
+    assert "far: can't send a file" in said["cause"]["text"] and "to_send" in said["cause"]["text"]
+    assert agent.wait(timeout=20) == 1
