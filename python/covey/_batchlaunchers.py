@@ -36,8 +36,12 @@ class BatchSystemLauncher(BaseLauncher):
     namespace = Dict(help="more names for the template").tag(config=True, to_dict=True)
     output_file = Unicode("", help="file for the job's output").tag(config=True, to_dict=True)
     default_template = Unicode("")
-    job_array_regexp = queue_regexp = output_regexp = Unicode("")
-    job_array_template = queue_template = output_template = Unicode("")
+    job_array_regexp = Unicode("")
+    queue_regexp = Unicode("")
+    output_regexp = Unicode("")
+    job_array_template = Unicode("")
+    queue_template = Unicode("")
+    output_template = Unicode("")
     program = List([])
     program_args = List([])
     formatter = EvalFormatter()
@@ -62,7 +66,7 @@ class BatchSystemLauncher(BaseLauncher):
 
     def _context(self, n: int) -> dict[str, Any]:
         return {"n": n, "queue": self.queue, "profile_dir": self.profile_dir, "cluster_id": self.cluster_id, "output_file": self.output_file,
-                "program": shlex.join(self.program), "program_args": shlex.join(self.program_args),
+                "output_word": shlex.quote(self.output_file), "program": shlex.join(self.program), "program_args": shlex.join(self.program_args),
                 "program_and_args": shlex.join([*self.program, *self.program_args]), "environment_json": json.dumps(self.get_env()),
                 **self.namespace}
 
@@ -166,7 +170,7 @@ class PBSLauncher(BatchSystemLauncher):
     output_regexp = Unicode(r"#PBS\W+-o")
     job_array_template = Unicode("#PBS -t 1-{n}")
     queue_template = Unicode("#PBS -q {queue}")
-    output_template = Unicode("#PBS -j oe\n#PBS -o {output_file}")
+    output_template = Unicode("#PBS -j oe\n#PBS -o {output_word}")
 
 
 class SGELauncher(PBSLauncher):
@@ -178,7 +182,7 @@ class SGELauncher(PBSLauncher):
     output_regexp = Unicode(r"#\$\W+-o")
     job_array_template = Unicode("#$ -t 1-{n}")
     queue_template = Unicode("#$ -q {queue}")
-    output_template = Unicode("#$ -j y\n#$ -o {output_file}")
+    output_template = Unicode("#$ -j y\n#$ -o {output_word}")
 
 
 class LSFLauncher(BatchSystemLauncher):
@@ -192,7 +196,7 @@ class LSFLauncher(BatchSystemLauncher):
     output_regexp = Unicode(r"#BSUB[ \t]+-oo?[ \t]+\w+")
     job_array_template = Unicode("#BSUB -J ipengine[1-{n}]")
     queue_template = Unicode("#BSUB -q {queue}")
-    output_template = Unicode("#BSUB -oo {output_file}")
+    output_template = Unicode("#BSUB -oo {output_word}")
 
     def find_args(self) -> list[str]:
         """A shell that gives the script to bsub."""
@@ -212,7 +216,7 @@ class SlurmLauncher(BatchSystemLauncher):
     queue_regexp = Unicode(r"#SBATCH\W+(--partition|-p)\W+\$?\w+")
     output_regexp = Unicode(r"#SBATCH\W+(--output|-o)")
     queue_template = Unicode("#SBATCH --partition={queue}")
-    output_template = Unicode("#SBATCH --output={output_file}")
+    output_template = Unicode("#SBATCH --output={output_word}")
 
     def _context(self, n: int) -> dict[str, Any]:
         return {"account": self.account, "qos": self.qos, "timelimit": self.timelimit, "options": self.options, **super()._context(n)}
@@ -265,9 +269,15 @@ SlurmControllerLauncher, SlurmEngineSetLauncher = _batch_pair(
 _CONDOR = 'universe = vanilla\nexecutable = {{program_path}}\narguments = "{{condor_args}}"\ngetenv = True\nqueue {}\n'
 
 
+def _condor_word(word: str) -> str:
+    """As HTCondor reads it between double quotes: single quotes around what has a blank, and each quote in it twice."""
+    text = word.replace("'", "''").replace('"', '""')
+    return text if word and not re.search(r"[\s']", word) else f"'{text}'"
+
+
 def _condor_context(self: BatchSystemLauncher, n: int) -> dict[str, Any]:
     all = [*self.program, *self.program_args]
-    return {"program_path": all[0], "condor_args": shlex.join(all[1:]), **BatchSystemLauncher._context(self, n)}
+    return {"program_path": all[0], "condor_args": " ".join(map(_condor_word, all[1:])), **BatchSystemLauncher._context(self, n)}
 
 
 HTCondorLauncher._context = _condor_context  # type: ignore[method-assign]

@@ -49,7 +49,7 @@ static const struct batch_system SYSTEMS[] = {
                    "#SBATCH --ntasks={n}\n"
                    "srun {program_and_args}\n"},
         .queue = "#SBATCH --partition={queue}\n",
-        .output = "#SBATCH --output={output_file}\n",
+        .output = "#SBATCH --output={output_word}\n",
     },
     {
         .ops = &launch_pbs,
@@ -63,7 +63,7 @@ static const struct batch_system SYSTEMS[] = {
                    "#!/bin/sh\n#PBS -V\n#PBS -N ipengine\n{program_and_args}\n"},
         .array = "#PBS -t 1-{n}\n",
         .queue = "#PBS -q {queue}\n",
-        .output = "#PBS -j oe\n#PBS -o {output_file}\n",
+        .output = "#PBS -j oe\n#PBS -o {output_word}\n",
     },
     {
         .ops = &launch_sge,
@@ -77,7 +77,7 @@ static const struct batch_system SYSTEMS[] = {
                    "#!/bin/sh\n#$ -V\n#$ -S /bin/sh\n#$ -N ipengine\n{program_and_args}\n"},
         .array = "#$ -t 1-{n}\n",
         .queue = "#$ -q {queue}\n",
-        .output = "#$ -j y\n#$ -o {output_file}\n",
+        .output = "#$ -j y\n#$ -o {output_word}\n",
     },
     {
         .ops = &launch_lsf,
@@ -92,7 +92,7 @@ static const struct batch_system SYSTEMS[] = {
                    "#!/bin/sh\n{program_and_args}\n"},
         .array = "#BSUB -J ipengine[1-{n}]\n",
         .queue = "#BSUB -q {queue}\n",
-        .output = "#BSUB -oo {output_file}\n",
+        .output = "#BSUB -oo {output_word}\n",
     },
     {
         .ops = &launch_htcondor,
@@ -105,12 +105,12 @@ static const struct batch_system SYSTEMS[] = {
         .job_id_group = 1,
         .script = {"universe = vanilla\n"
                    "executable = {program}\n"
-                   "arguments = \"{program_args}\"\n"
+                   "arguments = \"{condor_args}\"\n"
                    "getenv = True\n"
                    "queue\n",
                    "universe = vanilla\n"
                    "executable = {program}\n"
-                   "arguments = \"{program_args}\"\n"
+                   "arguments = \"{condor_args}\"\n"
                    "getenv = True\n"
                    "queue {n}\n"},
         .output = "output = {output_file}\nerror = {output_file}\n",
@@ -161,8 +161,27 @@ static int set_name(struct batch *b, const char *name, json_t *value_take)
     return json_object_set_new(b->names, name, value_take) ? oom(b) : CV_OK;
 }
 
-/* {program}, {program_args}, {program_and_args}. The controller is told by its arguments where its
- * events go: a script of the user's need not hand down the environment. */
+/* Words as HTCondor reads them: single quotes around what has a blank, and each quote in them
+ * twice.
+ */
+static char *condor_words(char *const *v)
+{
+    struct buf b = {0};
+    int rc = CV_OK;
+    for (char *const *p = v; *p && !rc; p++) {
+        bool plain = **p && !(*p)[strcspn(*p, " \t'")];
+        rc = buf_addf(&b, "%s%s", p == v ? "" : " ", plain ? "" : "'");
+        for (const char *c = *p; *c && !rc; c++)
+            rc = *c == '\'' || *c == '"' ? buf_addf(&b, "%c%c", *c, *c) : buf_add(&b, c, 1);
+        rc = rc || plain ? rc : buf_addstr(&b, "'");
+    }
+    char *text = rc || !buf_cstr(&b) ? NULL : strdup((const char *)b.data);
+    buf_release(&b);
+    return text;
+}
+
+/* {program}, {program_args}, {program_and_args}, {condor_args}. The controller is told by its
+ * arguments where its events go: a script of the user's need not hand down the environment. */
 static int name_program(struct batch *b)
 {
     struct words w = {0};
@@ -170,17 +189,21 @@ static int name_program(struct batch *b)
         words_add(&w, "/usr/bin/env");
         words_take(&w, str_printf("COVEY_EVENTS_FILE=%s", b->r->events_file));
     }
-    char *all = NULL, *args = NULL;
+    char *all = NULL, *args = NULL, *condor = NULL;
     int rc = words_add_program(&w, b->ops, b->r, 1, b->e);
     if (rc)
         goto out;
-    rc = w.failed || !(all = words_shell(w.v)) || !(args = words_shell(w.v + 1)) ? oom(b) : CV_OK;
+    if (w.failed || !(all = words_shell(w.v)) || !(args = words_shell(w.v + 1)) ||
+        !(condor = condor_words(w.v + 1)))
+        rc = oom(b);
+    rc = rc ? rc : set_name(b, "condor_args", json_string(condor));
     rc = rc ? rc : set_name(b, "program", json_string(w.v[0]));
     rc = rc ? rc : set_name(b, "program_args", json_string(args));
     rc = rc ? rc : set_name(b, "program_and_args", json_string(all));
 out:
     free(all);
     free(args);
+    free(condor);
     words_release(&w);
     return rc;
 }
@@ -203,17 +226,26 @@ static int name_environment(struct batch *b)
     return rc;
 }
 
-/* A number or text of `namespace`, which wins over our own names. */
+/* As Python writes it; NULL: it is neither a number nor a text. */
+static json_t *namespace_value(json_t *v)
+{
+    return json_is_string(v) || json_is_integer(v) ? json_incref(v)
+           : json_is_real(v)                       ? json_sprintf("%.12g", json_real_value(v))
+           : json_is_boolean(v)                    ? json_string(json_is_true(v) ? "True" : "False")
+                                                   : NULL;
+}
+
+/* The numbers and texts of `namespace`, which win over our own names. */
 static int name_namespace(struct batch *b)
 {
     json_t *own = launch_trait(b->ops, b->r->what, b->r->config, "namespace"), *v;
     const char *name;
     json_object_foreach(own, name, v)
     {
+        json_t *value = namespace_value(v);
         int rc =
-            json_is_string(v) || json_is_integer(v)
-                ? set_name(b, name, json_incref(v))
-                : err_set(b->e, CV_EINVAL, "namespace[%.60s] must be a text or a number", name);
+            value ? set_name(b, name, value)
+                  : err_set(b->e, CV_EINVAL, "namespace[%.60s] must be a text or a number", name);
         if (rc)
             return rc;
     }
@@ -233,6 +265,10 @@ static int name_all(struct batch *b)
     rc = rc ? rc : set_name(b, "n", json_integer(engines ? b->r->n : 1));
     rc = rc ? rc : set_name(b, "queue", json_string(b->queue));
     rc = rc ? rc : set_name(b, "output_file", json_string(b->output));
+    char *word = words_shell((char *[]){(char *)b->output, NULL});
+    rc = rc || word ? rc : oom(b);
+    rc = rc ? rc : set_name(b, "output_word", json_string(word));
+    free(word);
     rc = rc ? rc : set_name(b, "profile_dir", json_string(b->r->profile_dir));
     rc = rc ? rc : set_name(b, "cluster_id", json_string(b->r->cluster_id));
     for (size_t i = 0; i < sizeof TRAITS / sizeof TRAITS[0] && !rc; i++) {

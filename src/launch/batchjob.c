@@ -111,21 +111,38 @@ static char *posix_regexp(const char *s)
     return text;
 }
 
+static size_t id_group(const struct job *j)
+{
+    return (size_t)json_integer_value(json_object_get(j->order, "job_id_group"));
+}
+
+/* The expression for the job's id; false, with a word about it: it is none, or has no such group.
+ */
+static bool id_regexp(const struct job *j, regex_t *ret)
+{
+    const char *own = json_string_value(json_object_get(j->order, "job_id"));
+    char *text = posix_regexp(own), why[120] = "out of memory";
+    int code = text ? regcomp(ret, text, REG_EXTENDED | REG_NEWLINE) : REG_ESPACE;
+    free(text);
+    if (!code && id_group(j) < GROUPS && id_group(j) <= ret->re_nsub)
+        return true;
+    if (code)
+        regerror(code, ret, why, sizeof why);
+    else
+        regfree(ret);
+    fprintf(stderr, "job_id_regexp \"%s\": %s (a POSIX extended regular expression, and \\d)\n",
+            own, code ? why : "it has no group of the number job_id_regexp_group");
+    return false;
+}
+
 /* Finds the job's id in what the submit command said. */
-static char *find_id(const struct job *j, const char *said)
+static char *find_id(const struct job *j, const regex_t *r, const char *said)
 {
     regmatch_t found[GROUPS];
-    regex_t r;
-    size_t group = (size_t)json_integer_value(json_object_get(j->order, "job_id_group"));
-    char *text = posix_regexp(json_string_value(json_object_get(j->order, "job_id"))), *id = NULL;
-    if (text && group < GROUPS && !regcomp(&r, text, REG_EXTENDED | REG_NEWLINE)) {
-        if (!regexec(&r, said, GROUPS, found, 0) && found[group].rm_so >= 0)
-            id = strndup(said + found[group].rm_so,
-                         (size_t)(found[group].rm_eo - found[group].rm_so));
-        regfree(&r);
-    }
-    free(text);
-    return id;
+    size_t group = id_group(j);
+    if (regexec(r, said, GROUPS, found, 0) || found[group].rm_so < 0)
+        return NULL;
+    return strndup(said + found[group].rm_so, (size_t)(found[group].rm_eo - found[group].rm_so));
 }
 
 /* ---- events ---- */
@@ -174,6 +191,9 @@ static int submit(struct job *j)
     const char *const more[] = {reads ? NULL : path, NULL};
     struct buf said = {0};
     struct err e;
+    regex_t r;
+    if (!id_regexp(j, &r)) /* without it a job could not be deleted */
+        return 1;
     int rc = file_write_atomic(path, 0700, script, strlen(script), &e);
     if (!rc)
         rc = run(command(j, "submit"), more, reads ? script : NULL, &said, &e);
@@ -183,8 +203,10 @@ static int submit(struct job *j)
     else if (rc)
         fprintf(stderr, "%s exited with code %d: %s\n",
                 json_string_value(json_array_get(command(j, "submit"), 0)), rc, text ? text : "");
-    else if (!text || !(j->id = find_id(j, text)))
-        fprintf(stderr, "no job id (job_id_regexp) in what the batch system said: %s\n",
+    else if (!text || !(j->id = find_id(j, &r, text)))
+        fprintf(stderr,
+                "no job id (job_id_regexp) in what the batch system said, and a job may be in its "
+                "queue: %s\n",
                 text ? text : "");
     if (j->id) {
         fprintf(stderr, "%s", text);
@@ -192,6 +214,7 @@ static int submit(struct job *j)
     } else {
         unlink(path);
     }
+    regfree(&r);
     buf_release(&said);
     return j->id ? 0 : 1;
 }

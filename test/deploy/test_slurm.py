@@ -74,6 +74,14 @@ def test_engines_of_a_job(slurm):
     slurm.wait(lambda: not slurm.queue(), 15, "an empty queue")
 
 
+def test_a_folder_with_blanks(slurm, tmp_path):
+    """In directives, too."""
+    folder = tmp_path / "it's my folder/profile_x"
+    with ipp.Cluster(engines="slurm", n=1, profile_dir=str(folder)) as rc:
+        assert rc[:].apply_sync(where) == ["n1"] and list(folder.glob("log/*.out"))
+    slurm.wait(lambda: not slurm.queue(), 15, "an empty queue")
+
+
 def test_engines_are_usable_as_they_arrive(slurm):
     """Two jobs' worth of engines, room for one: the first work while the others are in the queue."""
     blocker = slurm.run("sbatch", "--parsable", "--nodes=1", "--exclusive", "--nodelist=n2", "--output=/dev/null", "--wrap=sleep 600").strip()

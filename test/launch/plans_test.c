@@ -39,12 +39,22 @@ static const struct golden CASES[] = {
      "{\"SlurmEngineSetLauncher\": {\"batch_template\": \"#!/bin/bash\\n#SBATCH -N {n//4} -t "
      "{walltime}\\n#SBATCH {options}\\nsrun {program} {program_args} # {cluster_id} "
      "{profile_dir} {environment_json}\\n\", \"namespace\": {\"walltime\": \"2:00\"}}}"},
+    {"batch-namespace", &launch_slurm, LAUNCH_ENGINES,
+     "{\"SlurmLauncher\": {\"batch_template\": \"{gb} {whole} {n}\", \"namespace\": {\"gb\": 1.5, "
+     "\"whole\": true}}}"},
     {"pbs-engines", &launch_pbs, LAUNCH_ENGINES, "{\"PBSLauncher\": {\"queue\": \"q\"}}"},
     {"pbs-controller", &launch_pbs, LAUNCH_CONTROLLER, "{}"},
     {"pbs-array", &launch_pbs, LAUNCH_ENGINES,
      "{\"PBSEngineSetLauncher\": {\"job_array_template\": \"#PBS -J 1-{n}\", \"signal_command\": "
      "[\"qsig\", \"-x\"], \"status_command\": []}}"},
     {"sge-engines", &launch_sge, LAUNCH_ENGINES, "{\"BatchSystemLauncher\": {\"queue\": \"q\"}}"},
+    {"sge-controller", &launch_sge, LAUNCH_CONTROLLER, "{}"},
+    {"lsf-controller", &launch_lsf, LAUNCH_CONTROLLER, "{}"},
+    {"batch-spaces", &launch_slurm, LAUNCH_ENGINES,
+     "{\"SlurmLauncher\": {\"output_file\": \"/my dir/it's\"}}"},
+    {"htcondor-quotes", &launch_htcondor, LAUNCH_ENGINES,
+     "{\"EngineLauncher\": {\"engine_cmd\": [\"run\", \"it's \\\"a\\\"\", \"\", "
+     "\"plain\\\"\"], \"environment\": {\"GPU\": \"{i}\"}}}"},
     {"lsf-engines", &launch_lsf, LAUNCH_ENGINES, "{\"LSFLauncher\": {\"queue\": \"q\"}}"},
     {"htcondor-engines", &launch_htcondor, LAUNCH_ENGINES, "{}"},
     {"htcondor-controller", &launch_htcondor, LAUNCH_CONTROLLER, "{}"},

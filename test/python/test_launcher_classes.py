@@ -7,8 +7,9 @@ import time
 import pytest
 from traitlets.config import Config
 
-from covey.launcher import (BaseLauncher, LauncherError, LocalControllerLauncher, LocalEngineSetLauncher, LocalProcessLauncher,
-                            MPIControllerLauncher, MPIEngineSetLauncher, ProcessStateError)
+from covey.launcher import (BaseLauncher, HTCondorEngineSetLauncher, LauncherError, LocalControllerLauncher, LocalEngineSetLauncher,
+                            LocalProcessLauncher, LSFEngineSetLauncher, MPIControllerLauncher, MPIEngineSetLauncher, PBSEngineSetLauncher,
+                            ProcessStateError, SGEControllerLauncher, SlurmControllerLauncher, SlurmEngineSetLauncher)
 
 DEAF = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 
@@ -84,3 +85,20 @@ def test_a_launcher_as_a_dict():
     assert (known["n"], known["cluster_id"], known["environment"], known["state"]) == (3, "c", {"A": "1"}, "before")
     again = LocalEngineSetLauncher.from_dict({**known, "unknown": 1})
     assert (again.n, again.cluster_id) == (3, "c")
+
+
+@pytest.mark.parametrize("kind", [SlurmEngineSetLauncher, SlurmControllerLauncher, PBSEngineSetLauncher, SGEControllerLauncher, LSFEngineSetLauncher])
+def test_a_batch_script_has_each_line_once(tmp_path, kind):
+    """Also that of a controller, which is no array; a path with blanks is one word."""
+    launcher = kind(output_file="/my dir/o", queue="q", work_dir=str(tmp_path), program=["run"], program_args=["a b"])
+    launcher.write_batch_script(2)
+    text = (tmp_path / launcher.batch_file_name).read_text()
+    assert text.count("'/my dir/o'") == 1 and "run 'a b'\n" in text and "{" not in text
+    assert ("-t 1-2" in text or "[1-2]" in text) == (kind in (PBSEngineSetLauncher, LSFEngineSetLauncher))
+
+
+def test_arguments_as_htcondor_reads_them(tmp_path):
+    launcher = HTCondorEngineSetLauncher(work_dir=str(tmp_path), program=["run"], program_args=["it's", 'a "b"', "", "--c=d"])
+    launcher.write_batch_script(2)
+    text = (tmp_path / launcher.batch_file_name).read_text()
+    assert """arguments = "'it''s' 'a ""b""' '' --c=d"\n""" in text and "executable = run\n" in text
