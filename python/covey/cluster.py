@@ -399,8 +399,9 @@ class Cluster(ClusterCoroutines):
         kwargs.setdefault("cluster_id", state.get("cluster_id", ""))
         kwargs.setdefault("shutdown_atexit", False)
         for kind, found in (("engines", next(iter((state.get("engines") or {}).values()), None)), ("controller", state.get("controller"))):
-            if found and found.get("class", "Python") != "Python":      # which class that was the file does not say
-                kwargs.setdefault(kind, found["class"])
+            name = found and (found.get("launcher") or found.get("class", "Python"))
+            if name and name != "Python":       # one that was pickled: which class that was the file does not say
+                kwargs.setdefault(kind, name)
         self = cls(**kwargs)
         if _runs(state):
             self._supervisor = _Supervisor.attach(dict(state))

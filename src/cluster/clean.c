@@ -25,7 +25,15 @@ static int clean_cluster(void *arg, const char *path, json_t *o)
 {
     struct clean *c = arg;
     struct err e;
-    if (!clusterfile_running(o)) {
+    bool running = clusterfile_running(o);
+    if (!running && clusterfile_elsewhere(o) && !c->s->force) {
+        c->running = true;
+        log_error(c->s->log,
+                  "the cluster of %s was started on %s and can't be seen from here: stop it there, "
+                  "or clean with --force",
+                  path, clusterfile_elsewhere(o));
+    } else if (!running) {
+        cluster_undo(o);
         c->removed += !unlink(path);
     } else if (!c->s->force) {
         c->running = true;

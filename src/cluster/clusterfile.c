@@ -83,13 +83,19 @@ static bool is_local(const json_t *o)
                   ops == &launch_local);
 }
 
+const char *clusterfile_elsewhere(const json_t *o)
+{
+    const char *host = json_string_value(json_object_get(o, "host"));
+    char here[256] = "";
+    return host && !gethostname(here, sizeof here - 1) && strcmp(host, here) ? host : NULL;
+}
+
 bool clusterfile_over(const json_t *o)
 {
-    const char *id, *host = json_string_value(json_object_get(o, "host"));
-    char here[256] = "";
+    const char *id;
     json_t *set;
-    if (!host || gethostname(here, sizeof here - 1) || strcmp(host, here) ||
-        clusterfile_running(o) || !is_local(json_object_get(o, "controller")))
+    if (!json_object_get(o, "host") || clusterfile_elsewhere(o) || clusterfile_running(o) ||
+        !is_local(json_object_get(o, "controller")))
         return false;
     json_object_foreach(json_object_get(o, "engines"), id, set)
     {

@@ -20,6 +20,9 @@ bool clusterfile_supervised(const json_t *o); /* its supervisor does */
 /* Nothing of it is left to find or to stop: all of it were processes of this machine, which have
  * ended. Jobs of a batch system may outlive them, and another machine's can't be seen from here. */
 bool clusterfile_over(const json_t *o);
+/* The other machine on which it was started (a shared home), where its processes can't be seen from
+ * here: the name, of o; NULL: it was this one. */
+const char *clusterfile_elsewhere(const json_t *o);
 /* Calls cb for each cluster file of a profile, by name; unreadable ones are skipped. o is borrowed.
  */
 int clusterfile_each(const char *profile_dir, int (*cb)(void *arg, const char *path, json_t *o),

@@ -35,6 +35,12 @@ static int add_profile(void *arg, const char *dir)
     return clusterfile_each(dir, add_file, arg);
 }
 
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
 static long long engines_of(const json_t *o)
 {
     const char *id;
@@ -53,16 +59,10 @@ static const char *launcher_of(const json_t *o)
     json_t *set;
     json_object_foreach(json_object_get(o, "engines"), id, set)
     {
-        const char *cls = json_string_value(json_object_get(set, "class"));
-        return cls ? cls : "";
+        const char *own = text_of(set, "launcher");
+        return *own ? own : text_of(set, "class");
     }
     return "";
-}
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
 }
 
 static void print_table(const json_t *list)

@@ -57,10 +57,17 @@ static bool runs_already(const struct settings *s, const char *path)
     if (clusterfile_read(path, &o, NULL))
         return false;
     bool runs = clusterfile_running(o);
-    json_decref(o);
-    if (!runs)
+    if (!runs && clusterfile_elsewhere(o)) {
+        log_warn(s->log,
+                 "the cluster of %s was started on %s and can't be seen from here: its file is "
+                 "replaced (should it still run, stop it there)",
+                 path, clusterfile_elsewhere(o));
+    } else if (!runs) {
+        cluster_undo(o);
         log_info(s->log, "The cluster of %s has ended without saying so; its file is replaced",
                  path);
+    }
+    json_decref(o);
     return runs;
 }
 

@@ -54,6 +54,11 @@ static void stop_job(const struct launch_ops *ops, const struct launch_job *j, v
     (void)ignored;
 }
 
+void cluster_undo(const json_t *o)
+{
+    each_job(o, stop_job, &(bool){true});
+}
+
 /* TERM to all, then KILL to what is left. */
 static int stop_processes(const json_t *o, struct err *e)
 {
@@ -126,6 +131,16 @@ static int stop_one(const struct settings *s, const char *path, const char *id, 
     return EXIT_FINE;
 }
 
+/* A cluster that may run on another machine is left alone. */
+static int not_from_here(const struct settings *s, const char *path, const json_t *o)
+{
+    log_error(s->log,
+              "the cluster of %s was started on %s and can't be seen from here: stop it there, or, "
+              "if it is gone, `ipcluster clean --force`",
+              path, clusterfile_elsewhere(o));
+    return EXIT_FAILED;
+}
+
 static int stop_id(const struct settings *s, const char *id)
 {
     char *path = clusterfile_path(s->profile_dir, id);
@@ -133,9 +148,11 @@ static int stop_id(const struct settings *s, const char *id)
     int code = EXIT_FAILED;
     if (path && !clusterfile_read(path, &o, NULL) && clusterfile_running(o)) {
         code = stop_one(s, path, id, o);
+    } else if (o && clusterfile_elsewhere(o)) {
+        code = not_from_here(s, path, o);
     } else if (path) {
         if (o)
-            each_job(o, stop_job, &(bool){true}); /* jobs elsewhere that nobody is left to end */
+            cluster_undo(o);
         log_critical(s->log, "Could not find cluster file %s%s: `ipcluster list` shows what runs",
                      path, o ? " of a cluster that runs (it was stale)" : "");
         if (o)
@@ -156,8 +173,15 @@ static int stop_file(void *arg, const char *path, json_t *o)
 {
     struct all *a = arg;
     const char *id = json_string_value(json_object_get(o, "cluster_id"));
-    int code =
-        clusterfile_running(o) ? stop_one(a->s, path, id ? id : "", o) : (unlink(path), EXIT_FINE);
+    int code = EXIT_FINE;
+    if (clusterfile_running(o)) {
+        code = stop_one(a->s, path, id ? id : "", o);
+    } else if (clusterfile_elsewhere(o)) {
+        code = not_from_here(a->s, path, o);
+    } else {
+        cluster_undo(o);
+        unlink(path);
+    }
     a->code = a->code ? a->code : code;
     return CV_OK;
 }

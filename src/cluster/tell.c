@@ -112,6 +112,8 @@ json_t *tell_description(const struct supervisor *v)
         struct engine_set *set = list_entry(at, struct engine_set, node);
         json_t *o = set->child ? child_describe(set->child) : NULL;
         json_object_set_new(o, "n", json_integer(set->n));
+        if (v->s->engines == &launch_python && v->s->engine_launcher[0] != '@')
+            json_object_set_new(o, "launcher", json_string(v->s->engine_launcher));
         json_object_set_new(sets, set->id, o);
     }
     return json_pack(

@@ -233,6 +233,20 @@ static bool still_ours(const struct files *f, int i)
     return ours;
 }
 
+/* Jobs of a batch system outlive supervisor and agent: who reads the file then ends them. */
+static bool names_job(const json_t *cluster)
+{
+    const char *id;
+    json_t *set;
+
+    json_object_foreach(json_object_get(cluster, "engines"), id, set)
+    {
+        if (json_object_get(set, "undo"))
+            return true;
+    }
+    return false;
+}
+
 /* The supervisor that started us removes its file itself, unless it died without a word. */
 static void remove_cluster_file(int parent)
 {
@@ -241,7 +255,7 @@ static void remove_cluster_file(int parent)
     if (!path || !*path || getppid() == parent)
         return;
     json_t *j = json_load_file(path, 0, NULL), *pid = json_object_get(j, "pid");
-    if (json_is_integer(pid) && json_integer_value(pid) == parent)
+    if (json_is_integer(pid) && json_integer_value(pid) == parent && !names_job(j))
         unlink(path);
     json_decref(j);
 }

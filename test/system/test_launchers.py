@@ -161,8 +161,9 @@ def test_config_and_signals_of_a_batch_system(home, batch, tmp_path):
     assert batch.calls("scancel") == [["4711"]] and not (tmp_path / "mine.sbatch").exists()
 
 
-def test_a_killed_supervisor_leaves_no_job(home, batch):
-    """SIGKILL to supervisor and agent: the agent's job is in the file, `ipcluster stop` deletes it."""
+@pytest.mark.parametrize("words, code", [("stop --cluster-id=k", 11), ("stop --all", 0), ("clean", 0), ("start --cluster-id=k -n 0 --daemonize", 0)])
+def test_a_killed_supervisor_leaves_no_job(home, batch, words, code):
+    """SIGKILL to supervisor and agent: the agent's job is in the file, which stays; who finds it deletes the job."""
     cluster = ipp.Cluster(engines="slurm", n=1, cluster_id="k")
     rc = cluster.start_and_connect_sync()
     rc.close()
@@ -172,10 +173,45 @@ def test_a_killed_supervisor_leaves_no_job(home, batch):
     os.kill(state["pid"], signal.SIGKILL)
     os.kill(agent, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{agent}").exists(), what="the agent's end")
-    Path(cluster.cluster_file).write_text(json.dumps(state))
-    subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=k"], timeout=20, capture_output=True)
-    assert batch.calls("scancel") == [["4711"]]
     cluster._supervisor.process.wait()
+    wait_until(lambda: not Path(f"/proc/{state['controller']['pid']}").exists(), what="the controller's end")
+    ended = subprocess.run([*program_argv("ipcluster"), *words.split()], timeout=20, capture_output=True, text=True)
+    assert ended.returncode == code and batch.calls("scancel") == [["4711"]], ended.stderr
+    if words.startswith("start"):
+        subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=k"], timeout=20, check=True, capture_output=True)
+    assert not Path(cluster.cluster_file).exists()
+
+
+def test_a_cluster_of_another_machine(home, batch):
+    """A shared home: nobody but `clean --force` touches its file or job, and a start says whose file it replaces."""
+    def run(*words):
+        r = subprocess.run([*program_argv("ipcluster"), *words], timeout=20, capture_output=True, text=True)
+        return r.returncode, r.stderr
+    home = Path(home)
+    file = home / "profile_default/security/cluster-k.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = json.dumps({"cluster_id": "k", "host": "login1", "pid": 2**22, "pid_start": 1, "profile_dir": str(home / "profile_default"),
+                        "engines": {"0": {"class": "Slurm", "pid": 2**22, "pid_start": 1, "job_id": "7", "undo": "scancel 7", "n": 1}}})
+    file.write_text(state)
+    client = file.parent / "ipcontroller-k-client.json"
+    client.write_text("{}")
+    for words in (["stop", "--cluster-id=k"], ["stop", "--all"], ["clean"]):
+        code, said = run(*words)
+        assert code == 1 and "was started on login1" in said, said
+        assert file.read_text() == state and client.exists() and batch.calls() == []
+    code, said = run("start", "--cluster-id=k", "-n", "0", "--daemonize")
+    assert code == 0 and "was started on login1" in said and "its file is replaced" in said and batch.calls() == []
+    assert run("stop", "--cluster-id=k")[0] == 0
+    file.write_text(state)
+    assert run("clean", "--force")[0] == 0 and batch.calls("scancel") == [["7"]] and not file.exists()
+
+
+@pytest.mark.parametrize("own, words", [({"job_id_regexp": r"(?P<id>\d+)"}, "regular expression"),
+                                        ({"job_id_regexp": "job ([0-9]+)", "job_id_regexp_group": 2}, "no group")])
+def test_a_job_whose_id_could_not_be_read_is_not_submitted(home, batch, own, words):
+    with pytest.raises(ipp.cluster.ClusterError) as e:
+        ipp.Cluster(engines="slurm", n=1, config={"SlurmLauncher": own}).start_cluster_sync()
+    assert "job_id_regexp" in str(e.value) and words in str(e.value) and batch.calls() == []
 
 
 def test_an_agent_without_a_supervisor_deletes_its_job(home, batch):
@@ -249,9 +285,12 @@ def test_m9_a_batch_class_of_ones_own(home, batch, tmp_path, monkeypatch):
     with c as rc:
         assert len(rc[:].apply_sync(os.getpid)) == 2
         script = (tmp_path / "own.sbatch").read_text()
-        assert "#SBATCH --partition=q\n" in script and "\n# 7 1\n" in script
+        assert script.count("#SBATCH --partition=q\n") == script.count("#SBATCH --output=") == 1 and "\n# 7 1\n" in script
         state = json.loads(Path(c.cluster_file).read_text())["engines"]["0"]
-        assert (state["class"], state["job_id"], state["undo"]) == ("Python", "4711", "scancel 4711")
+        assert (state["class"], state["launcher"], state["job_id"], state["undo"]) == ("Python", "ownlaunchers.Own", "4711", "scancel 4711")
+        assert ipp.Cluster.from_file(c.cluster_file).to_dict()["engines"]["0"]["launcher"] == "ownlaunchers.Own"
+        listed = subprocess.run([*program_argv("ipcluster"), "list"], timeout=20, capture_output=True, text=True).stdout
+        assert listed.splitlines()[1].split()[-1] == "ownlaunchers.Own"
         pids = rc[:].apply_sync(os.getpid)
         c.restart_engines_sync()
         wait_until(lambda: other_engines(rc, 2, pids), what="new engines")
