@@ -218,6 +218,12 @@ def _ended(config: dict[str, Any]) -> int:
         return 0
 
 
+def _of_here(config: dict[str, Any]) -> bool:
+    """Did the controller of this file run on this machine? Its local socket can't be of another."""
+    who = config.get("process")
+    return not isinstance(who, Mapping) or who.get("machine") == _machine()
+
+
 def _is_starting(path: str) -> bool:
     """Is there a supervisor for this connection file, which may be about to replace it?"""
     infix = os.path.basename(path)[len("ipcontroller"):-len("-client.json")]
@@ -315,7 +321,8 @@ def _connect(config: dict[str, Any], timeout: float, deadline: float, session: i
             try:
                 return _try(_core, endpoints, hello, session, config["key"] if endpoints is tcp else None, left, ssh)
             except _core.LinkError as e:
-                failures.append(e)
+                if endpoints is tcp or not tcp or _of_here(config):
+                    failures.append(e)
         text = "; ".join(map(str, failures))
         if not reason or "no answer within" not in text:
             reason = text  # says more than a last attempt that ran out of time

@@ -78,7 +78,10 @@ def examine_file(path: str) -> tuple[Finding, dict[str, Any] | None]:
 
 
 def examine_process(config: Mapping[str, Any], path: str | None) -> Finding | None:
-    """Of a controller of this machine: does it still run?"""
+    """Of a controller of this machine, or an `ipcluster tunnel` to one: does it still run?"""
+    tunnel = config.get("tunnel")
+    if isinstance(tunnel, Mapping) and not _connect._is_running(int(tunnel.get("pid") or 0), int(tunnel.get("start") or 0)):
+        return Finding("tunnel", f"the `ipcluster tunnel` that made this file (process {tunnel.get('pid')}) has ended", "Run it again.")
     pid = _connect._ended(dict(config))
     if not pid:
         return None

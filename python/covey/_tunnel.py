@@ -5,7 +5,7 @@ One ssh login (a master connection, which may ask for a password or a code in th
 forwards one local port to the controller. The file is written into a profile of the same name here, with that port as its only
 address. A connection that dies is made again under the same port, so that clients come back by themselves. Ctrl-C, SIGTERM and
 SIGHUP undo everything: the forward, the file, the folders that were made. After a SIGKILL the login ends, too; the file stays, names
-the tunnel that wrote it, and is not taken for the user's by the next one.
+the tunnel that wrote it, and is not taken for the user's by the next one, which also removes the folder of the control socket.
 """
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,8 +30,10 @@ from ._sshagent import read_file, write_file
 BEGIN, END = "covey-tunnel-begin", "covey-tunnel-end"
 PAUSE_MAX = 10.0    # seconds between logins
 LOGIN = 120.0       # seconds for one, with somebody who types
+BASE_MAX = 40       # bytes: a socket's path has 107, and ssh adds 17 of its own for a moment
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+_FOLDER = re.compile(r"covey-tunnel-(\d+)-(\d+)-.*")
 
 # Prints the first of these profiles' client files, and which it was.
 _FETCH = """
@@ -53,6 +56,32 @@ def _end_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _start_of_this() -> int:
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as f:
+        return int(f.read().rpartition(")")[2].split()[19])
+
+
+def _answers(path: str) -> bool:
+    """Is there a login behind this socket? It may be of another space of processes, where /tmp is the same."""
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(path) == 0
+    except OSError:     # no path of a socket
+        return False
+
+
+def _own_folder() -> str:
+    """A new folder for the control socket, whose path must be short. Those of tunnels that were killed are removed."""
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > BASE_MAX:
+        base = "/tmp"
+    for name in os.listdir(base):
+        owner, path = _FOLDER.fullmatch(name), os.path.join(base, name)
+        if owner and not _connect._is_running(int(owner[1]), int(owner[2])) and not _answers(os.path.join(path, "s")):
+            shutil.rmtree(path, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"covey-tunnel-{os.getpid()}-{_start_of_this()}-", dir=base)
+
+
 def _of_dead_tunnel(text: str) -> bool:
     """Did a tunnel write this file, and has it ended?"""
     try:
@@ -71,7 +100,7 @@ class Tunnel:
 
     def __init__(self, server: str, name: str, cluster_id: str, ssh_args: list[str]) -> None:
         self.server, self.name, self.cluster_id = server, name, cluster_id
-        self.folder = tempfile.mkdtemp(prefix="covey-tunnel-")
+        self.folder = _own_folder()
         self.control = os.path.join(self.folder, "s")
         self.ssh_args = ssh_args
         self.master: subprocess.Popen[bytes] | None = None
@@ -90,7 +119,7 @@ class Tunnel:
 
     def _ssh(self, *options: str, command: str | None = None) -> list[str]:
         """Words for the master's connection."""
-        return ["ssh", "-S", self.control, *self.ssh_args, *options, *self._place(), *([command] if command else [])]
+        return ["ssh", "-S", self.control, "-o", "RemoteCommand=none", *self.ssh_args, *options, *self._place(), *([command] if command else [])]
 
     def login(self) -> None:
         """Starts the master connection and waits for it. Only the first login may ask something: nobody watches the later ones."""
@@ -134,10 +163,8 @@ class Tunnel:
     def _local(self, config: dict[str, Any]) -> dict[str, Any]:
         """The file's content with our port alone."""
         here = {**config, "endpoints": [f"tcp://127.0.0.1:{self.port}"], "ssh": ""}
-        with open("/proc/self/stat", encoding="utf-8", errors="replace") as f:
-            start = int(f.read().rpartition(")")[2].split()[19])
         here.pop("process", None)
-        here["tunnel"] = {"pid": os.getpid(), "start": start}
+        here["tunnel"] = {"pid": os.getpid(), "start": _start_of_this()}
         for label in ("registration", "control", "mux", "task", "iopub", "notification"):
             here[label] = self.port
         key = here.pop("key")

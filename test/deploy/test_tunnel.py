@@ -84,9 +84,11 @@ def test_two_tunnels_and_a_killed_one(machines):
     second.kill(signal.SIGKILL)
     second.wait()
     assert laptop.wait_idle() == {} and file.exists()
+    assert "`ipcluster tunnel` that made this file" in laptop.run("ipcluster", "doctor", "--profile=job_77", check=False).stdout
     last = tunnel()
     assert works()
     last.kill(signal.SIGTERM)
     assert last.wait() == 0 and not file.exists() and laptop.wait_idle() == {}
+    assert not list((laptop.folder / "private/tmp").glob("covey*"))
     job.kill(signal.SIGTERM)
     assert job.wait() == 0
