@@ -195,7 +195,7 @@ class Client(Jobs):
         elif name == "engine_died":
             number = int(event["id"])
             cause = event.get("cause") or {}
-            if engines.pop(number, None) is not None:
+            if engines.pop(number, None) is not None and not cause.get("planned"):
                 self._deaths += 1
             self._dead[number] = cause.get("text") or f"engine {number} died"
         elif name == "notice":
@@ -404,7 +404,7 @@ class Client(Jobs):
         timeout : seconds; TimeoutError tells how many there are
         block : False returns a Future at once
 
-        Raises EngineError if an engine dies meanwhile.
+        Raises EngineError if an engine dies meanwhile; one whose host was asked to stop or to start it again is not meant.
         """
         if n is None:
             n = getattr(self.cluster, "n", None)

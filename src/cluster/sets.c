@@ -198,9 +198,14 @@ uint32_t set_signal(struct engine_set *s, int signum)
 {
     uint32_t n = 0;
     const char *number;
+    char here[256] = "";
     json_t *engine;
+    int named = gethostname(here, sizeof here - 1);
     json_object_foreach(s->owner->engines, number, engine)
     {
+        const char *host = json_string_value(json_object_get(engine, "host"));
+        if (!named && host && strcmp(host, here)) /* that number is another process here */
+            continue;
         pid_t pid = (pid_t)json_integer_value(json_object_get(engine, "pid"));
         if (pid > 0 && is_of(s, pid) && !kill(pid, signum))
             n++;

@@ -238,6 +238,7 @@ def test_wait_for_engines(two):
     two.core.event(event="engine_joined", engine={"id": 2, "uuid": "u", "state": "up"})
     assert not future.cancel() and future.result(5) is None
     future = two.rc.wait_for_engines(4, timeout=5, block=False)
+    two.core.event(event="engine_died", id=1, cause={"text": "engine 1: the host was asked to stop", "planned": True})
     two.core.event(event="engine_died", id=2, cause={"text": "engine 2: killed by SIGKILL"})
     with pytest.raises(ipp.EngineError, match="SIGKILL"):
         future.result(5)
