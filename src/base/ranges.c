@@ -28,16 +28,24 @@ static size_t first_after(const struct ranges *r, uint64_t x, bool touch)
     return lo;
 }
 
+int ranges_reserve(struct ranges *r)
+{
+    if (r->n < r->cap)
+        return CV_OK;
+    size_t cap = r->cap ? r->cap * 2 : 8;
+    struct range *v = reallocarray(r->v, cap, sizeof *v);
+    if (!v)
+        return CV_ENOMEM;
+    r->v = v;
+    r->cap = cap;
+    return CV_OK;
+}
+
 static int insert_at(struct ranges *r, size_t i, struct range x)
 {
-    if (r->n == r->cap) {
-        size_t cap = r->cap ? r->cap * 2 : 8;
-        struct range *v = reallocarray(r->v, cap, sizeof *v);
-        if (!v)
-            return CV_ENOMEM;
-        r->v = v;
-        r->cap = cap;
-    }
+    int rc = ranges_reserve(r);
+    if (rc)
+        return rc;
     memmove(r->v + i + 1, r->v + i, (r->n - i) * sizeof *r->v);
     r->v[i] = x;
     r->n++;

@@ -12,11 +12,6 @@
 /* What a record costs beside its payloads and output: itself, its place in the index, malloc. */
 #define RECORD_COST (sizeof(struct store_record) + 64)
 
-struct uuid {
-    struct list node;
-    char text[];
-};
-
 static uint64_t output_bytes(const struct store_record *r)
 {
     return r->output ? r->output->stream[STORE_STDOUT].len + r->output->stream[STORE_STDERR].len
@@ -61,6 +56,7 @@ static void record_free(struct memory *m, struct store_record *r)
 {
     m->payload.unref(r->task);
     m->payload.unref(r->result.payload);
+    memory_uuid_unref(m, r->result.engine_uuid);
     for (int i = 0; r->output && i < STORE_STREAMS; i++)
         buf_release(&r->output->stream[i]);
     free(r->output);
@@ -89,9 +85,8 @@ void memory_drop(struct memory *m, struct store_record *r, bool expired)
         log_clear(r->entry);
     memory_unmark(m, r);
     index_remove(&x->index, r->lo);
-    /* out of memory here means that the ids will be called unknown instead of expired */
-    if (expired && ranges_add(&x->expired, r->lo, r->hi) != CV_OK)
-        expired = false;
+    if (!expired && ranges_add(&x->purged, r->lo, r->hi) != CV_OK)
+        expired = true; /* out of memory here means that the ids will be called so */
     record_free(m, r);
     x->records--;
     memory_session_rest(m, x);
@@ -206,6 +201,14 @@ out:
     return ret;
 }
 
+/* There is room for it. */
+static int note_used(struct session *x, uint64_t lo, uint64_t hi)
+{
+    int r = ranges_add(&x->used, lo, hi);
+
+    return r == CV_OK ? ranges_del(&x->purged, lo, hi) : r;
+}
+
 int memory_submit(struct store *s, const struct store_task *t)
 {
     struct memory *m = memory_of(s);
@@ -215,7 +218,13 @@ int memory_submit(struct store *s, const struct store_task *t)
     struct session *x = memory_session_get(m, t->session);
     if (!x)
         return CV_ENOMEM;
-    int r = is_brief(m, t) ? submit_brief(m, x, t) : submit_record(m, x, t);
+    int r = ranges_reserve(&x->used);
+    if (r == CV_OK && x->purged.n)
+        r = ranges_reserve(&x->purged);
+    if (r == CV_OK)
+        r = is_brief(m, t) ? submit_brief(m, x, t) : submit_record(m, x, t);
+    if (r == CV_OK)
+        r = note_used(x, t->seq, t->seq + t->count);
     if (r != CV_OK) {
         memory_session_rest(m, x);
         return r;
@@ -227,38 +236,18 @@ int memory_submit(struct store *s, const struct store_task *t)
     return CV_OK;
 }
 
-/* The store's own copy of the text; NULL when out of memory. */
-static const char *uuid_keep(struct memory *m, const struct store_result *res)
-{
-    struct uuid *u = hash_get(&m->uuids, res->engine, res->incarnation);
-    size_t n;
-
-    if (!res->engine_uuid || (u && !strcmp(u->text, res->engine_uuid)))
-        return res->engine_uuid ? u->text : NULL;
-    n = strlen(res->engine_uuid) + 1;
-    u = malloc(sizeof(*u) + n);
-    if (!u)
-        return NULL;
-    memcpy(u->text, res->engine_uuid, n);
-    if (hash_put(&m->uuids, res->engine, res->incarnation, u, NULL) != CV_OK) {
-        free(u);
-        return NULL;
-    }
-    list_add_tail(&m->all_uuids, &u->node);
-    return u->text;
-}
-
 int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
                const struct store_result *res)
 {
     struct memory *m = memory_of(s);
     struct session *x = hash_get(&m->sessions, 0, session);
     const uint64_t start = seq, end = seq + count;
-    const char *uuid = uuid_keep(m, res);
-    bool counted = false; /* a payload that several records share counts once */
+    struct store_result own = *res;
+    int code = CV_OK;
 
     if (!x)
         return CV_OK;
+    own.engine_uuid = memory_uuid_keep(m, res);
     while (seq < end) {
         size_t i = index_seek(&x->index, seq);
         if (i == x->index.n || x->index.v[i].lo >= end)
@@ -268,22 +257,24 @@ int memory_end(struct store *s, uint64_t session, uint64_t seq, uint32_t count,
         seq = slot_hi(&slot);
         if (slot_hole(&slot) || (r && r->state != STORE_PENDING))
             continue;
-        if (!r && !(r = memory_unfold(m, slot_brief(&slot))))
-            return CV_ENOMEM;
-        int code = memory_cut(m, r, r->lo < start ? start : r->lo, r->hi > end ? end : r->hi, &r);
+        if (!r && !(r = memory_unfold(m, slot_brief(&slot)))) {
+            code = CV_ENOMEM;
+            break;
+        }
+        code = memory_cut(m, r, r->lo < start ? start : r->lo, r->hi > end ? end : r->hi, &r);
         if (code != CV_OK)
-            return code;
-        r->result = *res;
-        r->result.engine_uuid = uuid;
-        if (counted)
-            r->result.bytes = 0;
-        counted = true;
-        m->payload.ref(res->payload);
+            break;
+        r->result = own;
+        own.bytes = 0; /* a payload that several records share counts once */
+        m->payload.ref(own.payload);
+        memory_uuid_ref(own.engine_uuid);
         record_move(m, r, STORE_ENDED);
         memory_mark(m, r);
     }
-    evict(m);
-    return CV_OK;
+    memory_uuid_unref(m, own.engine_uuid);
+    if (code == CV_OK)
+        evict(m);
+    return code;
 }
 
 void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_stream which,
@@ -359,22 +350,32 @@ void memory_resubmitted(struct store *s, struct store_id id, struct store_id aga
     memory_mark(m, r);
 }
 
-/* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: is it
- * in expired? */
+void memory_skipped(struct store *s, uint64_t session, uint64_t seq)
+{
+    struct session *x = hash_get(&memory_of(s)->sessions, 0, session);
+    const struct range *last = x && x->used.n ? &x->used.v[x->used.n - 1] : NULL;
+    int r = last && last->hi == seq ? ranges_add(&x->used, seq, seq + 1) : CV_OK;
+
+    (void)r; /* it only grows the last one */
+}
+
+/* Where the run of ids that begins at seq and is not covered by a record ends; *ret_expired: have
+ * they expired? */
 static uint64_t gap_end(const struct session *x, uint64_t seq, bool *ret_expired)
 {
-    uint64_t end = UINT64_MAX;
+    const struct range *used = ranges_from(&x->used, seq), *gone = ranges_from(&x->purged, seq);
+    bool purged = gone && gone->lo <= seq;
+    uint64_t end = purged ? gone->hi : gone ? gone->lo : UINT64_MAX;
 
-    *ret_expired = false;
-    for (size_t i = index_seek(&x->index, seq); i < x->index.n; i++)
-        if (!slot_hole(&x->index.v[i])) {
+    *ret_expired = used && used->lo <= seq && !purged;
+    if (used && !purged) {
+        uint64_t edge = *ret_expired ? used->hi : used->lo;
+        end = edge < end ? edge : end;
+    }
+    for (size_t i = index_seek(&x->index, seq); i < x->index.n && x->index.v[i].lo < end; i++)
+        if (!slot_hole(&x->index.v[i]))
             end = x->index.v[i].lo;
-            break;
-        }
-    const struct range *r = ranges_from(&x->expired, seq);
-    *ret_expired = r && r->lo <= seq;
-    uint64_t edge = *ret_expired ? r->hi : r ? r->lo : end;
-    return edge < end ? edge : end;
+    return end;
 }
 
 enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
@@ -441,10 +442,6 @@ void memory_free(struct store *s)
     log_release(&m->log);
     while ((l = list_first(&m->idle)))
         memory_session_free(m, list_entry(l, struct session, idle));
-    while ((l = list_first(&m->all_uuids))) {
-        list_del(l);
-        free(list_entry(l, struct uuid, node));
-    }
     hash_release(&m->uuids);
     hash_release(&m->sessions);
     free(m);
@@ -460,6 +457,7 @@ static const struct store_ops memory_ops = {
     .find = memory_find,
     .walk = memory_walk,
     .purge = memory_purge,
+    .skipped = memory_skipped,
     .resubmitted = memory_resubmitted,
     .turn = memory_turn,
     .trouble = no_trouble,
@@ -484,7 +482,6 @@ int memory_new(struct memory **ret, size_t size, const struct store_ops *ops,
     m->next_id = 1;
     log_init(&m->log);
     list_init(&m->idle);
-    list_init(&m->all_uuids);
     list_init(&m->walks);
     list_init(&m->unwritten);
     for (int i = 0; i <= STORE_DELIVERED; i++)
@@ -526,6 +523,7 @@ static const struct store_ops none_ops = {
     .find = memory_find,
     .walk = memory_walk,
     .purge = memory_purge,
+    .skipped = memory_skipped,
     .resubmitted = memory_resubmitted,
     .turn = memory_turn,
     .trouble = no_trouble,

@@ -15,7 +15,9 @@
 struct session {
     uint64_t id;
     struct index index;
-    struct ranges expired;
+    struct ranges used;   /* what was submitted */
+    struct ranges purged; /* of that, what nothing is to be known of; what else has no record has
+                             expired */
     uint64_t records;
     struct list idle; /* in memory.idle while it has no records */
 };
@@ -25,10 +27,9 @@ struct memory {
     struct store_limits limits;
     struct store_payload_ops payload;
     struct hash sessions;
-    struct list idle; /* sessions of which only what expired is known */
+    struct list idle; /* sessions of which only what was used is known */
     uint64_t nidle;
-    struct hash uuids;     /* {engine, incarnation} -> struct uuid, the newest */
-    struct list all_uuids; /* records borrow them */
+    struct hash uuids; /* {engine, incarnation} -> struct uuid (memory_uuid.c), the newest */
     struct log log;
     struct list states[STORE_DELIVERED + 1];
     uint64_t counts[STORE_DELIVERED + 1];
@@ -69,6 +70,7 @@ void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_s
 void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
 enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
                             const struct store_record **ret, uint64_t *ret_end);
+void memory_skipped(struct store *s, uint64_t session, uint64_t seq);
 void memory_resubmitted(struct store *s, struct store_id id, struct store_id again);
 void memory_stats(const struct store *s, struct store_stats *ret);
 void memory_free(struct store *s);
@@ -79,6 +81,12 @@ struct session *memory_session_get(struct memory *m, uint64_t id);
 void memory_session_took(struct memory *m, struct session *x);
 void memory_session_rest(struct memory *m, struct session *x);
 void memory_session_free(struct memory *m, struct session *x);
+
+/* memory_uuid.c: the store's own copy of a result's engine_uuid, with a reference; NULL when there
+ * is none or memory is out. */
+const char *memory_uuid_keep(struct memory *m, const struct store_result *res);
+const char *memory_uuid_ref(const char *text); /* text, which may be NULL */
+void memory_uuid_unref(struct memory *m, const char *text);
 
 /* memory_walk.c */
 void memory_walk(struct store *s, struct store_walk *w);

@@ -92,6 +92,7 @@ static int record_split(struct memory *m, struct session *x, struct store_record
     }
     m->payload.ref(b->task);
     m->payload.ref(b->result.payload);
+    memory_uuid_ref(b->result.engine_uuid);
     list_add_head(&r->by_time, &b->by_time);
     list_add_head(&r->by_state, &b->by_state);
     m->counts[b->state]++;

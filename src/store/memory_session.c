@@ -17,8 +17,14 @@ void memory_session_free(struct memory *m, struct session *x)
         m->nidle--;
     }
     index_release(&x->index);
-    ranges_release(&x->expired);
+    ranges_release(&x->used);
+    ranges_release(&x->purged);
     free(x);
+}
+
+static bool has_expired(const struct session *x)
+{
+    return x->used.n && (!x->purged.n || ranges_count(&x->used) > ranges_count(&x->purged));
 }
 
 /* One without records is kept for a while if it says what expired. */
@@ -26,7 +32,7 @@ void memory_session_rest(struct memory *m, struct session *x)
 {
     if (x->records)
         return;
-    if (!x->expired.n) {
+    if (!has_expired(x)) {
         memory_session_free(m, x);
         return;
     }

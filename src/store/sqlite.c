@@ -62,6 +62,7 @@ static void row_release(struct sqlite *q, struct store_record *c)
 {
     q->m.payload.unref(c->task);
     q->m.payload.unref(c->result.payload);
+    memory_uuid_unref(&q->m, c->result.engine_uuid);
     for (int i = 0; c->output && i < STORE_STREAMS; i++)
         buf_release(&c->output->stream[i]);
     free(c->output);
@@ -100,6 +101,7 @@ static bool row_copy(struct sqlite *q, struct store_record *c, const struct stor
         c->task = NULL; /* the file has it */
     q->m.payload.ref(c->task);
     q->m.payload.ref(c->result.payload);
+    memory_uuid_ref(c->result.engine_uuid);
     if (r->label)
         ok = (c->label = strdup(r->label)) != NULL;
     if (ok && r->route_len && (ok = (c->route = malloc(r->route_len)) != NULL))
@@ -438,6 +440,7 @@ static const struct store_ops sqlite_ops = {
     .find = memory_find,
     .walk = sqlite_walk,
     .purge = sqlite_purge,
+    .skipped = memory_skipped,
     .resubmitted = sqlite_resubmitted,
     .turn = sqlite_turn,
     .trouble = sqlite_trouble,

@@ -210,6 +210,8 @@ struct store_ops {
                             const struct store_record **ret, uint64_t *ret_end);
     void (*walk)(struct store *s, struct store_walk *w);
     void (*purge)(struct store *s, struct store_purge *p);
+    /* An id of that client that is no task's: what it uses next is next to what it used. */
+    void (*skipped)(struct store *s, uint64_t session, uint64_t seq);
     /* The task `id` was submitted again as `again`. */
     void (*resubmitted)(struct store *s, struct store_id id, struct store_id again);
     /* At the end of each turn of the loop: a part of what is to be done. now: monotonic ns.

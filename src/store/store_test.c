@@ -7,7 +7,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
+#include "store/memory.h"
 #include "store/testkit.h"
 
 /* --- every back end --- */
@@ -393,6 +395,77 @@ static void none_forgets(void **state)
     {#f " memory", f, NULL, NULL, "memory"}, {#f " none", f, NULL, NULL, "none"},                  \
         {#f " sqlite", f, NULL, NULL, "sqlite"}
 
+/* Engines come and go for ever: only those are known that a record names. */
+static void uuids_go_with_the_last_record(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 10);
+    const struct hash *uuids = &memory_of(k->s)->uuids;
+    const struct store_record *r;
+    struct seen *seen;
+
+    for (uint32_t i = 1; i <= 200; i++) {
+        char uuid[16];
+        snprintf(uuid, sizeof(uuid), "engine-%u", i % 100 ? i : 1);
+        struct store_result res = {
+            .engine = 3, .incarnation = i, .engine_uuid = uuid, .seq = 2 * i, .count = 1};
+        kit_submit(k, 2 * i, 2, NULL, NULL);
+        assert_int_equal(k->s->ops->end(k->s, 7, 2 * i, 1, &res), CV_OK);
+        res.engine_uuid = i % 2 ? uuid : "another";
+        res.seq++;
+        assert_int_equal(k->s->ops->end(k->s, 7, 2 * i + 1, 1, &res), CV_OK);
+        if (i % 50 == 0)
+            kit_settle(k);
+    }
+    assert_int_equal(kit_find(k, 399, &r), STORE_FOUND);
+    assert_string_equal(r->result.engine_uuid, "engine-199");
+    seen = kit_walk(k, &(struct store_id){7, 401}, 1);
+    assert_string_equal(seen->v[0].uuid, "another");
+    kit_submit(k, 1000, 1, NULL, NULL);
+    kit_end(k, 1000, 1, NULL);
+    assert_in_range(uuids->count, 1, 11);
+    kit_free(k);
+}
+
+/* What expired in any order is known without a list of it; what was purged is not. */
+static void expiry_needs_no_memory(void **state)
+{
+    enum { N = 3000 };
+    struct kit *k = kit_new("memory", 0, 10);
+    const struct session *x;
+    const struct store_record *r;
+    struct store_id some[] = {{7, 2000}, {7, 1000}, {7, 1001}};
+    uint64_t end;
+
+    kit_submit(k, N + 100, 1, NULL, NULL);
+    k->s->ops->skipped(k->s, 7, N + 101);
+    kit_submit(k, N + 102, 1, NULL, NULL);
+    k->s->ops->skipped(k->s, 7, N + 110);
+    for (uint64_t i = 1; i <= N; i++)
+        kit_submit(k, i, 1, NULL, NULL);
+    for (uint64_t i = 0; i < N; i++)
+        kit_end(k, 1 + i * 1009 % N, 1, NULL); /* 1009 and N have no common divisor */
+    x = hash_get(&memory_of(k->s)->sessions, 0, 7);
+    assert_true(x->used.n == 2 && x->purged.n == 0);
+    for (uint64_t i = 0; i < N; i++)
+        assert_int_equal(kit_find(k, 1 + i * 1009 % N, &r),
+                         i < N - 10 ? STORE_EXPIRED : STORE_FOUND);
+    assert_int_equal(k->s->ops->find(k->s, 7, N + 1, &r, &end), STORE_UNKNOWN);
+    assert_int_equal(end, N + 100);
+    kit_free(k);
+
+    k = kit_new("memory", 0, 0);
+    kit_submit(k, 1, N, NULL, NULL);
+    kit_end(k, 1, N, NULL);
+    assert_int_equal(kit_purge(k, (struct store_purge){.only = some, .nonly = 3}), 3);
+    assert_int_equal(k->s->ops->find(k->s, 7, 1000, &r, &end), STORE_UNKNOWN);
+    assert_int_equal(end, 1002);
+    kit_submit(k, 1001, 1, NULL, NULL);
+    assert_int_equal(kit_find(k, 1001, &r), STORE_FOUND);
+    assert_int_equal(kit_find(k, 1000, &r), STORE_UNKNOWN);
+    assert_int_equal(kit_find(k, 2000, &r), STORE_UNKNOWN);
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +476,8 @@ int main(void)
         EACH(resubmitted),
         EACH(single_tasks_keep_their_order),
         EACH(walks_survive_changes),
+        EACH(uuids_go_with_the_last_record),
+        cmocka_unit_test(expiry_needs_no_memory),
         cmocka_unit_test(evicts_delivered_first),
         cmocka_unit_test(bytes_bound),
         cmocka_unit_test(a_shared_payload_counts_while_it_is_held),
