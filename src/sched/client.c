@@ -90,12 +90,14 @@ static void unpark(struct sched *s, struct client *c)
 
 void client_pause(struct sched *s, const struct sched_event *ev)
 {
-    struct client *c = client_get(s, ev->id.session);
+    bool pause = ev->type == SCHED_CLIENT_PAUSE;
+    struct client *c =
+        pause ? client_get(s, ev->id.session) : hash_get(&s->clients, 0, ev->id.session);
     if (!c) {
-        s->oom = true;
+        s->oom |= pause;
         return;
     }
-    c->paused = ev->type == SCHED_CLIENT_PAUSE;
+    c->paused = pause;
     if (!c->paused)
         unpark(s, c);
     if (!c->live)
@@ -153,7 +155,7 @@ void client_tick(struct sched *s)
         heap_del(&s->client_timers, n);
         struct task_walk walk = task_walk(s, (struct sched_id){c->session, 0}, UINT64_MAX);
         struct task *t;
-        while ((t = task_walk_next(s, &walk)))
+        while (c->live && (t = task_walk_next(s, &walk)))
             if (!task_on_engine(t))
                 task_end_all(s, t, &w);
         if (c->live == 0)

@@ -50,6 +50,8 @@ struct task_walk {
 };
 struct task_walk task_walk(const struct sched *s, struct sched_id id, uint64_t count);
 struct task *task_walk_next(const struct sched *s, struct task_walk *w);
+/* Looks at few ids; NULL: there is no record among them. */
+struct task *task_walk_step(const struct sched *s, struct task_walk *w);
 
 /* t was sent as that attempt to that engine and is there still. */
 bool task_is_at(const struct task *t, const struct sched_event *ev);

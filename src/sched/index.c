@@ -158,11 +158,13 @@ void task_index_del(struct sched *s, struct task *t)
     index_drop(s, t, task_end(t));
 }
 
-struct task *task_find(const struct sched *s, struct sched_id id)
+struct task *task_find_from(const struct sched *s, struct sched_id id, uint64_t *ret_next)
 {
+    *ret_next = UINT64_MAX;
     if (id.seq >> (SEQ_BITS - 1))
         return NULL;
     const struct index_page *p = hash_get(&s->index, id.session, page_key(id.seq));
+    *ret_next = p ? id.seq + 1 : (page_key(id.seq) + 1) << PAGE_BITS; /* blocks are whole pages */
     if (p && p->v[id.seq % PAGE_IDS])
         return p->v[id.seq % PAGE_IDS];
     for (uint64_t m = s->block_mask; m; m &= m - 1) {
@@ -172,4 +174,10 @@ struct task *task_find(const struct sched *s, struct sched_id id)
             return t;
     }
     return NULL;
+}
+
+struct task *task_find(const struct sched *s, struct sched_id id)
+{
+    uint64_t next;
+    return task_find_from(s, id, &next);
 }

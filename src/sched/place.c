@@ -30,21 +30,25 @@ static void walk_skip(struct task_walk *w)
     w->place_end = place->hi;
 }
 
+struct task *task_walk_step(const struct sched *s, struct task_walk *w)
+{
+    if (w->seq < w->end && w->seq >= w->place_end)
+        walk_skip(w);
+    if (w->seq >= w->end)
+        return NULL;
+    uint64_t next;
+    struct task *t = task_find_from(s, (struct sched_id){w->session, w->seq}, &next);
+    w->lo = w->seq;
+    w->hi = w->seq = !t ? next : task_end(t) < w->end ? task_end(t) : w->end;
+    return t;
+}
+
 struct task *task_walk_next(const struct sched *s, struct task_walk *w)
 {
-    while (w->seq < w->end) {
-        if (w->seq >= w->place_end)
-            walk_skip(w);
-        if (w->seq >= w->end)
-            break;
-        struct task *t = task_find(s, (struct sched_id){w->session, w->seq});
-        w->lo = w->seq;
-        w->hi = !t ? w->seq + 1 : task_end(t) < w->end ? task_end(t) : w->end;
-        w->seq = w->hi;
-        if (t)
-            return t;
-    }
-    return NULL;
+    struct task *t = NULL;
+    while (!t && w->seq < w->end)
+        t = task_walk_step(s, w);
+    return t;
 }
 
 bool task_is_at(const struct task *t, const struct sched_event *ev)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * What queries read. Changes nothing. */
+#include <stdlib.h>
+
 #include "sched/event.h"
 #include "sched/state.h"
 
@@ -42,6 +44,12 @@ bool sched_live(const struct sched *s, struct sched_id id, uint64_t count)
     return false;
 }
 
+bool sched_client_live(const struct sched *s, uint64_t session)
+{
+    const struct client *c = hash_get(&s->clients, 0, session);
+    return c && c->live;
+}
+
 const char *sched_state_name(enum sched_task_state st)
 {
     static const char *const names[] = {"unknown", "waiting", "queued",    "sent",    "running",
@@ -80,40 +88,84 @@ static void visit_list(const struct list *head, const struct visit *v)
     }
 }
 
-static void visit_queue(const struct queue *q, const struct visit *v)
-{
-    const struct queue_level *l;
-    visit_list(&q->normal.tasks, v);
-    for (size_t i = 0; (l = hash_next(&q->levels, &i));)
-        visit_list(&l->tasks, v);
-}
-
-void sched_each_task(const struct sched *s, uint32_t engine,
+void sched_each_held(const struct sched *s, uint32_t engine,
                      void (*cb)(void *arg, struct sched_id id, uint32_t count,
                                 enum sched_task_state st, enum sched_mode mode),
                      void *arg)
 {
     struct visit v = {cb, arg};
-    if (engine == SCHED_ENGINE_NONE) {
-        visit_list(&s->waiting, &v);
-        visit_queue(&s->any, &v);
-        list_each(l, &s->filled)
-            visit_queue(&list_entry(l, struct task_set, filled_node)->queue, &v);
-        const struct engine *each;
-        for (size_t i = 0; (each = hash_next(&s->engines, &i));) {
-            visit_list(&each->pending, &v);
-            visit_list(&each->parked, &v);
-        }
-        const struct client *c;
-        for (size_t i = 0; (c = hash_next(&s->clients, &i));)
-            visit_list(&c->parked, &v);
-        return;
-    }
     const struct engine *e = hash_get(&s->engines, 0, engine);
     if (!e)
         return;
     visit_list(&e->running, &v);
     visit_list(&e->sent[0], &v);
     visit_list(&e->sent[1], &v);
-    visit_list(&e->waiting, &v);
+}
+
+/* --- all of them, some at a time --- */
+
+#define WALK_BUDGET                                                                                \
+    4000u            /* of one call: steps, each a look at few ids, and items that are told        \
+                      */
+#define WALK_RUN 64u /* items that are told at once */
+
+int sched_walk_begin(const struct sched *s, struct sched_walk *ret)
+{
+    struct sched_walk w = {.sessions = calloc(s->clients.count + 1, sizeof *w.sessions)};
+    const struct client *c;
+    if (!w.sessions)
+        return CV_ENOMEM;
+    for (size_t i = 0; (c = hash_next(&s->clients, &i));)
+        if (c->live)
+            w.sessions[w.n++] = c->session;
+    *ret = w;
+    return CV_OK;
+}
+
+void sched_walk_release(struct sched_walk *w)
+{
+    free(w->sessions);
+    *w = (struct sched_walk){0};
+}
+
+/* The next run of unfinished items from seq on, of at most WALK_RUN; *ret_hi is where to go on.
+ * False: there is none before. */
+static bool next_run(const struct task *t, uint64_t seq, uint64_t hi, uint64_t *ret_lo,
+                     uint64_t *ret_hi)
+{
+    uint64_t stop = hi - seq > WALK_RUN ? seq + WALK_RUN : hi;
+    while (seq < stop && task_item_done(t, seq))
+        seq++;
+    *ret_lo = seq;
+    while (seq < stop && !task_item_done(t, seq))
+        seq++;
+    *ret_hi = seq;
+    return *ret_lo < *ret_hi;
+}
+
+bool sched_walk_some(const struct sched *s, struct sched_walk *w,
+                     void (*cb)(void *arg, struct sched_id id, uint32_t count, uint32_t engine,
+                                enum sched_mode mode),
+                     void *arg)
+{
+    for (uint64_t spent = 0; spent < WALK_BUDGET && w->at < w->n; spent++) {
+        struct sched_id id = {w->sessions[w->at], w->seq};
+        struct task_walk walk = task_walk(s, id, UINT64_MAX);
+        struct task *t = task_walk_step(s, &walk);
+        uint64_t lo, hi;
+        w->seq = walk.seq;
+        if (t) {
+            bool there =
+                task_on_engine(t) || (t->state == SCHED_T_QUEUED && t->engine && !t->parked);
+            if (next_run(t, walk.lo, walk.hi, &lo, &hi))
+                cb(arg, (struct sched_id){id.session, lo}, (uint32_t)(hi - lo),
+                   there ? t->engine->number : SCHED_ENGINE_NONE, t->mode);
+            spent += hi - walk.lo;
+            w->seq = hi;
+        } else if (walk.seq >= walk.end) {
+            w->at++;
+            w->seq = 0;
+        }
+    }
+    return w->at < w->n;
 }

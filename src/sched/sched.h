@@ -250,14 +250,30 @@ enum sched_task_state sched_task_state(const struct sched *s, struct sched_id id
                                        uint32_t *ret_engine);
 /* Is any of [id, +count) known and unfinished? */
 bool sched_live(const struct sched *s, struct sched_id id, uint64_t count);
+bool sched_client_live(const struct sched *s, uint64_t session); /* any of that client's? */
 const char *sched_state_name(enum sched_task_state st);
 size_t sched_unassigned(const struct sched *s); /* waiting + queued items */
 size_t sched_task_count(const struct sched *s); /* live records */
-/* Calls cb for each unfinished item range that engine holds (or SCHED_ENGINE_NONE: unassigned). */
-void sched_each_task(const struct sched *s, uint32_t engine,
+/* Calls cb for each unfinished item range that was sent to engine, which are few. */
+void sched_each_held(const struct sched *s, uint32_t engine,
                      void (*cb)(void *arg, struct sched_id id, uint32_t count,
                                 enum sched_task_state st, enum sched_mode mode),
                      void *arg);
+/* All unfinished items by client and id, some at a time: tasks may come and go between the calls,
+ * and one that lives all the time is seen once. */
+struct sched_walk {
+    uint64_t *sessions;
+    size_t n, at;
+    uint64_t seq;
+};
+int sched_walk_begin(const struct sched *s, struct sched_walk *ret) CV_CHECK; /* CV_ENOMEM */
+/* Tells of some runs of items, at most a few thousand items. engine: which has them, or
+ * SCHED_ENGINE_NONE: unassigned. False: those were the last. */
+bool sched_walk_some(const struct sched *s, struct sched_walk *w,
+                     void (*cb)(void *arg, struct sched_id id, uint32_t count, uint32_t engine,
+                                enum sched_mode mode),
+                     void *arg);
+void sched_walk_release(struct sched_walk *w);
 /* Checks every invariant; NULL when all hold, else what is broken (for the simulator and debug
  * builds). */
 const char *sched_check(const struct sched *s);

@@ -104,6 +104,8 @@ void task_index_del(struct sched *s, struct task *t);
 void task_index_release(struct sched *s);
 /* The live record that covers id, finished items included; NULL: none. */
 struct task *task_find(const struct sched *s, struct sched_id id);
+/* Likewise; without one, *ret_next is the first id behind it that may have one. */
+struct task *task_find_from(const struct sched *s, struct sched_id id, uint64_t *ret_next);
 uint32_t task_left_in(const struct task *t, uint64_t lo, uint64_t hi); /* unfinished items there */
 bool task_live(const struct sched *s, struct sched_id id); /* has no terminal word yet */
 
