@@ -167,9 +167,17 @@ class Client(Jobs):
             self._dead.setdefault(number, f"engine {number} is gone")
             self._deaths += 1
         self._engines = now
+        for engine in now.values():
+            self._note_away(engine)
         note = welcome.get("python")
         if note:
             print(note, file=sys.stderr)
+
+    @staticmethod
+    def _note_away(engine: dict[str, Any]) -> None:
+        """From when on it is away, by this process's clock that nobody sets; None: it is not."""
+        away = engine.get("away_for")
+        engine["away_since"] = None if away is None else time.monotonic() - away
 
     def _event(self, event: dict[str, Any]) -> None:
         name = event.get("event")
@@ -180,13 +188,14 @@ class Client(Jobs):
             engine = event["engine"]
             number = int(engine["id"])
             self._dead.pop(number, None)
+            self._note_away(engine)
             engines[number] = engine
             if name == "engine_restarted":
                 print(f"engine {number} was restarted: its namespace is new", file=sys.stderr)
         elif name == "engine_away":
             engine = engines.get(int(event["id"]))
             if engine is not None:
-                engine.update(state="away", away_since=time.time(), why=event.get("why"), holds=event.get("holds"))
+                engine.update(state="away", away_since=time.monotonic(), why=event.get("why"), holds=event.get("holds"))
         elif name == "engine_back":
             engine = engines.get(int(event["id"]))
             if engine is not None:
@@ -201,7 +210,7 @@ class Client(Jobs):
         elif name == "notice":
             print(event.get("text", ""), file=sys.stderr)
         elif name == "link_lost":
-            self._link_down = (event.get("why") or "the link was cut", time.time())
+            self._link_down = (event.get("why") or "the link was cut", time.monotonic())
         elif name == "link_back":
             self._link_down = None
             self._waiting_for.clear()
@@ -216,7 +225,7 @@ class Client(Jobs):
     def _ended(self, reason: str | None) -> None:
         """The link is given up: the controller has stopped, and with it went its engines."""
         why = reason or "the controller is gone"
-        self._link_down = (why, time.time())
+        self._link_down = (why, time.monotonic())
         if self._closed:
             return
         self._end = why
@@ -309,10 +318,11 @@ class Client(Jobs):
     def _away_text(self, tasks: Sequence[Task], at_least: float = 0.0) -> str:
         """What keeps these tasks waiting: a link that has been cut for `at_least` seconds, or that there are no engines; '' if nothing is known to."""
         self._pump()
-        before = time.time() - at_least
+        now = time.monotonic()
+        before = now - at_least
         if self._link_down is not None and (not at_least or self._link_down[1] <= before):
             why, since = self._link_down
-            return f"waiting for the controller, away since {time.time() - since:.0f} s: {why}"
+            return f"waiting for the controller, away since {now - since:.0f} s: {why}"
         if not self._engines and any(t.target is None for t in tasks):
             return "waiting for engines: there are none; start some (`ipcluster engines`, `Cluster.start_engines`)"
         away = [e for e in list(self._engines.values())
@@ -327,7 +337,7 @@ class Client(Jobs):
             waiting = away
         if not waiting:
             return ""
-        texts = [f"engine {e['id']}, away since {time.time() - (e.get('away_since') or time.time()):.0f} s"
+        texts = [f"engine {e['id']}, away since {now - (e.get('away_since') or now):.0f} s"
                  + (f": {e['why']}" if e.get("why") else "") for e in waiting[:3]]
         more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
         return f"waiting for {'; '.join(texts)}{more}"

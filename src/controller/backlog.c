@@ -58,7 +58,7 @@ static struct debt *debt_of(struct controller *c, uint64_t session)
 
 void backlog_add(struct controller *c, uint64_t session, uint64_t bytes)
 {
-    struct debt *d = bytes ? debt_of(c, session) : NULL;
+    struct debt *d = bytes ? debt_of(c, session) : hash_get(&c->backlog.by_session, 0, session);
 
     if (!d)
         return;
@@ -105,9 +105,12 @@ static void pause_or_not(struct controller *c, struct debt *d, bool pause)
 static void settle(struct controller *c, struct debt *d)
 {
     bool here = registry_client(&c->registry, d->session) != NULL;
+    bool over = !here && !sched_client_live(c->sched, d->session);
     uint64_t records = c->opt->size_limit ? c->opt->size_limit : RECORDS_DEFAULT;
     uint64_t bound = here ? c->opt->client_buffer : records / 2;
 
+    if (over)
+        d->bytes = 0;
     if (!d->paused && bound && d->bytes > bound)
         pause_or_not(c, d, true);
     else if (d->paused && (!bound || d->bytes <= bound / 2))

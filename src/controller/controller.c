@@ -14,6 +14,7 @@
 #include "controller/act.h"
 #include "controller/conn.h"
 #include "controller/death.h"
+#include "controller/query.h"
 #include "controller/say.h"
 #include "controller/schedlog.h"
 
@@ -102,6 +103,8 @@ static void on_turn_end(void *arg)
     backlog_settle(c);
     schedlog_turn(c);
     ack_turn(c);
+    if (queues_turn(c))
+        loop_wake(c->loop);
     turn_store(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
@@ -277,6 +280,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     c->started = clock_wall();
     list_init(&c->conns);
     list_init(&c->ack_due);
+    list_init(&c->queues);
     registry_init(&c->registry);
     backlog_init(&c->backlog);
     int r = files_prepare(&c->files, opt, log, e);
@@ -339,6 +343,7 @@ void controller_release(struct controller *c)
     events_free(c->events);
     cancel_deaths(c);
     schedlog_close(c->schedlog);
+    queues_release(c);
     if (c->sched)
         sched_free(c->sched);
     sched_actions_release(&c->actions);

@@ -61,6 +61,7 @@ struct controller {
     struct timer *store_timer; /* its next turn */
     uint64_t store_at;
     struct backlog backlog;
+    struct list queues;  /* queue_status: those that are being answered */
     uint32_t memfds;     /* descriptors of buffers that are kept for peers */
     bool no_memfds;      /* one could not be taken in: they are not agreed on any more */
     struct list ack_due; /* engines that wait for an ACK */

@@ -45,12 +45,9 @@ static void ask_free(struct ask *a)
     free(a);
 }
 
-/* Where the answer goes; NULL: its client is not connected any more. */
 static struct link *link_of(const struct ask *a)
 {
-    struct client *x = registry_client(&a->c->registry, a->session);
-
-    return x && x->conn && !x->conn->closing ? x->conn->link : NULL;
+    return query_link(a->c, a->session);
 }
 
 static void fail(const struct ask *a, const char *ename, const char *fmt, ...)
@@ -487,57 +484,6 @@ void dbquery_result_status(struct controller *c, const struct origin *o, const s
         status_done(&a->walk, false);
 }
 
-/* --- queue_status, verbose: what each engine has completed --- */
-
-static bool visit_completed(struct store_walk *w, const struct store_record *r, uint64_t lo,
-                            uint64_t hi)
-{
-    struct ask *a = ask_of(w);
-    char id[MSG_ID_SIZE];
-    json_t *list = r->state != STORE_PENDING && r->result.engine_uuid
-                       ? json_object_get(a->args, r->result.engine_uuid)
-                       : NULL;
-
-    for (uint64_t seq = lo; list && seq < hi; seq++) {
-        msg_id_format(id, r->session, seq);
-        json_array_append_new(list, json_string(id));
-    }
-    return true;
-}
-
-static void completed_done(struct store_walk *w, bool walk_failed)
-{
-    struct ask *a = ask_of(w);
-    struct link *l = link_of(a);
-
-    if (!failed(a, walk_failed) && l)
-        say_reply(l, &a->h, json_incref(a->ok), NULL);
-    ask_free(a);
-}
-
-void dbquery_completed(struct controller *c, const struct origin *o, const struct header *h,
-                       json_t *ok)
-{
-    json_t *lists = json_object(), *of;
-    struct ask *a = ask_new(c, o, h, lists, visit_completed, completed_done);
-    const char *number;
-
-    json_object_foreach(ok, number, of)
-    {
-        const struct engine *e = registry_engine(&c->registry, (uint32_t)strtoul(number, NULL, 10));
-        if (json_is_object(of) && e)
-            json_object_set(lists, e->uuid, json_object_get(of, "completed"));
-    }
-    json_decref(lists);
-    if (!a) {
-        json_decref(ok);
-        return;
-    }
-    a->ok = ok;
-    a->walk.parts = STORE_ENGINE;
-    start(a);
-}
-
 /* --- purge --- */
 
 struct purge {
@@ -559,8 +505,7 @@ static void purge_free(struct purge *x)
 static void purge_done(struct store_purge *p, bool walk_failed)
 {
     struct purge *x = container_of(p, struct purge, p);
-    struct client *client = registry_client(&x->c->registry, x->session);
-    struct link *l = client && client->conn && !client->conn->closing ? client->conn->link : NULL;
+    struct link *l = query_link(x->c, x->session);
 
     if (l && walk_failed)
         say_error(l, &x->h, "NoData",

@@ -333,7 +333,7 @@ void death_gave_up(struct controller *c, struct engine *e)
         return;
     snprintf(text, sizeof(text),
              "engine %u (pid %u on %s) was not heard of for %.0f s and is given up", e->number,
-             e->pid, e->host, (double)(clock_wall() - e->away_since) / 1e9);
+             e->pid, e->host, (double)(clock_mono() - e->away_since) / 1e9);
     log_warn(c->log, "%s", text);
     death_cancel(e);
     peer_engine_detach(e);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/ranges.h"
 #include "controller/conn.h"
@@ -132,9 +133,10 @@ int event_engine_text(struct buf *b, const struct engine *e)
             r = json_text_add(b, texts[i].text, strlen(texts[i].text));
     }
     if (r == CV_OK)
-        r = buf_addf(b, ",\"state\":\"%s\",\"away_since\":", states[e->state]);
+        r = buf_addf(b, ",\"state\":\"%s\",\"away_for\":", states[e->state]);
     if (r == CV_OK)
-        r = away ? buf_addf(b, "%.6f", (double)e->away_since / 1e9) : buf_addstr(b, "null");
+        r = away ? buf_addf(b, "%.3f", (double)(clock_mono() - e->away_since) / 1e9)
+                 : buf_addstr(b, "null");
     if (r == CV_OK)
         r = buf_addstr(b, ",\"why\":");
     if (r == CV_OK)
@@ -143,27 +145,26 @@ int event_engine_text(struct buf *b, const struct engine *e)
     return r == CV_OK ? buf_addstr(b, "}") : r;
 }
 
-static void send_event(struct controller *c, struct client *x, uint32_t engine, struct payload *p)
+static void send_event(struct client *x, uint32_t engine, struct payload *p)
 {
     struct header h = {.type = MSG_EVENT, .engine = engine};
 
-    if (x->conn && !x->conn->closing &&
-        (!p || link_send(x->conn->link, &h, NULL, 0, p, 0) != CV_OK))
-        log_warn(c->log, "a client misses an event: out of memory");
+    if (x->conn && !x->conn->closing)
+        say_payload(x->conn->link, &h, p);
 }
 
-static void event_client(struct controller *c, struct client *x, uint32_t engine, json_t *j_take)
+static void event_client(struct client *x, uint32_t engine, json_t *j_take)
 {
     struct payload *p = say_json(j_take);
 
-    send_event(c, x, engine, p);
+    send_event(x, engine, p);
     payload_unref(p);
 }
 
 static void send_all(struct controller *c, uint32_t engine, struct payload *p_take)
 {
     list_each(l, &c->registry.clients)
-        send_event(c, list_entry(l, struct client, node), engine, p_take);
+        send_event(list_entry(l, struct client, node), engine, p_take);
     payload_unref(p_take);
 }
 
@@ -219,7 +220,7 @@ static json_t *held_json(struct controller *c, const struct client *x, const str
     struct holds h = {.session = x->session};
     json_t *j = json_array();
 
-    sched_each_task(c->sched, e->number, note_held, &h);
+    sched_each_held(c->sched, e->number, note_held, &h);
     for (size_t i = 0; i < h.balanced.n && !h.oom; i++)
         json_array_append_new(
             j, json_pack("[I,I]", (json_int_t)h.balanced.v[i].lo, (json_int_t)h.balanced.v[i].hi));
@@ -232,7 +233,7 @@ void event_engine_away(struct controller *c, const struct engine *e, const char 
     list_each(l, &c->registry.clients)
     {
         struct client *x = list_entry(l, struct client, node);
-        event_client(c, x, e->number,
+        event_client(x, e->number,
                      json_pack("{s:s,s:I,s:s,s:o}", "event", "engine_away", "id",
                                (json_int_t)e->number, "why", why, "holds", held_json(c, x, e)));
     }

@@ -4,6 +4,7 @@
 #include "controller/files.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <jansson.h>
 #include <net/if.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "controller/death.h"
+
+#define CONNFILE_TEXT 16384 /* where a boot id is looked for */
 
 static int replace(char **p, char *text_take)
 {
@@ -218,19 +221,36 @@ int files_write(struct files *f, const struct options *o, uint16_t port, struct 
         if (r != CV_OK)
             return err_wrap(e, r, "the connection file can't be written");
         f->written = true;
+        if (stat(f->path[i], &f->written_as[i]) < 0)
+            f->written_as[i] = (struct stat){0};
     }
     return CV_OK;
 }
 
-/* Is the file at path still the one with our boot id? Another controller may have replaced it. */
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* Is the file at path the one that we wrote, or has it our boot id? Another controller may have
+ * replaced it. Takes no memory, and for our own no descriptor: we may end because there are none.
+ */
 static bool still_ours(const struct files *f, int i)
 {
-    struct connfile c = {0};
-    bool ours = connfile_read(f->path[i], &c, NULL) == CV_OK && c.boot_id &&
-                !strcmp(c.boot_id, f->content[i].boot_id);
+    char text[CONNFILE_TEXT];
+    struct stat st;
+    ssize_t n = 0;
 
-    connfile_release(&c);
-    return ours;
+    if (stat(f->path[i], &st) == 0 && same_file(&st, &f->written_as[i]))
+        return true;
+    int fd = open(f->path[i], O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+    }
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, f->content[i].boot_id);
 }
 
 /* Jobs of a batch system outlive supervisor and agent: who reads the file then ends them. */

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include "base/log.h"
 #include "controller/options.h"
 #include "wire/connfile.h"
@@ -20,6 +21,7 @@ struct files {
     struct connfile content[FILES_ROLES];
     char *unix_name; /* "@covey-UID-BOOTID" or a path; NULL: none */
     bool written;
+    struct stat written_as[FILES_ROLES];
     bool reused; /* an earlier controller's go on */
 };
 

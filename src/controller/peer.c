@@ -48,7 +48,7 @@ static void engine_away(struct controller *c, struct engine *e, const char *why)
 
     peer_engine_detach(e);
     e->state = ENGINE_AWAY;
-    e->away_since = clock_wall();
+    e->away_since = clock_mono();
     free(e->away_why);
     e->away_why = strdup(why);
     registry_engine_forget_held(e);

@@ -96,6 +96,13 @@ static json_t *status_json(struct controller *c)
                      c->opt->cluster_id, "version", COVEY_VERSION);
 }
 
+struct link *query_link(const struct controller *c, uint64_t session)
+{
+    struct client *x = registry_client(&c->registry, session);
+
+    return x && x->conn && !x->conn->closing ? x->conn->link : NULL;
+}
+
 struct payload *query_welcome(struct controller *c)
 {
     json_t *j = status_json(c);
@@ -173,67 +180,36 @@ static struct engine **targets_or_error(const struct question *q, uint32_t *ret_
 
 /* --- queues --- */
 
-struct queue_lists {
-    json_t *queue, *tasks;
-    json_int_t nqueue, ntasks;
-};
-
-static void add_queued(void *arg, struct sched_id id, uint32_t count, enum sched_task_state st,
-                       enum sched_mode mode)
+static json_t *queue_of(struct controller *c, const struct engine *e)
 {
-    struct queue_lists *q = arg;
-    char text[MSG_ID_SIZE];
-
-    if (mode == SCHED_BALANCED)
-        q->ntasks += count;
-    else
-        q->nqueue += count;
-    for (uint32_t i = 0; i < count && q->queue; i++) {
-        msg_id_format(text, id.session, id.seq + i);
-        json_array_append_new(mode == SCHED_BALANCED ? q->tasks : q->queue, json_string(text));
-    }
-}
-
-static json_t *queue_of(struct controller *c, const struct engine *e, bool verbose)
-{
-    struct queue_lists q = {.queue = verbose ? json_array() : NULL,
-                            .tasks = verbose ? json_array() : NULL};
     struct sched_engine_info info = {0};
 
     if (!sched_engine_info(c->sched, e->number, &info))
         memset(&info, 0, sizeof(info));
-    if (!verbose)
-        return json_pack("{s:I,s:I,s:I}", "queue", (json_int_t)info.held_direct, "tasks",
-                         (json_int_t)info.held_balanced, "completed", (json_int_t)info.completed);
-    sched_each_task(c->sched, e->number, add_queued, &q);
-    return json_pack("{s:o,s:o,s:[]}", "queue", q.queue, "tasks", q.tasks, "completed");
+    return json_pack("{s:I,s:I,s:I}", "queue", (json_int_t)info.held_direct, "tasks",
+                     (json_int_t)info.held_balanced, "completed", (json_int_t)info.completed);
 }
 
 static void ask_queue_status(const struct question *q)
 {
-    bool verbose = json_is_true(json_object_get(q->args, "verbose"));
-    struct queue_lists un = {.queue = verbose ? json_array() : NULL};
-    json_t *ret = json_object();
     uint32_t n;
     struct engine **v = targets_or_error(q, &n);
+    json_t *ret;
 
-    un.tasks = un.queue;
-    for (uint32_t i = 0; i < n && v; i++) {
+    if (!v)
+        return;
+    if (json_is_true(json_object_get(q->args, "verbose"))) {
+        queues_ask(q->c, q->o, q->h, v, n);
+        goto out;
+    }
+    ret = json_pack("{s:I}", "unassigned", (json_int_t)sched_unassigned(q->c->sched));
+    for (uint32_t i = 0; i < n; i++) {
         char key[16];
         snprintf(key, sizeof(key), "%u", v[i]->number);
-        json_object_set_new(ret, key, queue_of(q->c, v[i], verbose));
+        json_object_set_new(ret, key, queue_of(q->c, v[i]));
     }
-    if (verbose)
-        sched_each_task(q->c->sched, SCHED_ENGINE_NONE, add_queued, &un);
-    json_object_set_new(ret, "unassigned",
-                        verbose ? un.queue
-                                : json_integer((json_int_t)sched_unassigned(q->c->sched)));
-    if (v && verbose)
-        dbquery_completed(q->c, q->o, q->h, ret);
-    else if (v)
-        answer(q, ret);
-    else
-        json_decref(ret);
+    answer(q, ret);
+out:
     free(v);
 }
 
@@ -431,6 +407,7 @@ void query_handle(struct controller *c, const struct origin *o, struct msg *m)
     json_t *args = say_parse(m);
     const char *name = json_string_value(json_object_get(args, "query"));
     struct question q = {c, o, &m->h, args, o->conn->link};
+    c->store->ops->skipped(c->store, o->client->session, m->h.seq);
     size_t i = 0, n = sizeof(names) / sizeof(names[0]);
 
     while (i < n && (!name || strcmp(names[i].name, name)))
@@ -447,6 +424,7 @@ void query_signal(struct controller *c, const struct origin *o, struct msg *m)
     json_t *args = say_parse(m);
     struct question q = {c, o, &m->h, args, o->conn->link};
 
+    c->store->ops->skipped(c->store, o->client->session, m->h.seq);
     if (args && m->h.engine != WIRE_ENGINE_NONE)
         json_object_set_new(args, "targets", json_pack("[I]", (json_int_t)m->h.engine));
     ask_signal(&q);

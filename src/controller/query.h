@@ -26,9 +26,14 @@ void dbquery_purge(struct controller *c, const struct origin *o, const struct he
                    const json_t *args);
 void dbquery_resubmitted(struct controller *c, const struct origin *o, const struct header *h,
                          const json_t *args);
-/* Answers with ok_take, into which goes what each engine has completed: {"N": {"completed": [id]}}.
- */
-void dbquery_completed(struct controller *c, const struct origin *o, const struct header *h,
-                       json_t *ok_take);
+/* The link of a client that is connected, or NULL: where an answer goes that took some time. */
+struct link *query_link(const struct controller *c, uint64_t session);
+
+/* queues.c: queue_status of these engines with the ids of all tasks. */
+void queues_ask(struct controller *c, const struct origin *o, const struct header *h,
+                struct engine *const *engines, uint32_t n);
+/* A part of what is to be answered; true: there is more to do. */
+bool queues_turn(struct controller *c);
+void queues_release(struct controller *c);
 
 #endif

@@ -37,7 +37,7 @@ struct engine {
     char *host, *python;
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process can be seen here, else 0 */
-    uint64_t away_since; /* ns since 1970 */
+    uint64_t away_since; /* monotonic ns */
     char *away_why;      /* away: a sentence, or NULL */
     char *cause;         /* dead: CAUSE as JSON text */
     struct list node;    /* registry.engines or registry.dead */

@@ -37,19 +37,17 @@ json_t *say_parse(const struct msg *m)
     return j;
 }
 
-static void send_or_drop(struct link *l, const struct header *h, struct payload *p)
+void say_payload(struct link *l, const struct header *h, struct payload *p)
 {
-    int r = link_send(l, h, NULL, 0, p, 0);
-
-    (void)r; /* see the head of say.h */
+    if (!p || link_send(l, h, NULL, 0, p, 0) != CV_OK)
+        link_close_after_flush(l, 0);
 }
 
 void say(struct link *l, const struct header *h, json_t *j_take)
 {
     struct payload *p = say_json(j_take);
 
-    if (p)
-        send_or_drop(l, h, p);
+    say_payload(l, h, p);
     payload_unref(p);
 }
 
@@ -113,8 +111,7 @@ static void reply(struct link *l, const struct header *h, struct payload *p_take
 
     if (p && extra && extra->nbufs)
         p = join(p, extra);
-    if (p)
-        send_or_drop(l, &out, p);
+    say_payload(l, &out, p);
     payload_unref(p);
 }
 
@@ -156,6 +153,11 @@ struct payload *say_text(struct buf *text_take)
 void say_reply_list(struct link *l, const struct header *h, struct buf *text_take)
 {
     reply(l, h, wrapped("{\"ok\":[", text_take, "]}"), NULL);
+}
+
+void say_reply_whole(struct link *l, const struct header *h, struct buf *text_take)
+{
+    reply(l, h, wrapped("", text_take, ""), NULL);
 }
 
 void say_reply_text(struct link *l, const struct header *h, struct buf *text_take,

@@ -309,10 +309,13 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m)
         return;
     }
     route_init(&s.route);
-    if (h->route_len && route_decode(m->route, h->route_len, &s.route, &e) != CV_OK) {
+    int r = h->route_len ? route_decode(m->route, h->route_len, &s.route, &e) : CV_OK;
+    if (r == CV_ENOMEM)
+        refuse(&s, h->seq, h->count, WIRE_ENGINE_NONE, "the controller is out of memory");
+    else if (r != CV_OK)
         conn_bye(o->conn, "a TASK's route can't be read: %s", e.text);
+    if (r != CV_OK)
         return;
-    }
     s.mode = h->flags & MSG_F_DIRECT      ? SCHED_DIRECT
              : h->flags & MSG_F_BROADCAST ? SCHED_BROADCAST
                                           : SCHED_BALANCED;

@@ -19,7 +19,7 @@ class FakeCore:
     def __init__(self, run=False, engines=2):
         self.session = 0xABCD
         self.welcome = {"engines": [{"id": i, "uuid": f"uuid-{i}", "incarnation": 1, "host": "h", "pid": 1,
-                                     "python": "3.11", "state": "up", "away_since": None} for i in range(engines)]}
+                                     "python": "3.11", "state": "up", "away_for": None} for i in range(engines)]}
         self.run = run
         self.ns = {}
         self.cond = threading.Condition()
