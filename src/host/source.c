@@ -35,7 +35,8 @@ int source_read(struct source *s, struct connfile *ret, struct err *e)
 
 void source_again(struct source *s)
 {
-    s->read_once = false;
+    if (!S_ISFIFO(s->seen.st_mode)) /* whose reader would wait */
+        s->read_once = false;
 }
 
 void endpoints_free(char **v, uint32_t n)

@@ -369,7 +369,8 @@ static bool take_new_file(struct uplink *u)
     connfile_release(&f);
     if (rc != CV_ENOENT)
         note(u, LOG_WARN_, "%s", e.text);
-    if (rc == CV_ENOMEM || rc == CV_ESYS) /* no fault of the file: memory, descriptors, the disk */
+    /* perhaps no fault of the file: memory, descriptors, the disk; JSON's reader does not tell */
+    if (rc == CV_ENOMEM || rc == CV_ESYS || !u->c.info)
         source_again(&u->source);
     return false;
 }

@@ -21,6 +21,7 @@
 
 #define PACKET_MAX (1u << 20)
 #define STDERR_TAIL 4096u
+#define PACKET_TRIES 3 /* to read it, when memory is short; one in a turn of the loop */
 
 struct request {
     struct list node;
@@ -34,6 +35,7 @@ struct zygote {
     pid_t pid; /* 0: none */
     int channel;
     bool ready, was_ready; /* takes requests now; did so at some time */
+    int tries;             /* at the packet that comes next */
     struct watch *watch;
     struct capture *err;
     struct list waiting, asked;
@@ -184,6 +186,27 @@ static void handle_packet(struct zygote *z, const json_t *p)
         z->c.answered(z->c.arg, number, 0, why ? why : "the zygote could not fork");
 }
 
+/* False: it is tried again. A zygote whose word can't be read is of no use: its end answers all
+ * that it was asked. */
+static bool take_packet(struct zygote *z, const char *packet, size_t n)
+{
+    json_t *p = json_loadb(packet, n, 0, NULL);
+    char sink;
+    if (!p && ++z->tries < PACKET_TRIES)
+        return false;
+    z->tries = 0;
+    if (recv(z->channel, &sink, 1, MSG_DONTWAIT) < 0) /* it was only looked at */
+        log_debug(z->c.log, "a packet of the zygote has gone");
+    if (p) {
+        handle_packet(z, p);
+    } else {
+        log_error(z->c.log, "the zygote's answer can't be read: it is ended");
+        kill(z->pid, SIGKILL);
+    }
+    json_decref(p);
+    return true;
+}
+
 static void on_channel(void *arg, int events)
 {
     struct zygote *z = arg;
@@ -191,7 +214,7 @@ static void on_channel(void *arg, int events)
     if (events & UV_WRITABLE)
         requests_flush(z);
     while (z->channel >= 0) {
-        ssize_t n = recv(z->channel, packet, sizeof packet, MSG_DONTWAIT);
+        ssize_t n = recv(z->channel, packet, sizeof packet, MSG_DONTWAIT | MSG_PEEK);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -200,10 +223,8 @@ static void on_channel(void *arg, int events)
             channel_close(z); /* the reaper tells the rest */
             return;
         }
-        json_t *p = json_loadb(packet, (size_t)n, 0, NULL);
-        if (p)
-            handle_packet(z, p);
-        json_decref(p);
+        if (!take_packet(z, packet, (size_t)n))
+            return;
     }
 }
 

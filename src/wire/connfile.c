@@ -189,6 +189,8 @@ int connfile_decode(const char *text, size_t n, struct connfile *ret, struct err
 {
     json_error_t where;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    if (!root && (!where.text[0] || json_error_code(&where) == json_error_out_of_memory))
+        return err_set(e, CV_ENOMEM, "out of memory"); /* of anything else it says what it was */
     /* jansson quotes what it stumbled over, which may be the key: only the place is passed on. */
     if (!root)
         return err_set(e, CV_EINVAL, "connection file: not JSON (line %d, column %d)%s", where.line,
