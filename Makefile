@@ -9,7 +9,7 @@ SRC    := $(shell find src python -type f ! -name '*.pyc' 2>/dev/null) meson.bui
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-c test-python conformance parity coverage deploy sim bench bench-record bench-c scale chaos asan tsan fuzz fmt lint fresh clean
+.PHONY: help deps demo test test-c test-python conformance parity coverage deploy sim bench bench-record bench-c scale chaos faults asan tsan fuzz fmt lint fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -82,6 +82,9 @@ bench-c: build/build.ninja ## measure the C layers alone: wire, net, sched, stor
 scale: $(VENV)/.installed build/build.ninja ## ten thousand engines, strangers, clients that come and go, flat memory (ARGS='--quick')
 	@$(IN_VENV) ninja -C build test/scale/scale-peers test/scale/scale-strangers >/dev/null
 	@$(PY) -m test.scale.scale $(ARGS)
+
+faults: $(VENV)/.installed ## whole programs, each call of theirs failing in turn, hours (ARGS='controller --kinds=m --every=10', ARGS=--help)
+	@$(PY) -m test.system.nth $(ARGS)
 
 asan: $(VENV)/.deps ## C tests and Python system tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh address,undefined $(VENV)

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 
+PATIENCE = 4 if os.environ.get("COVEY_TEST_PRELOAD") else 1  # times each limit: a sanitizer makes all slower
+
+
 @pytest.fixture
 def ipython_dir(tmp_path):
     """An environment whose IPYTHONDIR is new and empty; afterwards nothing of ours may still run with it."""
@@ -84,7 +87,7 @@ def processes_of(ipython_dir):
 
 def wait_gone(ipython_dir, timeout=15.0):
     """Waits until no process has this IPYTHONDIR; what is left at the deadline."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while (left := processes_of(ipython_dir)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
@@ -92,9 +95,9 @@ def wait_gone(ipython_dir, timeout=15.0):
 
 def wait_until(condition, timeout=20.0, what="the condition"):
     """Polls until condition() is true and returns its value; fails at the deadline."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout * PATIENCE} s"
         time.sleep(0.02)
     return value
 

@@ -2,7 +2,6 @@
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import covey as ipp
@@ -11,6 +10,7 @@ from covey._programs import program_argv
 from covey.task import Metadata
 
 from .conftest import wait_until
+from .nth import build_shim
 from .stack import Stack
 
 TIMEOUT = 40
@@ -21,11 +21,7 @@ def shim(tmp_path_factory):
     """The preloaded library."""
     if os.environ.get("COVEY_TEST_PRELOAD"):
         pytest.skip("the sanitizers' runtime is preloaded already")
-    out = tmp_path_factory.mktemp("shim") / "shim.so"
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    source = Path(__file__).with_name("fault_shim.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", out, source, "-ldl"], check=True, timeout=60)
-    return out
+    return build_shim(tmp_path_factory.mktemp("shim"))
 
 
 def failing(env, shim, call, file=None):
@@ -90,14 +86,14 @@ except Exception as e:
 """
 
 
-@pytest.mark.parametrize("call", ["socket", "connect"])
-def test_a_client_that_can_not_connect_gets_a_sentence(ipython_dir, shim, call):
+@pytest.mark.parametrize("call, why", [("socket", "Too many open files"), ("connect", "nobody listens there")])
+def test_a_client_that_can_not_connect_gets_a_sentence(ipython_dir, shim, call, why):
     stack = Stack(ipython_dir, n=1)
     try:
         p = subprocess.run([sys.executable, "-c", CLIENT, stack.client_file], env=failing(ipython_dir, shim, call),
                            capture_output=True, text=True, timeout=TIMEOUT)
         assert p.returncode == 0, p.stderr
-        assert "Too many open files" in p.stdout, p.stdout + p.stderr
+        assert why in p.stdout, p.stdout + p.stderr
     finally:
         stack.stop()
 
@@ -191,7 +187,8 @@ def test_a_flood_of_output_fills_no_memory(ipython_dir, monkeypatch):
             ar.wait(0.05)
             peaks.append(anonymous(controller) + anonymous(os.getpid()))
         ar.get(20)
-        assert max(peaks) - peaks[0] < 100 << 20
+        kept = 400 if os.environ.get("COVEY_TEST_PRELOAD") else 0  # a sanitizer keeps what is freed for a while
+        assert max(peaks) - peaks[0] < (100 + kept) << 20
         assert len(ar.stdout) < 2_001_000 and ar.stdout.endswith("more than 2,000,000 characters were printed; what follows is not kept here]\n")
         assert ar.stdout.startswith("x" * 99_999 + "\n")
         again = rc[0].execute("print('as ever')", block=False)

@@ -34,8 +34,10 @@ def sshd(home, tmp_path):  # noqa: F811
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
+    preloaded = ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS") if os.environ.get("COVEY_TEST_PRELOAD") else ()
+    env = [f"IPYTHONDIR={home}", *(f'{name}="{os.environ[name]}"' for name in preloaded if name in os.environ)]
     options = [f"Port={port}", "ListenAddress=127.0.0.1", f"HostKey={keys}/host", f"AuthorizedKeysFile={keys}/authorized", "StrictModes=no",
-               "UsePAM=no", "PidFile=none", "PermitRootLogin=prohibit-password", f"SetEnv=IPYTHONDIR={home}"]
+               "UsePAM=no", "PidFile=none", "PermitRootLogin=prohibit-password", f"SetEnv={' '.join(env)}"]
     log = open(tmp_path / "sshd.log", "w")
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", "/dev/null", *(w for o in options for w in ("-o", o))], stderr=log, stdin=subprocess.DEVNULL)
     (keys / "config").write_text(f"Host *\n IdentityFile {keys}/user\n IdentitiesOnly yes\n StrictHostKeyChecking no\n"
