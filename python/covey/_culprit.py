@@ -18,7 +18,8 @@ def refusal(error: Exception, parts: Iterable[tuple[str, Any]], dump: Dump) -> E
     if path is None:
         return error
     kind = type(error) if type(error) in (TypeError, AttributeError, pickle.PicklingError) else pickle.PicklingError
-    return kind(f"can't send {path}: {error}")
+    advice = ". Send what it is made from, and make it on the other side" if "cannot pickle" in str(error) else ""
+    return kind(f"can't send {path}: {error}{advice}")
 
 
 def _fails(obj: Any, dump: Dump) -> bool:

@@ -14,6 +14,7 @@ runs, so `asyncio.run` works there.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -318,7 +319,8 @@ class Engine:
 
     def _fail(self, error: BaseException, method: str, lines: Sequence[str] | None = None, skip: int = 0) -> None:
         """Sends an exception as the result of the item begun last, or `skip` items before."""
-        _cut_own_frames(error)
+        with contextlib.suppress(Exception):  # any: the exception's class is user code
+            _cut_own_frames(error)
         status = UNMET if type(error) is UnmetDependency else ERROR
         if status == UNMET:  # an answer to the controller, which asks other engines: nobody reads where it came from
             lines = traceback.format_exception_only(error)
@@ -371,4 +373,4 @@ def _cut_own_frames(error: BaseException) -> None:
     while tb is not None and os.path.dirname(tb.tb_frame.f_code.co_filename) == here:
         tb = tb.tb_next
     if tb is not None:
-        error.__traceback__ = tb
+        BaseException.with_traceback(error, tb)  # an assignment would ask a __setattr__ of the user's

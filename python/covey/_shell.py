@@ -172,16 +172,20 @@ class ZMQInteractiveShell(InteractiveShell):
             print(self.InteractiveTB.stb2text(held[1]), file=sys.stderr)
 
     def traceback_of(self, error: BaseException) -> list[str]:
-        """The formatted traceback of an exception that user code raised (as IPython shows it)."""
+        """The formatted traceback of an exception that user code raised (as IPython shows it); of a class that refuses to be asked the name."""
         try:
             render = getattr(error, "_render_traceback_", None)
             if render is not None:
                 return list(render())
             return list(self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__))
         except Exception:
-            import traceback
+            pass
+        import traceback
 
+        try:
             return "".join(traceback.format_exception(error)).splitlines()
+        except Exception as e:
+            return [f"{type(error).__name__}: its traceback can't be shown: {type(e).__name__} was raised"]
 
     # Cells.
 

@@ -92,8 +92,8 @@ class InvalidDependency(ImpossibleDependency):
     """The dependency names a task that does not exist."""
 
 
-# Types that are not mixed in: they mean something to the caller's own machinery.
-_NEVER_MIXED = (StopIteration, StopAsyncIteration, builtins.TimeoutError, CancelledError, AttributeError)
+# Types that are not mixed in: they mean something to the caller's own machinery, or (the last two) are shown by what they hold.
+_NEVER_MIXED = (StopIteration, StopAsyncIteration, builtins.TimeoutError, CancelledError, AttributeError, SyntaxError, BaseExceptionGroup)
 _mixed: dict[tuple[type, type], type] = {}
 
 
@@ -109,11 +109,19 @@ def _mix(base: type, kind: type | None) -> type:
         try:
             cls = type(base.__name__, (base, kind), {"__module__": base.__module__, "_base": base,
                                                      "__doc__": base.__doc__})
-        except TypeError:  # layouts that don't go together
+        except Exception:  # layouts that don't go together, a class that wants no subclasses
             cls = base
         if len(_mixed) < 1024:
             _mixed[base, kind] = cls
     return cls
+
+
+def _made(base: type, kind: type | None, *args: Any) -> Any:
+    """An error of `base` that `except kind` catches, unless a class of that kind can't be made or set up like this."""
+    try:
+        return _mix(base, kind)(*args)
+    except Exception:  # any: __new__ and __setattr__ are user code
+        return base(*args)
 
 
 def _known(ename: str) -> type | None:
@@ -240,7 +248,7 @@ def _remake(ename: str, evalue: str, traceback: str, engine_info: dict, cause: d
         except Exception:
             pass  # its class is not known here: name and text must do
     kind = type(exc) if exc is not None else _known(ename)
-    error = _mix(RemoteError, kind)(ename, evalue, traceback, engine_info)
+    error = _made(RemoteError, kind, ename, evalue, traceback, engine_info)
     error.original = exc
     error.cause = cause
     return error
@@ -337,8 +345,9 @@ class CompositeError(RemoteError):
 
     def __new__(cls, msg: str = "", elist: Sequence[Any] = ()) -> "CompositeError":
         kinds = {_kind_of(e) for e in elist}
-        return Exception.__new__(_mix(cls, kinds.pop()) if len(kinds) == 1 and cls is CompositeError else cls,
-                                 msg, elist)
+        kind = kinds.pop() if len(kinds) == 1 else None
+        mixed = _mix(cls, kind) if cls is CompositeError else cls
+        return super().__new__(mixed) if mixed is cls else super(CompositeError, mixed).__new__(mixed)
 
     def __init__(self, msg: str = "", elist: Sequence[Any] = ()):
         self.msg = msg
@@ -405,9 +414,10 @@ class CompositeError(RemoteError):
 
 
 def _kind_of(entry: Any) -> type | None:
-    if isinstance(entry, RemoteError):
-        return type(entry.original) if entry.original is not None else _known(entry.ename)
-    return _known(entry[0])
+    """The type that this error alone can be caught by."""
+    e = _as_error(entry)
+    kind = type(e.original) if e.original is not None else _known(e.ename)
+    return kind if kind is not None and isinstance(e, kind) else None
 
 
 class AlreadyDisplayedError(RemoteError):
@@ -446,8 +456,7 @@ def collect_exceptions(results: Any, method: str = "unspecified") -> Any:
 
 
 def _wrap_local(exc: BaseException) -> RemoteError:
-    error = _mix(RemoteError, type(exc))(type(exc).__name__, str(exc),
-                                         "".join(_traceback.format_exception(exc)), {})
+    error = _made(RemoteError, type(exc), type(exc).__name__, str(exc), "".join(_traceback.format_exception(exc)), {})
     error.original = exc
     return error
 

@@ -343,8 +343,8 @@ class Task:
         kind = type(e).__name__
         what = ("import or define here what it needs" if isinstance(e, (ImportError, AttributeError)) else
                 "return something simpler")
-        failure = error._mix(error.RemoteError, type(e))(
-            kind, f"the result has arrived but can't be unpickled here: {e}; {what}",
+        failure = error._made(
+            error.RemoteError, type(e), kind, f"the result has arrived but can't be unpickled here: {e}; {what}",
             "".join(traceback.format_exception(e)), self._engine_info())
         failure.original = e
         return failure

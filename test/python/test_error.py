@@ -16,7 +16,7 @@ def remote(exc, engine=0, tb=("Traceback …", "  line")):
     return unpack_error(serialize.pack_error(exc, info, tb))
 
 
-CASES = [ValueError("v"), KeyError("k"), OSError(2, "no"), UnicodeDecodeError("utf8", b"x", 0, 1, "bad"),
+CASES = [ValueError("v"), KeyError("k"), OSError(2, "no"), FileNotFoundError(2, "no", "f"), UnicodeDecodeError("utf8", b"x", 0, 1, "bad"),
          error.TaskAborted("x"), ZeroDivisionError(), ImportError("x"), AttributeError("a")]
 
 
@@ -30,6 +30,8 @@ def test_caught_by_type_and_pickled(exc):
     again = pickle.loads(pickle.dumps(e))
     assert (str(again), repr(again), type(again), again.engine_info) == (str(e), repr(e), type(e), e.engine_info)
     assert again.traceback == e.traceback == "Traceback …\n  line"
+    both = CompositeError("m", [e, remote(exc, 1)])
+    assert isinstance(both, type(exc)) is isinstance(e, type(exc)) and len(pickle.loads(pickle.dumps(both))) == 2
 
 
 @pytest.mark.parametrize("exc", [SystemExit(3), KeyboardInterrupt(), StopIteration(1), TimeoutError("t")],
@@ -167,3 +169,48 @@ def test_hierarchy():
     assert issubclass(ipp.InvalidDependency, ipp.UnmetDependency)
     assert issubclass(ipp.CompositeError, ipp.RemoteError)
     assert ipp.error.TimeoutError is TimeoutError
+
+
+class WithNew(Exception):
+    def __new__(cls, a, b, c):
+        return Exception.__new__(cls, a, b, c)
+
+    def __init__(self, a, b, c):
+        super().__init__(a, b, c)
+
+
+class Frozen(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError(f"can't set {name}")
+
+
+class OwnEvalue(Exception):
+    @property
+    def evalue(self):
+        return "its own"
+
+
+class Final(Exception):
+    def __init_subclass__(cls):
+        raise RuntimeError("no subclasses")
+
+
+STUBBORN = [WithNew(1, 2, 3), Frozen("f"), OwnEvalue("o"), Final("n"), ExceptionGroup("g", [ValueError(1)])]
+
+
+@pytest.mark.parametrize("exc", STUBBORN, ids=lambda e: type(e).__name__)
+def test_a_class_that_lets_itself_not_be_mixed_is_a_plain_error(exc):
+    e = remote(exc)
+    assert type(e) is RemoteError and e.ename == type(exc).__name__ and str(exc) == e.evalue
+    assert pickle.loads(pickle.dumps(e)).ename == e.ename
+    assert [x.ename for x in CompositeError("m", [e, e]).errors] == [e.ename] * 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_remote_syntax_error_is_shown_like_all_others(several):
+    """Python and IPython show a SyntaxError by its file and line, which are the engine's, and no text."""
+    import traceback
+
+    e = remote(SyntaxError("invalid syntax", ("<cell>", 1, 5, "foo bar")))
+    shown = "".join(traceback.format_exception_only(CompositeError("m", [e, e]) if several else e))
+    assert "SyntaxError: invalid syntax" in shown and not isinstance(e, SyntaxError)

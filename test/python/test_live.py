@@ -634,3 +634,30 @@ def test_a_long_text_arrives_whole(rc):
     ar = rc[0].apply_async(eval, "print('x' * 16_000_000)")
     ar.get(60)
     assert ar.stdout == "x" * 16_000_000 + "\n"
+
+
+def test_errors_of_every_kind_cost_no_engine(rc):
+    """Classes that let nobody set their attributes, that want other arguments, that hold others; what several engines say in one."""
+    rc[:].execute(textwrap.dedent("""
+        import dataclasses
+        @dataclasses.dataclass(frozen=True)
+        class Frozen(Exception):
+            code: int
+        class Mute(Exception):
+            def __getattribute__(self, name): raise RuntimeError(name)
+        def frozen(): raise Frozen(3)
+        def mute(): raise Mute()
+        def group(): raise ExceptionGroup("g", [ValueError(1)])
+        def missing(): open("/no/such/file")
+    """), block=True)
+    pids = rc[:].apply_sync(os.getpid)
+    for name, ename in (("frozen", "Frozen"), ("mute", "Mute"), ("group", "ExceptionGroup"), ("missing", "FileNotFoundError")):
+        with pytest.raises(ipp.RemoteError) as one:
+            rc[0].apply_sync(ipp.Reference(name))
+        assert one.value.ename == ename
+        with pytest.raises(ipp.CompositeError) as both:
+            rc[:].apply_sync(ipp.Reference(name))
+        assert [e.ename for e in both.value.errors] == [ename] * 2
+    with pytest.raises(FileNotFoundError):
+        rc[:].apply_sync(ipp.Reference("missing"))
+    assert rc[:].apply_sync(os.getpid) == pids

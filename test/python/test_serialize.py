@@ -239,7 +239,7 @@ def test_values_of_a_range():
 
 def test_the_path_of_what_cannot_travel():
     lock = threading.Lock()
-    with pytest.raises(TypeError, match=r"can't send args\[1\]\['lock'\]: cannot pickle"):
+    with pytest.raises(TypeError, match=r"can't send args\[1\]\['lock'\]: cannot pickle .*Send what it is made from"):
         pack_apply(len, (1, {"lock": lock}))
     with pytest.raises(TypeError, match=r"kwargs\['x'\]\[2\]"):
         pack_apply(len, (), {"x": [1, 2, lock]})
