@@ -184,7 +184,7 @@ class Jobs(TaskTable):
                    label: str | None = None) -> Any:
         """The AsyncResult of tasks: by msg_id, index into `history` (default -1), AsyncResult, a list of these, or label.
 
-        Tasks of other clients are asked of the controller. ``block=True`` returns the result itself.
+        Tasks of other clients are asked of the controller. block : wait until the results have come.
         """
         if label is not None:
             ids = [r["msg_id"] for r in self.db_query({"label": label}, keys=["msg_id"])]
@@ -203,7 +203,9 @@ class Jobs(TaskTable):
             ar = _cached_result(self, ids, single, owner)
         else:
             ar = AsyncHubResult(self, ids, "get_result", single, owner)
-        return ar.get() if (self.block if block is None else block) else ar
+        if self.block if block is None else block:
+            ar.wait()
+        return ar
 
     def _asyncresult_from_jobs(self, jobs: Any, single: bool = False, owner: bool = False) -> AsyncResult:
         """`get_result` under a name that programs use."""
@@ -305,20 +307,21 @@ class Jobs(TaskTable):
             self._recent, self._recent_before = {}, {}
 
     def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> Any:
-        """Submits tasks again, as they were, under new ids; the AsyncResult of the new ones.
+        """Submits tasks again, as they were, under new ids; the AsyncResult of the new ones, a list in any case.
 
-        Takes what `get_result` takes, tasks of other clients, too. A RemoteError (KeyError) if a task's arguments are
+        Takes what `get_result` takes, tasks of other clients, too. block : wait until the results have come. A RemoteError (KeyError) if a task's arguments are
         not kept any more.
         """
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        single = isinstance(jobs, (str, int)) or isinstance(jobs, AsyncResult) and jobs._single
         ids = self._ids_of(jobs)
         calls = [self._call_of(i) for i in ids]  # all, before one runs
         tasks = [self._submit(kind, flags, engine, 1, route, packed, (route or {}).get("label"), source)[0]
                  for kind, flags, engine, route, packed, source in calls]
         self._query("resubmitted", ids={i: t.msg_id for i, t in zip(ids, tasks)})
-        ar = AsyncResult(self, tasks, "resubmit", single)
-        return ar.get() if (self.block if block is None else block) else ar
+        ar = AsyncResult(self, tasks, "resubmit")
+        if self.block if block is None else block:
+            ar.wait()
+        return ar
 
     def _call_of(self, id: str) -> tuple:
         """(kind, flags, engine, route, packed, source) of the one task; KeyError if its arguments are not kept any more."""

@@ -329,7 +329,10 @@ def test_get_result_is_local_when_it_can_be(two):
     for again in (two.rc.get_result(), two.rc.get_result(0), two.rc.get_result(ar), two.rc.get_result(ar.msg_ids[0])):
         assert type(again) is ipp.AsyncResult
     two.core.finish(1, 5)
-    assert two.rc.get_result(block=True) == 5
+    ready = two.rc.get_result(block=True)
+    assert isinstance(ready, ipp.AsyncResult) and ready.ready() and ready.get() == 5
+    two.rc.block = True
+    assert two.rc.get_result(ar).get() == 5
 
 
 def test_s5_purging(two):

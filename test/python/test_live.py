@@ -520,7 +520,7 @@ def test_resubmit(rc):
     f = typed("def f(x): return x + 1")
     ar = rc.load_balanced_view().apply_async(f, 1)
     again = rc.resubmit(ar.msg_ids[0])
-    assert again.get(10) == 2 and again.msg_ids != ar.msg_ids
+    assert again.get(10) == [2] and again.msg_ids != ar.msg_ids and rc.resubmit(block=True).get(0) == [2]
 
 
 def test_m6_a_forked_child_is_told(rc):

@@ -263,7 +263,7 @@ def test_records_as_ipyparallels_programs_read_them(kept):
 def test_resubmit_by_another_client(kept, cluster):
     call, run, mapped, failed = kept.marks
     with cluster.connect_client_sync() as rc:
-        assert rc.resubmit(call.msg_ids[0]).get(10) == 3
+        assert rc.resubmit(call.msg_ids[0]).get(10) == [3]
         assert rc.resubmit(mapped.msg_ids[::13]).get(10) == mapped.get()[::13]
         again = rc.resubmit(run.msg_ids)
         assert [r.status for r in again.get(10)] == ["ok", "ok"] and sorted(again.engine_id) == sorted(run.engine_id)
