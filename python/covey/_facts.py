@@ -142,7 +142,7 @@ class ResultFacts:
             streamer.close()
 
     def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
-        """Shows what the tasks printed, displayed and gave back.
+        """Shows what the tasks printed and displayed, and the values of cells (`execute`).
 
         groupby : 'type' (all stdout, then all stderr, then outputs), 'engine', or 'order' (outputs of all
         engines one by one). One task's text comes without labels. Errors are

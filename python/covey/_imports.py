@@ -64,6 +64,8 @@ def _aliases(after: Mapping[str, Any], before: Mapping[str, Any], seen: list) ->
             bound = next((n for n in names if getattr(sys.modules.get(name), n, aliases) is value), None)
             if bound is not None:
                 aliases[alias] = (name, bound)
+            elif isinstance(value, types.ModuleType) and value is sys.modules.get(name):  # os.path has another name of its own
+                aliases[alias] = (name, None)
             elif isinstance(value, types.ModuleType) and f"{value.__name__}.".startswith(f"{name}."):
                 aliases[alias] = (value.__name__, None)
     return aliases

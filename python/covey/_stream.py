@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .task import CLEAR, DISPLAY, EXECUTE, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY, ExecuteReply, Task
+from .task import CLEAR, DISPLAY, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY, ExecuteReply, Task
 
 if TYPE_CHECKING:
     from .asyncresult import AsyncResult
@@ -127,11 +127,9 @@ def _print_stream(name: str, t: Task, alone: bool) -> None:
 
 
 def _result(t: Task, value: Any) -> None:
-    if t.kind == EXECUTE:
-        if isinstance(value, ExecuteReply) and value.execute_result:
-            show_result(value.execute_result, Streamer._engine(t))
-    elif value is not None:
-        show_result({"data": {"text/plain": repr(value)}}, Streamer._engine(t))
+    """The value of a cell's last expression; what calls return is not output."""
+    if isinstance(value, ExecuteReply) and value.execute_result:
+        show_result(value.execute_result, Streamer._engine(t))
 
 
 def display_outputs(ar: AsyncResult, groupby: str, result_only: bool) -> None:

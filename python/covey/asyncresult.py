@@ -336,7 +336,7 @@ class AsyncResult(ResultFacts, WatchedFuture):
         return ([results] if self._single else results)[key]
 
     def __iter__(self) -> Iterator[Any]:
-        """Results in order, each as soon as it is there; raises where a task failed."""
+        """Results in order, each as soon as it is there; CompositeError where a task failed."""
         if self._single:
             raise TypeError("AsyncResult with a single result is not iterable")
         return self._iterate()
@@ -350,7 +350,7 @@ class AsyncResult(ResultFacts, WatchedFuture):
                 raise CancelledError()
             value, failure = t.outcome()
             if failure is not None and not self._return_exceptions:
-                raise failure.with_traceback(None)
+                error.collect_exceptions([failure], self._fname)
             yield value if failure is None else failure
         self._finish()
 
@@ -477,7 +477,7 @@ class AsyncMapResult(AsyncResult):
                    first._joiner, first._ordered, first._return_exceptions, first.owner)
 
     def __iter__(self) -> Iterator[Any]:
-        """The items' values as they come: in order, or any order if the map was made with ``ordered=False``."""
+        """The items' values as they come: in order, or any order if the map was made with ``ordered=False``. CompositeError where one failed."""
         tasks = self._iterate_tasks() if self._ordered else self._iterate_as_done()
         for t in tasks:
             if self._was_cancelled:
@@ -485,7 +485,7 @@ class AsyncMapResult(AsyncResult):
             value, failure = t.outcome()
             if failure is not None:
                 if not self._return_exceptions:
-                    raise failure.with_traceback(None)
+                    error.collect_exceptions([failure], self._fname)
                 yield failure
             elif self._joiner is None:
                 yield value
@@ -543,7 +543,7 @@ class AsyncHubResult(AsyncResult):
     def _iterate(self) -> Iterator[Any]:
         for t in self._tasks:
             self._client._wait([t], None, None)
-            yield AsyncResult(self._client, [t], self._fname, True).get(return_exceptions=self._return_exceptions)
+            yield AsyncResult(self._client, [t], self._fname).get(return_exceptions=self._return_exceptions)[0]
 
     def abort(self) -> None:
         """Takes the tasks that have not started off the queue."""

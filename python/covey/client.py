@@ -462,8 +462,11 @@ class Client(Jobs):
             if bar is not None:
                 bar.close()
 
-    def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
-        """Sends a signal (number or name) to engines: ``rc.send_signal('SIGINT')`` interrupts their tasks."""
+    def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> Future | None:
+        """Sends a signal (number or name) to engines: ``rc.send_signal('SIGINT')`` interrupts their tasks; 0 sends none.
+
+        The controller has passed it on when this returns; unless `block` it returns a Future, which is done.
+        """
         import signal
 
         if isinstance(sig, str):
@@ -471,12 +474,18 @@ class Client(Jobs):
                 sig = signal.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"]
             except KeyError:
                 raise error._remake("ValueError", f"no such signal: {sig}", "", {}) from None
-        self._query("signal", targets=self._build_targets(targets), signal=int(sig))
+        numbers = self._build_targets(targets)
+        if sig != 0:
+            self._query("signal", targets=numbers, signal=int(sig))
+        if self.block if block is None else block:
+            return None
+        sent: Future = Future()
+        sent.set_result(None)
+        return sent
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
-        """Empties engines' namespaces. ``block=False`` returns a Future."""
-        view = self.direct_view("all" if targets is None else targets)
-        return view.clear(block=self.block if block is None else block)
+        """Empties engines' namespaces. Unless `block` it returns a Future."""
+        return self.direct_view("all" if targets is None else targets).clear(block=self.block if block is None else block)
 
     def shutdown(self, targets: Any = "all", restart: bool = False, hub: bool = False,
                  block: bool | None = None) -> None:

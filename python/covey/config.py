@@ -39,6 +39,25 @@ RENAMED: dict[tuple[str, str], str] = {
     **{(old, name): f"{name}_class" for old in (*_OLD, "Cluster") for name in _LONGER}}
 
 
+class _ConfigFile(PyFileConfigLoader):
+    """A .py file whose `load_subconfig()` also takes another profile's, as IPython's do."""
+
+    def load_subconfig(self, fname: str, path: str | None = None, profile: str | None = None) -> None:
+        """Merges a file of this folder, of `path`, or of a profile; of one that is not there nothing, as in IPython."""
+        if profile is not None:
+            path = self._folder_of(profile)
+            if path is None:
+                return
+        super().load_subconfig(fname, path=path)
+
+    def _folder_of(self, profile: str) -> str | None:
+        base = os.environ.get("IPYTHONDIR", "") or os.path.expanduser("~/.ipython")
+        folders = [self.path] if isinstance(self.path, str) else self.path or ()
+        beside = [os.path.dirname(os.path.abspath(folder)) for folder in folders]
+        places = [os.path.join(os.path.expanduser(b), f"profile_{profile}") for b in (*beside, base)]
+        return next(filter(os.path.isdir, places), None)
+
+
 class ConfigError(Exception):
     """A config file could not be read; the text is one line that begins with FILE:LINE."""
 
@@ -80,7 +99,7 @@ def read_files(app: str, profile_dir: str = "", extra: str | None = None) -> dic
 def load_file(path: str) -> Config:
     """One file's config. Raises ConfigError with the file and line of what is wrong in it."""
     folder, name = os.path.split(os.path.abspath(path))
-    loader_class = JSONFileConfigLoader if name.endswith(".json") else PyFileConfigLoader
+    loader_class = JSONFileConfigLoader if name.endswith(".json") else _ConfigFile
     try:
         return loader_class(name, path=folder).load_config()
     except json.JSONDecodeError as e:

@@ -69,8 +69,7 @@ class RemoteFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         block = self.view.block if self.block is None else self.block
-        with self.view.temp_flags(block=block, **self.flags):
-            return self.view.apply(self.func, *args, **kwargs)
+        return self.view._with(block=block, **self.flags).apply(self.func, *args, **kwargs)
 
 
 class ParallelFunction(RemoteFunction):
@@ -111,21 +110,19 @@ class ParallelFunction(RemoteFunction):
         block = self.view.block if block is None else block
         if not n:
             return []
-        with self.view.temp_flags(block=False, **self.flags):
-            tasks, sizes = self._submit(parts, n, elementwise)
+        tasks, sizes = self._submit(self.view._with(**self.flags), parts, n, elementwise)
         ar = AsyncMapResult(self.view.client, tasks, self.__name__, sizes, self.map_object if sizes else None, self.ordered,
                             self.return_exceptions)
         return ar.get() if block else ar
 
-    def _submit(self, sequences: list, n: int, elementwise: bool) -> tuple[list, list[int] | None]:
+    def _submit(self, view: Any, sequences: list, n: int, elementwise: bool) -> tuple[list, list[int] | None]:
         """The tasks and how many items each has; None: each is one item and gives a bare value."""
-        view = self.view
         tasks: list = []
         sizes: list[int] = []
         if view._balanced:
             size = self.chunksize or 1
             if size == 1 and elementwise:
-                return view._map_ranges(self.func, sequences), None  # type: ignore[attr-defined]
+                return view._map_ranges(self.func, sequences), None
             places: list[Any] = [None] * -(-n // size)
             cut = [[s[i:min(n, i + size)] for s in sequences] for i in range(0, n, size)]
         else:

@@ -236,8 +236,7 @@ class ParallelMagics(Magics):
         if self.verbose if options.verbose is None else options.verbose:
             what = "Parallel" if block else "Async parallel"
             print(f"{what} execution on engine(s): {_abbreviate(targets)}")
-        with self.view.temp_flags(block=False):
-            self.last_result = self.view.execute(source, silent=False, block=False, targets=targets)
+        self.last_result = self.view.execute(source, silent=False, block=False, targets=targets)
         self.last_result._fname = "%px"
         return self.last_result
 
@@ -358,7 +357,9 @@ class _ErrorPrinter:
         text = str(error)
         if isinstance(error, RemoteError):
             key = likeness(error)
-            if key not in self._shown and len(self._shown) < FULL_TRACEBACKS:
+            if key in self._shown:  # what to do has been said
+                text = f"{error._where()} {error.ename}: {error.evalue}"
+            elif len(self._shown) < FULL_TRACEBACKS:
                 self._shown.add(key)
                 text = "\n".join(error.render_traceback())
         print(text, file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import copy
 import operator
 import os
 import sys
@@ -106,6 +107,15 @@ class View(ScheduledFlags):
             yield
         finally:
             self.set_flags(**before)
+
+    def _with(self, **flags: Any) -> Any:
+        """This view with other flags, for one call: other threads go on with its own. Its tasks are this view's."""
+        if not flags:
+            return self
+        return copy.copy(self).set_flags(**flags)
+
+    def _labelled(self, label: str | None) -> Any:
+        return self if label is None else self._with(label=label)
 
     # ------------------------------------------------ bookkeeping
 
@@ -371,8 +381,12 @@ class DirectView(View):
         self.update({key: value})
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
-        """Empties the engines' namespaces."""
-        return self._apply(_remote.clear, (), {}, block, targets, "clear")
+        """Empties the engines' namespaces; unless `block` the AsyncResult."""
+        ar = self._apply(_remote.clear, (), {}, False, targets, "clear")
+        if not (self.block if block is None else block):
+            return ar
+        ar.get()
+        return None
 
     def scatter(self, key: str, seq: Sequence, dist: str = "b", flatten: bool = False, targets: Any = None,
                 block: bool | None = None, track: bool | None = None) -> Any:
@@ -414,10 +428,9 @@ class DirectView(View):
         """
         if not sequences:
             raise TypeError("map() needs at least one sequence")
-        with self.temp_flags(label=self.label if label is None else label):
-            function = ParallelFunction(self, f, block=self.block if block is None else block,
-                                        return_exceptions=return_exceptions)
-            return function.map(*sequences)
+        function = ParallelFunction(self._labelled(label), f, block=self.block if block is None else block,
+                                    return_exceptions=return_exceptions)
+        return function.map(*sequences)
 
     # ------------------------------------------------ imports and set-up
 
@@ -561,12 +574,12 @@ class LoadBalancedView(View):
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, not {chunksize}")
         block = self.block if block is None else block
-        with self.temp_flags(label=self.label if label is None else label):
-            if chunksize == 1:
-                tasks, sizes, joiner = self._map_ranges(f, sequences), None, None
-            else:
-                tasks, sizes = self._map_chunks(f, sequences, chunksize)
-                joiner = Map
+        view = self._labelled(label)
+        if chunksize == 1:
+            tasks, sizes, joiner = view._map_ranges(f, sequences), None, None
+        else:
+            tasks, sizes = view._map_chunks(f, sequences, chunksize)
+            joiner = Map
         if not tasks:
             return []
         ar = AsyncMapResult(self.client, tasks, getname(f), sizes, joiner, ordered, return_exceptions)

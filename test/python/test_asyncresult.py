@@ -485,3 +485,23 @@ def test_long_output_is_joined_when_it_is_looked_at(two):
     two.core.output(1, 1, b"before"), two.core.output(1, 5, {"wait": False}), two.core.output(1, 1, b"after")
     two.rc.spin()
     assert md["stdout"] == "after"
+
+
+def test_iterating_raises_what_get_raises(two):
+    """A CompositeError, be it of one task: programs catch that."""
+    for call in (lambda: two.dv.apply_async(max, 1), lambda: two.lv.map_async(abs, [1, 2]), lambda: two.lv.map_async(abs, [1, 2], ordered=False)):
+        ar = call()
+        for task in ar._tasks:
+            two.core.finish(task.seq, error=ZeroDivisionError("division by zero"))
+        with pytest.raises(ipp.CompositeError) as e:
+            list(ar)
+        assert isinstance(e.value, ZeroDivisionError) and len(e.value.errors) == 1
+
+
+def test_what_calls_return_is_not_output(two, capsys):
+    ar = two.dv.apply_async(max, 1, 2)
+    for seq in (1, 2):
+        two.core.output(seq, 1, b"printed\n", seq - 1)
+        two.core.finish(seq, 5)
+    ar.display_outputs()
+    assert capsys.readouterr().out == "[stdout:0] printed\n[stdout:1] printed\n"

@@ -35,6 +35,22 @@ def test_the_merged_tree_as_json(tmp_path):
     assert "noise" in p.stderr
 
 
+@pytest.mark.parametrize("where", ["beside", "in IPYTHONDIR"])
+def test_a_file_of_another_profile(tmp_path, monkeypatch, where):
+    """As `ipython profile create` once wrote them; of a profile that is not there nothing is taken, as in IPython."""
+    base = tmp_path if where == "beside" else tmp_path / "elsewhere"
+    monkeypatch.setenv("IPYTHONDIR", str(base))
+    for folder in (base / "profile_other", tmp_path / "profile_mine"):
+        folder.mkdir(parents=True)
+    write(base / "profile_other", "ipengine_config.py", "c.IPEngine.timeout = 7\nload_subconfig('deeper.py')")
+    write(base / "profile_other", "deeper.py", "c.IPEngine.startup_script = 'deeper'")
+    write(tmp_path / "profile_mine", "ipengine_config.py", "load_subconfig('ipengine_config.py', profile='other')\n"
+                                                           "load_subconfig('ipengine_config.py', profile='nobody')\nc.IPEngine.id = 3")
+    p = command("ipengine", f"--profile-dir={tmp_path / 'profile_mine'}")
+    assert p.returncode == 0, p.stderr
+    assert json.loads(p.stdout) == {"IPEngine": {"timeout": 7, "startup_script": "deeper", "id": 3}}
+
+
 @pytest.mark.parametrize("text, where", [("c.X.y = 1\nc.X.z = 1/0\n", ":2: ZeroDivisionError"), ("c.X.y = = 2\n", ":1: SyntaxError"),
                                          ("import sys\n\nsys.exit('no')\n", ":3: SystemExit")])
 def test_errors_name_file_and_line(tmp_path, text, where):

@@ -661,3 +661,18 @@ def test_errors_of_every_kind_cost_no_engine(rc):
     with pytest.raises(FileNotFoundError):
         rc[:].apply_sync(ipp.Reference("missing"))
     assert rc[:].apply_sync(os.getpid) == pids
+
+
+def test_an_alias_of_a_module_that_has_another_name(rc):
+    with rc[:].sync_imports(quiet=True):
+        import os.path as paths
+    assert rc[:].apply_sync(typed("f = lambda: paths.sep")) == [paths.sep] * 2
+
+
+def test_what_control_calls_return(rc):
+    """As in ipyparallel: nothing when they have waited, else a Future."""
+    for call in (rc.clear, rc[:].clear, lambda **block: rc.send_signal(0, **block), lambda **block: rc.send_signal("CONT", **block)):
+        assert call(block=True) is None
+        assert isinstance(call(block=False), concurrent.futures.Future) and isinstance(call(), concurrent.futures.Future)
+    with pytest.raises(IndexError):
+        rc.send_signal(0, targets=99)

@@ -376,3 +376,26 @@ def test_no_warnings_from_plain_use(two):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         two.lv.map_sync(square, range(10))
+
+
+def test_one_calls_label_is_not_another_threads(two):
+    """A call with flags of its own does not change its view, which other threads use meanwhile."""
+    seen = []
+
+    class Watched(list):
+        def __iter__(self):
+            seen.append((two.lv.label, two.lv.block, two.dv.label, two.dv.block))
+            return super().__iter__()
+
+        def __getitem__(self, key):
+            seen.append((two.lv.label, two.lv.block, two.dv.label, two.dv.block))
+            return super().__getitem__(key)
+
+    items = Watched([1, 2, 3])
+    calls = [two.lv.map_async(abs, items, label="a"), two.lv.map_async(abs, items, label="a", chunksize=2), two.dv.map_async(abs, items, label="a"),
+             two.dv.parallel(block=False, label="a")(len)(items)]
+    two.dv.block = True
+    calls.append(two.dv.remote(block=False, label="a")(len)([1]))
+    assert all(m["label"] == "a" for ar in calls for m in ar.metadata)
+    assert seen and set(seen) == {(None, False, None, False)} and two.dv.block is True
+    assert set(calls[0].msg_ids) < set(two.lv.history), "its tasks are the view's"

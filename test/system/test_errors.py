@@ -32,16 +32,25 @@ rc = ipp.Client(sys.argv[1])
 rc.activate()
 try:
     rc[1].execute('1', silent=False, block=True)    # its next cell has another number than the others
-    ip.run_cell_magic('px', sys.argv[2], 'def fail():\\n    raise ValueError("the reason")\\nfail()')
+    ip.user_ns['here_alone'] = 1
+    ip.run_cell_magic('px', sys.argv[2], sys.argv[3])
 except ipp.RemoteError as e:
     print(type(e).__name__)
     print("\\n".join(e.render_traceback()))
 """
 
 
+FAILS = 'def fail():\n    raise ValueError("the reason")\nfail()'
+
+
+def test_px_on_sixteen_engines_says_once_what_to_do(rc):
+    p = subprocess.run([sys.executable, "-c", SESSION, rc.cluster.client_file, "--stream", "here_alone"], capture_output=True, text=True, timeout=60)
+    assert p.stderr.count("view.push({'here_alone': here_alone})") == 1 and p.stderr.count("name 'here_alone' is not defined") == ENGINES, p.stdout + p.stderr
+
+
 @pytest.mark.parametrize("options", ["--stream --progress-after=-1", "--no-stream"])
 def test_px_on_sixteen_engines_shows_equal_tracebacks_once(rc, options):
-    p = subprocess.run([sys.executable, "-c", SESSION, rc.cluster.client_file, options], capture_output=True, text=True, timeout=60)
+    p = subprocess.run([sys.executable, "-c", SESSION, rc.cluster.client_file, options, FAILS], capture_output=True, text=True, timeout=60)
     told = p.stderr if options.startswith("--stream") else p.stdout
     assert p.returncode == 0 and told.count("Traceback (most recent call last)") == 1, p.stdout + p.stderr
     assert "the reason" in told and len(told.splitlines()) < 2 * ENGINES
