@@ -597,10 +597,12 @@ class LoadBalancedView(View):
         return tasks, sizes
 
     def _map_ranges(self, f: Callable, sequences: Sequence[Iterable]) -> list[Task]:
-        """One message for many items, each of which is a task of its own."""
+        """One message for many items, each of which is a task of its own (for each item, if it has a timeout)."""
         items = list(zip(*sequences))
         engines = max(1, len(self))
         size = max(1, min(_RANGE_MAX, len(items) // (engines * _RANGES_PER_ENGINE)))
+        if self._timeout is not None:
+            size = 1  # each has its own time: a range that was begun goes on
         tasks: list[Task] = []
         at = 0
         while at < len(items):

@@ -122,6 +122,11 @@ void give_back_handle(struct sched *s, const struct sched_event *ev)
         if (!task_left_in(t, w.lo, w.hi) || !(t = task_cut(s, t, w.lo, w.hi)))
             continue;
         task_flag(s, t, abort, 0);
-        task_return(s, t, NULL);
+        struct task_word late = task_late(false);
+        if (t->mode == SCHED_BALANCED && task_more(t)->deadline <= s->now &&
+            !(t->flags & (TASK_ABORT | TASK_CANCEL)))
+            task_end_all(s, t, &late);
+        else
+            task_return(s, t, NULL);
     }
 }

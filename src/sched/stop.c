@@ -3,14 +3,14 @@
  * What ends tasks before their time: CANCEL in its three kinds, timeouts, kills. Called by the
  * scheduler's one thread.
  *
- * What waits or is queued ends at once. What was sent: abort takes it back (it ends when the engine
- * gives it back, and goes on if it had started); cancel has the engine drop or interrupt it, and
+ * What waits or is queued ends at once. What was sent: abort and a timeout take it back (it ends when
+ * the engine gives it back, and goes on if it had started); cancel has the engine drop or interrupt it, and
  * whatever the engine then says ends it; kill does that and has the engine killed if the task is
  * still there some time later. Failure: none but memory for actions and splits. */
 #include "sched/dispatch.h"
 #include "sched/event.h"
 
-#define KILL_AGAIN_NS 1000000000ull /* the engine was away when its time came */
+#define TICK_AGAIN_NS 1000000000ull /* the engine was away when its time came */
 
 static void abort_sent(struct sched *s, struct task *t, uint64_t lo, uint64_t hi)
 {
@@ -60,15 +60,36 @@ void cancel_handle(struct sched *s, const struct sched_event *ev)
     }
 }
 
+/* Its timer has done what it was for. */
+static void task_timed_out(struct sched *s, struct task *t)
+{
+    if (t->more->deadline != UINT64_MAX)
+        t->more->deadline = 0;
+    task_arm(s, t, UINT64_MAX);
+}
+
 static void task_kill(struct sched *s, struct task *t)
 {
     if (!engine_connected(t->engine)) {
-        task_arm(s, t, s->now + KILL_AGAIN_NS);
+        task_arm(s, t, s->now + TICK_AGAIN_NS);
         return;
     }
     task_flag(s, t, 0, TASK_KILL);
-    task_arm(s, t, UINT64_MAX);
+    task_timed_out(s, t);
     task_act(s, SCHED_KILL, t, t->seq, task_end(t));
+}
+
+/* An engine holds it ahead: what it has not started ends when it gives it back. */
+static void task_overdue(struct sched *s, struct task *t)
+{
+    const uint8_t no = TASK_TAKING | TASK_NO_TAKE | TASK_ABORT | TASK_CANCEL;
+    if (!engine_connected(t->engine) || t->flags & TASK_UNSURE) {
+        task_arm(s, t, s->now + TICK_AGAIN_NS);
+        return;
+    }
+    task_timed_out(s, t);
+    if (!(t->flags & no))
+        task_take(s, t, t->seq, task_end(t));
 }
 
 void task_tick(struct sched *s)
@@ -76,11 +97,11 @@ void task_tick(struct sched *s)
     struct heap_node *n;
     while ((n = heap_top(&s->task_timers)) && n->key <= s->now) {
         struct task *t = container_of(n, struct task_more, timer)->task;
-        struct task_word w = task_word(
-            SCHED_S_TIMEOUT, t->state == SCHED_T_WAITING ? "what it depends on did not end in time"
-                                                         : "no engine was free in time");
+        struct task_word w = task_late(t->state == SCHED_T_WAITING);
         if (t->flags & TASK_KILL)
             task_kill(s, t);
+        else if (task_on_engine(t))
+            task_overdue(s, t);
         else
             task_end_all(s, t, &w);
     }

@@ -114,6 +114,48 @@ static void test_timeout_of_the_unstarted(void **state)
     kit_release(&k);
 }
 
+/* What an engine holds ahead is asked back: given back it ends, and what has started goes on. */
+static void test_timeout_of_what_is_held_ahead(void **state)
+{
+    for (int given = 0; given < 2; given++) {
+        struct kit k;
+        kit_init(&k, (struct sched_options){.hwm = 4});
+        kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+        kit_balanced(&k, 1, 1, 0);
+        struct sched_event ev = kit_task(&k, 2, 1);
+        ev.submit.timeout = 0.005;
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+        kit_expect_sent(&k, 2, 0, 1);
+        kit_tick(&k, 4 * MS);
+        assert_null(kit_action(&k, SCHED_TAKE, 0));
+        kit_tick(&k, 1 * MS);
+        assert_int_equal(kit_action(&k, SCHED_TAKE, 0)->id.seq, 2);
+        assert_int_equal(sched_deadline(k.s), UINT64_MAX);
+        kit_word(&k, SCHED_GIVE_BACK, 0, 2, given, 1);
+        if (given)
+            kit_expect_end(&k, 2, SCHED_S_TIMEOUT);
+        else
+            assert_int_equal(kit_actions(&k, SCHED_DELIVER), 0);
+        kit_release(&k);
+    }
+}
+
+/* An engine that is away is asked when it is back. */
+static void test_timeout_of_what_an_away_engine_holds(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4, .away_grace_ns = 1000000 * MS});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.submit.timeout = 0.005;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    kit_tick(&k, 5 * MS);
+    assert_null(kit_action(&k, SCHED_TAKE, 0));
+    assert_int_equal(sched_deadline(k.s), k.now + 1000 * MS);
+    kit_release(&k);
+}
+
 static void test_client_back(void **state)
 {
     struct kit k;
@@ -149,6 +191,8 @@ int main(void)
         cmocka_unit_test(test_kill_after),
         cmocka_unit_test(test_kill_after_ages),
         cmocka_unit_test(test_timeout_of_the_unstarted),
+        cmocka_unit_test(test_timeout_of_what_is_held_ahead),
+        cmocka_unit_test(test_timeout_of_what_an_away_engine_holds),
         cmocka_unit_test(test_client_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -254,7 +254,7 @@ void task_move(struct sched *s, struct task *t, enum sched_task_state to, struct
         return;
     }
     if (!(t->flags & TASK_KILL))
-        task_arm(s, t, task_on_engine(t) ? UINT64_MAX : task_more(t)->deadline);
+        task_arm(s, t, task_is_timed(t) ? task_more(t)->deadline : UINT64_MAX);
     task_count(s, t, 1);
 }
 

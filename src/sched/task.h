@@ -38,7 +38,7 @@ struct task_black {
 struct task_more {
     struct heap_node timer;
     struct task *task;
-    uint64_t deadline;      /* unstarted until then; UINT64_MAX: none */
+    uint64_t deadline;      /* unstarted until then; 0: it has passed; UINT64_MAX: none */
     struct task_set *base;  /* the submit's targets; NULL: any */
     struct task_set *set;   /* base narrowed by follow and by black; NULL: any */
     struct task_deps *deps; /* waiting only */
@@ -85,6 +85,16 @@ static inline uint64_t task_end(const struct task *t)
 static inline bool task_on_engine(const struct task *t)
 {
     return t->state == SCHED_T_SENT || t->state == SCHED_T_RUNNING;
+}
+
+/* Its deadline matters: it ends then, or, if an engine holds it ahead, it is asked back. */
+static inline bool task_is_timed(const struct task *t)
+{
+    uint64_t deadline = task_more(t)->deadline;
+    if (!task_on_engine(t))
+        return deadline != UINT64_MAX;
+    return t->state == SCHED_T_SENT && t->mode == SCHED_BALANCED && deadline &&
+           deadline != UINT64_MAX;
 }
 
 static inline bool task_item_done(const struct task *t, uint64_t seq)
@@ -141,6 +151,13 @@ struct task_word {
 static inline struct task_word task_word(uint8_t status, const char *why)
 {
     return (struct task_word){.status = status, .engine = SCHED_ENGINE_NONE, .why = why};
+}
+
+/* Its deadline has passed and it has not started. */
+static inline struct task_word task_late(bool waiting)
+{
+    return task_word(SCHED_S_TIMEOUT, waiting ? "what it depends on did not end in time"
+                                              : "no engine was free in time");
 }
 
 /* Ends the unfinished ones of [lo, hi), one DELIVER for each run of them; the last one ends the

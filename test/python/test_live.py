@@ -676,3 +676,23 @@ def test_what_control_calls_return(rc):
         assert isinstance(call(block=False), concurrent.futures.Future) and isinstance(call(), concurrent.futures.Future)
     with pytest.raises(IndexError):
         rc.send_signal(0, targets=99)
+
+
+def test_a_timeout_holds_where_engines_work_ahead(rc, tmp_path):
+    """Engines that had quick tasks hold many ahead; behind a long one these have not started when their time is over."""
+    lv = rc.load_balanced_view()
+    lv.map_sync(abs, range(400))
+    until_there = typed("""
+        def f(path):
+            import os, time
+            while not os.path.exists(path):
+                time.sleep(0.01)
+    """)
+    long = [lv.apply_async(until_there, str(tmp_path / "go")) for _ in range(4)]
+    with lv.temp_flags(timeout=0.05):
+        late = [lv.apply_async(abs, -1), lv.map_async(abs, range(40))]
+    for ar in late:
+        errors = ar.get(30, return_exceptions=True)
+        assert all(isinstance(e, ipp.TaskTimeout) for e in (errors if isinstance(errors, list) else [errors]))
+    (tmp_path / "go").touch()
+    assert [ar.get(30) for ar in long] == [None] * 4 and lv.apply_sync(abs, -2) == 2
