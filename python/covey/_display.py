@@ -202,6 +202,7 @@ class EngineDisplayHook(DisplayHook):
     """
 
     outlet = AnyTrait()
+    shown: bytes | None = None  # what was sent last, until the cell's end
 
     def write_output_prompt(self) -> None:
         pass
@@ -209,7 +210,13 @@ class EngineDisplayHook(DisplayHook):
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         if format_dict:
             body = {"data": encode_bundle(format_dict), "metadata": md_dict or {}, "execution_count": self.prompt_count}
-            self.outlet.send(EXECUTE_RESULT, [dump_json(body)])
+            self.shown = dump_json(body)
+            self.outlet.send(EXECUTE_RESULT, [self.shown])
+
+    def take_shown(self) -> bytes | None:
+        """What the cell that has ended showed as its value."""
+        shown, self.shown = self.shown, None
+        return shown
 
     def finish_displayhook(self) -> None:
         self._is_active = False

@@ -42,6 +42,7 @@ F_SILENT = 1 << 3
 APPLY, EXECUTE, MAP, CALL = 0, 1, 2, 3
 OK, ERROR, ABORTED, UNMET = 0, 1, 2, 8
 
+CELL_VALUE_MAX = 1 << 20  # a cell's value is in its result too, for the records, unless it is larger
 CELL_OK = b'{"status": "ok", "execution_count": %d, "user_expressions": {}, "payload": []}'  # the usual reply, ready-made
 BATCH_ITEMS = 64
 BATCH_NS = 5_000_000
@@ -214,6 +215,7 @@ class Engine:
             source = str(buffers[0], "utf-8")
             if not silent:
                 link.output(EXECUTE_INPUT, [dump_json({"code": source, "execution_count": number})])
+            shell.displayhook.take_shown()  # what others showed: a frontend's cell, a task's run_cell()
             result, lines = shell.run(source, silent)
             error = result.error_before_exec or result.error_in_exec
             link.end()
@@ -222,8 +224,9 @@ class Engine:
             link.end()
             error, lines = e, []
         self._check_leaving()
+        value = shell.displayhook.take_shown()
         if error is None:
-            link.result(OK, [CELL_OK % number])
+            link.result(OK, [CELL_OK % number] if value is None or len(value) > CELL_VALUE_MAX else [CELL_OK % number, value])
             return
         self._fail(error, "execute", lines)
         if not silent:

@@ -72,11 +72,14 @@ class HubTask(Task):
         for key in ("stdout", "stderr"):
             if answer.get(key):
                 md[key] = answer[key]
+        if self.kind == EXECUTE:
+            md["execute_input"] = self.source
+            if status == OK and len(buffers) > 1:
+                md["execute_result"] = json.loads(bytes(buffers[1]))
 
     def _decode(self) -> Any:
         if self.kind == EXECUTE and self.record is not None and self.record[0] == OK:
             content = json.loads(bytes(self.record[8][0])) if self.record[8] else {}
-            self.metadata["execute_input"] = self.metadata["execute_input"] or self.source
             from .task import ExecuteReply
 
             return ExecuteReply(self.source, content, self), None

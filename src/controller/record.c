@@ -66,6 +66,7 @@ unsigned record_parts(enum record_field f)
         [FIELD_STDERR] = STORE_OUTPUT,
         [FIELD_SOURCE] = STORE_KIND | STORE_CALL,
         [FIELD_EXECUTE_INPUT] = STORE_KIND | STORE_CALL,
+        [FIELD_EXECUTE_RESULT] = STORE_KIND | STORE_RESULT,
         [FIELD_ERROR] = STORE_RESULT,
         [FIELD_HEADER] = STORE_KIND | STORE_SUBMITTED,
         [FIELD_CONTENT] = STORE_KIND | STORE_CALL,
@@ -134,6 +135,14 @@ static const char *outcome_of(const struct store_record *r)
     return r->result.status == RESULT_OK                                                ? "ok"
            : r->result.status == RESULT_ABORTED || r->result.status == RESULT_CANCELLED ? "aborted"
                                                                                         : "error";
+}
+
+/* The value of a cell's last expression: the second buffer of its result; NULL: it has none. */
+static const struct slice *cell_value(const struct store_record *r)
+{
+    const struct payload *p = r->result.payload;
+    bool ok = r->state != STORE_PENDING && r->result.status == RESULT_OK;
+    return ok && r->kind == TASK_EXECUTE && p && p->nbufs > 1 ? &p->bufs[1] : NULL;
 }
 
 void record_value(const struct store_record *r, uint64_t seq, enum record_field f, struct value *v)
@@ -214,8 +223,8 @@ void record_value(const struct store_record *r, uint64_t seq, enum record_field 
     case FIELD_EXECUTE_INPUT:
         set_buffer(v, r->kind == TASK_EXECUTE ? r->task : NULL);
         break;
-    case FIELD_EXECUTE_RESULT:
-        v->kind = VALUE_NULL;
+    case FIELD_EXECUTE_RESULT: /* an object, too */
+        v->kind = cell_value(r) ? VALUE_OTHER : VALUE_NULL;
         break;
     case FIELD_ERROR: /* an object; whether there is one can be asked */
         v->kind = ended && s->status != RESULT_OK ? VALUE_OTHER : VALUE_NULL;
@@ -344,24 +353,44 @@ static const char *type_of(const struct store_record *r, bool reply)
                                    : "apply_request";
 }
 
-/* The error of a failed task: what the engine or the controller said, if that is JSON. */
-static int error_add(struct buf *b, const struct store_record *r, const char *status)
+/* The JSON object that an engine wrote there, NULL: it is none. */
+static json_t *object_in(const struct slice *s)
 {
-    const struct payload *p = r->result.payload;
-    const uint8_t *data = p && p->nbufs ? slice_bytes(&p->bufs[0]) : NULL;
-    json_t *j = data ? json_loadb((const char *)data, p->bufs[0].len, 0, NULL) : NULL;
+    const uint8_t *data = s ? slice_bytes(s) : NULL;
+    json_t *j = data ? json_loadb((const char *)data, s->len, 0, NULL) : NULL;
+    if (json_is_object(j))
+        return j;
+    json_decref(j);
+    return NULL;
+}
 
-    if (!json_is_object(j)) {
-        json_decref(j);
-        return status ? buf_addf(b, "{\"status\":\"%s\"}", status) : buf_addstr(b, "null");
-    }
-    if (status)
-        json_object_set_new(j, "status", json_string(status));
+/* Writes j, and gives it up. */
+static int json_add(struct buf *b, json_t *j)
+{
     char *text = json_dumps(j, JSON_COMPACT);
     int code = text ? buf_addstr(b, text) : CV_ENOMEM;
     free(text);
     json_decref(j);
     return code;
+}
+
+/* The error of a failed task: what the engine or the controller said, if that is JSON. */
+static int error_add(struct buf *b, const struct store_record *r, const char *status)
+{
+    const struct payload *p = r->result.payload;
+    json_t *j = object_in(p && p->nbufs ? &p->bufs[0] : NULL);
+
+    if (!j)
+        return status ? buf_addf(b, "{\"status\":\"%s\"}", status) : buf_addstr(b, "null");
+    if (status)
+        json_object_set_new(j, "status", json_string(status));
+    return json_add(b, j);
+}
+
+static int cell_value_add(struct buf *b, const struct store_record *r)
+{
+    json_t *j = object_in(cell_value(r));
+    return j ? json_add(b, j) : buf_addstr(b, "null");
 }
 
 /* In base64: JSON has no bytes. */
@@ -444,6 +473,8 @@ static int field_add(struct buf *b, const struct store_record *r, uint64_t seq, 
         return !ended                          ? buf_addstr(b, "null")
                : r->result.status == RESULT_OK ? buf_addstr(b, "{\"status\":\"ok\"}")
                                                : error_add(b, r, outcome_of(r));
+    case FIELD_EXECUTE_RESULT:
+        return cell_value_add(b, r);
     case FIELD_ERROR:
         return ended && r->result.status != RESULT_OK ? error_add(b, r, NULL)
                                                       : buf_addstr(b, "null");

@@ -335,3 +335,25 @@ def test_large_results_and_errors_are_kept(stack_of, db):
     row, = rc.db_query({"msg_id": failed.msg_ids[0]}, keys=["result_content"])
     assert row["result_content"]["status"] == "error"  # the rest is kept in a file only
     assert rc[0].apply_sync(abs, -1) == 1
+
+
+def test_the_value_of_a_cell_is_kept(cluster, capsys):
+    """Another client has it when the one that ran the cell is gone."""
+    with cluster.connect_client_sync() as rc:
+        cells = [rc[0].execute(code, silent=False) for code in ("print('said'); 6 * 7", "x = 1", "'y' * 2**21")]
+        for ar in cells:
+            ar.get(10)
+        rc[0].apply_sync(lambda: get_ipython().run_cell("8", silent=False) and None)
+        cells.append(rc[0].execute("x = 2", silent=False))
+        cells[-1].get(10)
+    valued, *others = [ar.msg_ids[0] for ar in cells]
+    with cluster.connect_client_sync() as rc:
+        again = rc.get_result(valued)
+        assert again.get(10).data == again.execute_result["data"] == {"text/plain": "42"}
+        assert repr(again.get()) == f"<ExecuteReply[{again.execute_result['execution_count']}]: 42>"
+        again.display_outputs()
+        assert capsys.readouterr().out.splitlines() == ["said", f"Out[0:{again.get().execution_count}]: 42"]
+        assert [rc.get_result(i).get(10).execute_result for i in others] == [None] * 3, "none, too large, another's"
+        assert rc.db_query({"msg_id": valued}, keys="execute_result")[0]["execute_result"] == again.execute_result
+        asked = rc.db_query({"msg_id": {"$in": [valued, *others]}, "execute_result": {"$ne": None}}, keys="msg_id")
+        assert asked == [{"msg_id": valued}]
