@@ -256,13 +256,13 @@ class Jobs(TaskTable):
     def db_query(self, query: Mapping[str, Any], keys: Any = None) -> list[dict[str, Any]]:
         """The controller's records of tasks that match: ``rc.db_query({'label': {'$glob': 'a*'}}, keys='msg_id')``.
 
-        keys : which fields (a str or a list; msg_id always comes). Default: all but ``buffers`` and ``result_buffers``.
+        keys : which fields (a str or a list; msg_id always comes). Default, and of an empty list: all but ``buffers`` and ``result_buffers``.
         Dates are datetimes, buffers lists of bytes. docs/records.md lists fields and operators.
         """
         if isinstance(keys, str):
             keys = [keys]
         elif keys is not None:
-            keys = list(keys)
+            keys = list(keys) or None
         return [_read_record(r) for r in self._query("db_query", where=dict(query), keys=keys)]
 
     def _chosen(self, jobs: Any, targets: Any) -> tuple[Any, list[int]]:

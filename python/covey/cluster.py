@@ -112,8 +112,16 @@ class Cluster(ClusterCoroutines):
             from .config import load_config
 
             settings.update(load_config("ipcluster", self.profile_dir).get("Cluster", {}))
-        settings.update(self.config.get("Cluster", {}))
+        settings.update(self._told().get("Cluster", {}))
         return settings
+
+    def _told(self) -> dict[str, dict[str, Any]]:
+        """config= as its values are, with what `append()` and its kin say."""
+        if not self.config:
+            return {}
+        from .config import plain
+
+        return plain(self.config, "ipcluster")
 
     # ------------------------------------------------ what it is
 
@@ -465,8 +473,8 @@ class Cluster(ClusterCoroutines):
         for option, value in (("ip", self.controller_ip), ("location", self.controller_location)):
             if value:
                 args.append(f"--{option}={value}")
-        for section, traits in self.config.items():
-            if section != "Cluster" and isinstance(traits, Mapping):
+        for section, traits in self._told().items():
+            if section != "Cluster":
                 args += [f"--{section}.{trait}={_literal(value)}" for trait, value in traits.items()]
         rest = [*self.controller_args, *(f"--{k.replace('_', '-')}={v}" for k, v in extra.items())]
         return [*args, "--", *rest] if rest else args

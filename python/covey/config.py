@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traitlets.config import Config
@@ -93,7 +93,7 @@ def read_files(app: str, profile_dir: str = "", extra: str | None = None) -> dic
         if not os.path.isfile(extra):
             raise ConfigError(f"{extra}: there is no such config file")
         merged.merge(load_file(extra))
-    return _plain(merged, app)
+    return plain(merged, app)
 
 
 def load_file(path: str) -> Config:
@@ -134,7 +134,8 @@ def rename(tree: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return tree
 
 
-def _plain(config: Config, app: str) -> dict[str, dict[str, Any]]:
+def plain(config: Mapping[str, Any], app: str) -> dict[str, dict[str, Any]]:
+    """A traitlets Config, or dicts like it, as JSON values by class and trait; `append()` and its kin are applied to the defaults of `app`."""
     tree: dict[str, dict[str, Any]] = {}
     defaults: dict[str, Any] | None = None
     for section, traits in config.items():

@@ -515,7 +515,8 @@ static void purge_done(struct store_purge *p, bool walk_failed)
     purge_free(x);
 }
 
-/* The ids of a purge must be known and ended. False: told that one is not. */
+/* The ids of a purge must not be of tasks under way; what is gone already needs no purge. False:
+ * told that one is not an id, or not ended. */
 static bool purge_ids(struct purge *x, const struct origin *o, const json_t *ids)
 {
     struct store *s = x->c->store;
@@ -533,8 +534,8 @@ static bool purge_ids(struct purge *x, const struct origin *o, const json_t *ids
             say_error(o->conn->link, &x->h, "IndexError", "task %s has not ended", text);
             return false;
         }
-        if (f == STORE_UNKNOWN && (!is_id || !s->ops->persistent)) {
-            say_error(o->conn->link, &x->h, "KeyError", "no task %.60s is known here", text);
+        if (!is_id) {
+            say_error(o->conn->link, &x->h, "KeyError", "%.60s is no task's id", text);
             return false;
         }
         x->ids[x->p.nonly++] = v;

@@ -29,8 +29,7 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
     if (task_find(s, (struct sched_id){task_session(t), t->seq}) != t ||
         task_find(s, (struct sched_id){task_session(t), task_end(t) - 1}) != t)
         return "a task is not found by its id";
-    if ((t->more && heap_in(&t->more->timer)) !=
-        ((t->flags & TASK_KILL) || task_is_timed(t)))
+    if ((t->more && heap_in(&t->more->timer)) != ((t->flags & TASK_KILL) || task_is_timed(t)))
         return "a task's timer is not armed as its state asks for";
     if ((t->state == SCHED_T_WAITING) != (task_more(t)->deps != NULL))
         return "a task waits for nothing, or has dependencies and does not wait";

@@ -3,10 +3,10 @@
  * What ends tasks before their time: CANCEL in its three kinds, timeouts, kills. Called by the
  * scheduler's one thread.
  *
- * What waits or is queued ends at once. What was sent: abort and a timeout take it back (it ends when
- * the engine gives it back, and goes on if it had started); cancel has the engine drop or interrupt it, and
- * whatever the engine then says ends it; kill does that and has the engine killed if the task is
- * still there some time later. Failure: none but memory for actions and splits. */
+ * What waits or is queued ends at once. What was sent: abort and a timeout take it back (it ends
+ * when the engine gives it back, and goes on if it had started); cancel has the engine drop or
+ * interrupt it, and whatever the engine then says ends it; kill does that and has the engine killed
+ * if the task is still there some time later. Failure: none but memory for actions and splits. */
 #include "sched/dispatch.h"
 #include "sched/event.h"
 

@@ -397,7 +397,8 @@ def purging_the_hub(t: Ground) -> None:
     slow = rc[0].apply_async(time.sleep, 1)
     until(lambda: slow.msg_ids[0] in rc.hub_history(), what="the record")
     assert raises(ipp.RemoteError, rc.purge_hub_results, slow.msg_ids).ename == "IndexError"
-    rc.purge_hub_results(ar.msg_ids)
+    for _ in range(2):  # what is gone already needs no purge
+        rc.purge_hub_results(ar.msg_ids)
     assert not set(ar.msg_ids) & set(rc.hub_history())
     slow.get(30)
     rc.purge_hub_results("all")

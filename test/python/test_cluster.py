@@ -75,6 +75,24 @@ def test_the_command_line():
                     f"--engines={name}", "--ip=*", "--location=node1", "--SlurmLauncher.queue=long", "--", "--reuse"]
 
 
+def test_a_config_that_adds_to_defaults():
+    """`c.Class.trait.append()` and its kin, on a Config that a program made; paths are told as text."""
+    from pathlib import Path
+
+    from traitlets.config import Config
+
+    config = Config()
+    config.EngineLauncher.engine_args.extend(["-c", "x = 6"])
+    config.Cluster.controller_args.append("--nodb")
+    config.IPEngine.work_dir = Path("/some where")
+    c = Cluster(n=1, cluster_id="y", config=config)
+    assert c.controller_args == ["--nodb"]
+    c.start_cluster_sync()
+    argv = state_of(c)["argv"]
+    c.stop_cluster_sync()
+    assert argv[-4:] == ['--EngineLauncher.engine_args=["-c", "x = 6"]', "--IPEngine.work_dir=/some where", "--", "--nodb"]
+
+
 def test_options_from_the_profile_s_config(tmp_path):
     folder = tmp_path / "ipython" / "profile_p"
     folder.mkdir(parents=True)
