@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-import types
 import warnings
 from pathlib import Path
 
@@ -216,7 +215,7 @@ def captured(t):
 def other_python(t):
     view = t.stack().rc[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_tasktable, "sys", types.SimpleNamespace(version_info=types.SimpleNamespace(major=3, minor=99)))
+        patch.setattr(_tasktable, "_BY_VALUE", {"python": "3.99"})
         view.apply_sync(lambda: 1)
 
 
