@@ -284,7 +284,7 @@ class DirectView(View):
             numbers = targets
         else:
             if not (numbers := self.client._build_targets(targets)):
-                raise error.NoEnginesRegistered(f"this view has no engines: targets are {targets!r}")
+                raise self._no_engines(targets)
             return numbers
         self.client._pump()  # a death is heard of here, with its cause
         engines = self.client._engines
@@ -294,8 +294,13 @@ class DirectView(View):
                     return self.client._build_targets(targets)
                 self.client._check_alive(numbers)
         if not numbers:
-            raise error.NoEnginesRegistered("this view has no engines")
+            raise self._no_engines(targets)
         return numbers
+
+    def _no_engines(self, targets: Any) -> error.NoEnginesRegistered:
+        client = self.client
+        why = "its client is closed" if client._closed else client._end or "there were none when it was made: rc.wait_for_engines(n), then rc[:]"
+        return error.NoEnginesRegistered(f"this view has no engines (targets are {targets!r}): {why}")
 
     def _is_single(self, place: Any = None) -> bool:
         targets = self._targets if place is None else place

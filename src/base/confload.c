@@ -257,16 +257,20 @@ int confload_files(struct config *c, const char *app, const char *profile_dir, c
 }
 
 int confload_all(struct config *ret, const struct schema *schema, struct config *cli,
-                 const char *cls, const char *profile_dir, FILE *notices, struct err *e)
+                 const char *cls, const char *profile_dir, FILE *notices, bool files_told,
+                 struct err *e)
 {
+    FILE *of_files = files_told ? NULL : notices;
     const char *extra = NULL, *python = "python3";
     int rc = config_str(cli, cls, "extra_config_file", &extra, e);
     rc = rc ? rc : config_str(cli, cls, "python", &python, e);
     rc = rc ? rc : confload_files(ret, schema->app, profile_dir, extra, python, e);
-    rc = rc ? rc : schema_rename(schema, ret, notices, e);
+    rc = rc ? rc : schema_rename(schema, ret, of_files, e);
     rc = rc ? rc : schema_rename(schema, cli, notices, e);
+    if (rc == CV_OK && files_told)
+        schema_check(schema, cli, notices);
     rc = rc ? rc : config_overlay(ret, cli, e);
     if (rc == CV_OK)
-        schema_check(schema, ret, notices);
+        schema_check(schema, ret, of_files);
     return rc;
 }

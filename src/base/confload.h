@@ -23,10 +23,12 @@ int confload_profile_dir(const struct config *cli, const char *cls, char **ret,
 int confload_files(struct config *c, const char *app, const char *profile_dir, const char *extra,
                    const char *python, struct err *e) CV_CHECK;
 /* The whole way: what the files of the schema's program say, former names made today's, the command
- * line (cli, renamed as well) over it, and a line to notices for what has no effect. cls.python and
- * cls.extra_config_file are read from cli. */
+ * line (cli, renamed as well) over it, and a line to notices for what has no effect. files_told:
+ * what the files say wrong is not told again. cls.python and cls.extra_config_file are read from
+ * cli. */
 int confload_all(struct config *ret, const struct schema *schema, struct config *cli,
-                 const char *cls, const char *profile_dir, FILE *notices, struct err *e) CV_CHECK;
+                 const char *cls, const char *profile_dir, FILE *notices, bool files_told,
+                 struct err *e) CV_CHECK;
 /* Has the file a line that is neither blank nor a comment? A missing file has none. */
 bool confload_active(const char *path);
 /* A relative path below the working folder, '~' below the home. malloc'ed; NULL when out of

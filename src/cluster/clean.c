@@ -74,6 +74,8 @@ static int clean_profile(void *arg, const char *dir)
     if (!rc && !c->running) {
         remove_matching(c, dir, "log", "", "");
         remove_matching(c, dir, "security", "ipcontroller-", ".json");
+        if (!c->failed) /* those that are left can't be read, and name no cluster */
+            remove_matching(c, dir, "security", "cluster-", ".json");
     }
     c->running |= ran_before;
     return rc;

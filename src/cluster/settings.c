@@ -152,14 +152,16 @@ static char *program_dir(void)
 
 static int load(struct settings *s, struct config *cli, struct err *e)
 {
+    bool starts = s->verb == VERB_START || s->verb == VERB_ENGINES;
+    /* programs read the first line of what stop says, and the start has told */
     int rc = confload_all(s->config, SPECS[s->verb]->schema, cli, "IPCluster", s->profile_dir,
-                          stderr, e);
+                          stderr, !starts, e);
     if (rc)
         return rc;
     struct reader r = {s->config, CLASSES[s->verb], e, CV_OK};
     read_all(&r, s);
     rc = r.code;
-    if (!rc && (s->verb == VERB_START || s->verb == VERB_ENGINES))
+    if (!rc && starts)
         rc = passon_args(s, cli, e);
     return rc;
 }

@@ -260,7 +260,7 @@ enum options_next options_parse(struct options *ret, int argc, char **argv, FILE
     r = r ? r : config_new(&ret->config);
     r = r ? r
           : confload_all(ret->config, catalog_controller.schema, cli, "IPController",
-                         ret->profile_dir, notices, e);
+                         ret->profile_dir, notices, false, e);
     catalog_check_environment(notices);
     if (r == CV_OK && read_values(ret, notices, e) == CV_OK)
         next = OPTIONS_RUN;

@@ -144,7 +144,7 @@ static int load(struct options *o, struct config *cli, FILE *notices, struct err
     rc = rc ? rc : config_new(&o->config);
     return rc ? rc
               : confload_all(o->config, catalog_engine.schema, cli, "IPEngine", o->profile_dir,
-                             notices, e);
+                             notices, false, e);
 }
 
 enum options_next options_parse(struct options *ret, int argc, char **argv, FILE *notices,

@@ -399,3 +399,13 @@ def test_one_calls_label_is_not_another_threads(two):
     assert all(m["label"] == "a" for ar in calls for m in ar.metadata)
     assert seen and set(seen) == {(None, False, None, False)} and two.dv.block is True
     assert set(calls[0].msg_ids) < set(two.lv.history), "its tasks are the view's"
+
+
+def test_a_view_without_engines_says_why(two):
+    for view in (two.rc[[]], two.rc.direct_view([])):
+        with pytest.raises(ipp.NoEnginesRegistered, match=r"targets are \[\]\): there were none when it was made: rc.wait_for_engines"):
+            view.apply_async(abs, 1)
+    none = two.rc[[]]
+    two.rc.close()
+    with pytest.raises(ipp.NoEnginesRegistered, match="its client is closed"):
+        none.apply_async(abs, 1)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from covey._programs import program_path
@@ -79,6 +80,34 @@ def test_m10_words_and_exit_codes(programs, ipython_dir):
     assert run(program, ipython_dir).returncode == 1
     assert run(program, ipython_dir, "start", "--bogus").returncode == 2
     assert run(program, ipython_dir, "--version").stdout.strip()
+
+
+def test_clean_removes_a_cluster_file_that_nobody_can_read(programs, ipython_dir):
+    program = programs()
+    security = Path(ipython_dir["IPYTHONDIR"], "profile_default", "security")
+    security.mkdir(parents=True)
+    (security / "cluster-.json").write_text("garbage")
+    assert run(program, ipython_dir, "stop").returncode == 11
+    cleaned = run(program, ipython_dir, "clean")
+    assert cleaned.returncode == 0 and "Removed 1 file" in cleaned.stderr and os.listdir(security) == []
+
+
+def test_m10_the_first_line_of_stop(programs, ipython_dir, tmp_path):
+    """Programs read it; what is wrong with the config files the start has told."""
+    program = programs()
+    profile = Path(ipython_dir["IPYTHONDIR"], "profile_old")
+    profile.mkdir(parents=True)
+    (profile / "ipcluster_config.py").write_text("c.IPClusterEngines.n = 1\nc.Cluster.delay = 2\nc.Cluster.engin = 3\n")
+    words = ("n is now called Cluster.n", "delay", "engin ")
+    started = run(program, ipython_dir, "start", "--profile=old", "--daemonize")
+    assert started.returncode == 0 and all(w in started.stderr for w in words)
+    listed = run(program, ipython_dir, "list", "--profile=old")
+    assert listed.stderr == "" and "old" in listed.stdout
+    stopped = run(program, ipython_dir, "stop", "--profile=old", "--signal=9")
+    assert stopped.returncode == 0 and stopped.stderr.splitlines()[0].startswith("--signal has no effect here")
+    assert "[IPClusterStop] Stopping cluster" in stopped.stderr.splitlines()[1] and not any(w in stopped.stderr for w in words)
+    again = run(program, ipython_dir, "stop", "--profile=old")
+    assert "CRITICAL | Could not find cluster file" in again.stderr.splitlines()[0]
 
 
 def test_daemonize_lets_go_of_its_output(programs, ipython_dir):
