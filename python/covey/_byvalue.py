@@ -6,6 +6,7 @@ Code objects and their bytes are the only things that are kept here; nothing liv
 """
 from __future__ import annotations
 
+import functools
 import marshal
 import os
 import pickle
@@ -253,12 +254,24 @@ def reduce_function(f: types.FunctionType) -> tuple:
     return _function, args, state, None, None, _fill_function
 
 
+CACHED = type(functools.lru_cache(len))  # what functools' caches make of a function: pickle would write its name alone
+
+
+def reduce_cached(f: Any) -> Any:
+    """A cached function like the one in it; its cache is empty where it arrives, for each task."""
+    return NotImplemented if by_name(f) else (_cached, (f.__wrapped__, f.cache_parameters()))
+
+
+def _cached(f: Callable, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(f)
+
+
 def _code_doc(code: types.CodeType) -> str | None:
     first = code.co_consts[0] if code.co_consts else None
     return first if isinstance(first, str) else None
 
 
-def by_name(f: types.FunctionType) -> bool:
+def by_name(f: Any) -> bool:
     """The receiver can import this function."""
     module = f.__module__
     if module is None or module in MAIN:

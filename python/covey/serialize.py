@@ -30,8 +30,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from ._byvalue import (
-    MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_function,
-    reduce_memoryview,
+    CACHED, MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_cached,
+    reduce_function, reduce_memoryview,
 )
 from ._culprit import refusal
 from ._plaincall import plain_call
@@ -218,6 +218,8 @@ class _Pickler(pickle.Pickler):
             return reduce_function(obj)
         if t is memoryview:
             return reduce_memoryview(obj)
+        if t is CACHED:
+            return reduce_cached(obj)
         if t.__name__ == "ndarray" and t.__module__ == "numpy":
             return reduce_array(obj)
         if isinstance(obj, type) and obj.__module__ in MAIN:
@@ -243,6 +245,8 @@ def _cloud_pickler() -> type:
                     return reduce_function(obj)
                 if t is memoryview:
                     return reduce_memoryview(obj)
+                if t is CACHED:
+                    return reduce_cached(obj)
                 if t.__name__ == "ndarray" and t.__module__ == "numpy":
                     return reduce_array(obj)
                 if t in can_map:

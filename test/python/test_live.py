@@ -696,3 +696,19 @@ def test_a_timeout_holds_where_engines_work_ahead(rc, tmp_path):
         assert all(isinstance(e, ipp.TaskTimeout) for e in (errors if isinstance(errors, list) else [errors]))
     (tmp_path / "go").touch()
     assert [ar.get(30) for ar in long] == [None] * 4 and lv.apply_sync(abs, -2) == 2
+
+
+def test_m1_a_cached_function_of_main(rc):
+    """pickle writes the name of what functools.lru_cache makes, be it of __main__."""
+    cached = typed("""
+        import functools
+        @functools.lru_cache(maxsize=3, typed=True)
+        def f(x):
+            "doc"
+            return x * 2
+    """)
+    assert rc[:].apply_sync(cached, 4) == [8, 8] and rc.load_balanced_view().map_sync(cached, [1, 2]) == [2, 4]
+    assert rc[0].apply_sync(typed("def f(g): return g.cache_parameters(), g.cache_info().currsize, g(3), g.__name__, g.__doc__"), [cached][0]) == \
+        ({"maxsize": 3, "typed": True}, 0, 6, "f", "doc")
+    import fnmatch
+    assert rc[0].apply_sync(typed("def f(g): import fnmatch; return g is fnmatch._compile_pattern"), fnmatch._compile_pattern), "an installed module's travels by name"
