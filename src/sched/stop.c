@@ -79,6 +79,21 @@ static void task_kill(struct sched *s, struct task *t)
     task_act(s, SCHED_KILL, t, t->seq, task_end(t));
 }
 
+/* The engine has other work before it; else it runs there, or is about to. */
+static bool has_work_before(const struct engine *e, const struct task *t)
+{
+    if (!list_empty(&e->running))
+        return true;
+    for (int i = 0; i < 2; i++) {
+        if (list_empty(&e->sent[i]))
+            continue;
+        const struct task *first = list_entry(e->sent[i].next, struct task, node);
+        if (first != t && first->order < t->order)
+            return true;
+    }
+    return false;
+}
+
 /* An engine holds it ahead: what it has not started ends when it gives it back. */
 static void task_overdue(struct sched *s, struct task *t)
 {
@@ -88,7 +103,7 @@ static void task_overdue(struct sched *s, struct task *t)
         return;
     }
     task_timed_out(s, t);
-    if (!(t->flags & no))
+    if (!(t->flags & no) && has_work_before(t->engine, t))
         task_take(s, t, t->seq, task_end(t));
 }
 

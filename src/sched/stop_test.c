@@ -140,6 +140,26 @@ static void test_timeout_of_what_is_held_ahead(void **state)
     }
 }
 
+/* A free engine has it: it is about to start, however late that is heard of, and so is a retry. */
+static void test_timeout_of_what_a_free_engine_has(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 4});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.submit.timeout = 0.005;
+    ev.submit.retries = 1;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    for (uint16_t attempt = 1; attempt <= 2; attempt++) {
+        kit_expect_sent(&k, 1, 0, attempt);
+        kit_tick(&k, 6 * MS);
+        assert_int_equal(k.a.n, 0);
+        kit_result(&k, 0, 1, 1, attempt, SCHED_S_ERROR, 1 * MS);
+    }
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    kit_release(&k);
+}
+
 /* An engine that is away is asked when it is back. */
 static void test_timeout_of_what_an_away_engine_holds(void **state)
 {
@@ -192,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_kill_after_ages),
         cmocka_unit_test(test_timeout_of_the_unstarted),
         cmocka_unit_test(test_timeout_of_what_is_held_ahead),
+        cmocka_unit_test(test_timeout_of_what_a_free_engine_has),
         cmocka_unit_test(test_timeout_of_what_an_away_engine_holds),
         cmocka_unit_test(test_client_back),
     };
