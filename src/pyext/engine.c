@@ -169,6 +169,7 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
     } else {
         r = uplink_init(&core->up, &core->io, &engine_uplink_ops, core, list, 1, NULL, &hello,
                         UINT64_MAX);
+        core->up.patient = true;
         if (r) {
             engine_io_end(core);
             core_free(core);

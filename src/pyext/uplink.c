@@ -48,9 +48,33 @@ static bool by_login(const struct uplink *u)
     return u->tcp && u->tcp->dial;
 }
 
+/* Of the first attempt. */
+static uint64_t time_left(const struct uplink *u)
+{
+    uint64_t now = clock_mono();
+    return u->deadline > now ? u->deadline - now : 1;
+}
+
+/* Somebody was there, and the connection was cut before WELCOME: on a bad day the relay's, say. */
+static bool try_first_again(struct uplink *u, int code)
+{
+    bool cut = code == CV_EOF || code == CV_ECLOSED || code == CV_ESYS;
+    if (!u->patient || !u->link || !cut || time_left(u) <= BACKOFF_MAX)
+        return false;
+    drop_link(u);
+    u->state = UPLINK_AWAY;
+    u->backoff = u->backoff * 2 < BACKOFF_MIN   ? BACKOFF_MIN
+                 : u->backoff * 2 < BACKOFF_MAX ? u->backoff * 2
+                                                : BACKOFF_MAX;
+    timer_start(u->timer, u->backoff, 0);
+    return true;
+}
+
 /* An attempt has failed, or the link was lost. */
 static void failed(struct uplink *u, int code, const char *why)
 {
+    if (!u->was_up && try_first_again(u, code))
+        return;
     if (!u->was_up) {
         give_up(u, code, why);
         return;
@@ -200,13 +224,6 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 }
 
 static const struct link_callbacks link_cbs = {.on_msg = on_msg, .on_closed = on_closed};
-
-/* Of the first attempt. */
-static uint64_t time_left(const struct uplink *u)
-{
-    uint64_t now = clock_mono();
-    return u->deadline > now ? u->deadline - now : 1;
-}
 
 static int say_hello(struct uplink *u)
 {

@@ -16,7 +16,7 @@ enum uplink_state {
     UPLINK_IDLE,    /* not asked to connect yet, or the first attempt failed */
     UPLINK_JOINING, /* connecting, or waiting for WELCOME */
     UPLINK_UP,
-    UPLINK_AWAY, /* lost; tries again when the timer says so */
+    UPLINK_AWAY, /* lost, or cut while it joined (patient); tries again when the timer says so */
     UPLINK_GONE, /* given up or closed; never again */
 };
 
@@ -55,6 +55,7 @@ struct uplink {
     bool trimming;
     bool no_memfds;       /* a descriptor could not be taken in: none any more */
     atomic_bool may_lend; /* the controller takes descriptors */
+    bool patient; /* a first connection that is cut before WELCOME is tried again, while there is time */
     bool was_up, was_unix, flushing;
     uint64_t backoff, lost_at, deadline;
     char why[512];

@@ -619,6 +619,24 @@ def test_engine_registers_and_runs(engine):
         link.result(0, [])
 
 
+def test_an_engine_whose_first_connection_is_cut_tries_again(controller):
+    link = _core.Engine(controller.endpoint, {**HELLO, "uuid": "u", "number": None, "slot": 2, "host_session": "123"},
+                        uid=os.getuid(), status_fd=-1, stdout_fd=-1, stderr_fd=-1)
+
+    def cut_twice():
+        controller.accept().close()  # after its HELLO
+        controller.accept_any()
+        peers.append(controller.accept().welcome(number=7))
+
+    peers = []
+    thread = threading.Thread(target=cut_twice)
+    thread.start()
+    assert link.connect(10)["number"] == 7
+    thread.join()
+    peers[0].close()
+    link.close(0)
+
+
 def test_engine_fileno_tells_of_work(engine):
     link, peer = engine.link, engine.peer
     readable = lambda: bool(select.select([link.fileno()], [], [], 0)[0])
