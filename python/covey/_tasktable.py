@@ -292,7 +292,7 @@ class TaskTable:
         self._core.poll(unread)
         while unread:
             event = unread[0]
-            again = event[0] in (EVENT, RESULT)  # these may be taken in twice
+            again = event[0] != COMM  # by a KeyboardInterrupt; what is filed and what only changes tables may be taken in twice
             try:
                 self._take_in(event)
                 again = False
@@ -300,8 +300,13 @@ class TaskTable:
                 again = False
                 raise
             finally:
-                if not again and unread and unread[0] is event:  # a signal's handler may have been here meanwhile
-                    unread.popleft()
+                if not again:
+                    self._drop(event)
+
+    def _drop(self, event: tuple) -> None:
+        """It is taken in; the lock is held. (A signal's handler may have done that meanwhile.)"""
+        if self._unread and self._unread[0] is event:
+            self._unread.popleft()
 
     def _take_in(self, event: tuple) -> None:
         type_, status, _, session, seq, engine, _, buffers = event
@@ -309,7 +314,7 @@ class TaskTable:
         if type_ == OUTPUT:
             task = self._task_of(key)
             if task is not None:
-                self._output(task, status, engine, buffers)
+                self._output(task, status, engine, buffers, event)
         elif type_ == COMM:
             self._comm(session, seq, engine, buffers)
         elif type_ == EVENT:
@@ -319,12 +324,13 @@ class TaskTable:
         elif type_ == BYE:
             self._ended(json.loads(bytes(buffers[0])).get("reason") if buffers else None)
 
-    def _output(self, task: Task, kind: int, engine: int, buffers: Any) -> None:
+    def _output(self, task: Task, kind: int, engine: int, buffers: Any, event: tuple) -> None:
         if task.target is None:
             task.target = engine
             if task._metadata is not None and task._metadata["engine_id"] is None:
                 task._metadata.update(engine_id=engine, engine_uuid=self._uuid_of(engine))
         task.output(kind, buffers)
+        self._drop(event)  # it is filed, once
         if self._streamers:
             self._stream(task, kind, buffers)
 

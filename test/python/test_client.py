@@ -14,6 +14,7 @@ import pytest
 
 import covey as ipp
 from covey import _connect, client
+from covey.task import OUTPUT, STDOUT, Task
 
 from fakecore import EVENT, NONE
 
@@ -129,6 +130,27 @@ def test_ctrl_c_while_an_event_is_taken_in(two):
     assert two.rc.ids == [0] and [e["event"] for e in seen] == ["engine_died"]
     two.core.finish(ar._tasks[0].seq, 3)
     assert ar.get(5) == 3
+
+
+@pytest.mark.parametrize("where", ["_the_metadata", "_stream"])
+def test_ctrl_c_while_output_is_filed_or_shown_neither_loses_nor_doubles_it(two, monkeypatch, where):
+    owner = Task if where == "_the_metadata" else type(two.rc)
+    call = getattr(owner, where)
+
+    def interrupted(*args):
+        monkeypatch.setattr(owner, where, call)
+        raise KeyboardInterrupt
+
+    ar = two.e0.apply_async(abs, -3)
+    seq = ar._tasks[0].seq
+    two.rc._streamers.append(types.SimpleNamespace(tasks=(), output=None))
+    two.core.events.append((OUTPUT, STDOUT, 0, two.core.session, seq, 0, 0, (b"once",)))
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        two.rc._pump()
+    two.core.finish(seq, 3)
+    assert ar.get(5) == 3 and ar.stdout == "once"
+    two.rc._streamers.clear()
 
 
 @pytest.mark.parametrize("content, mode, text", [
