@@ -33,6 +33,7 @@ LOGIN = 120.0       # seconds for one, with somebody who types
 BASE_MAX = 40       # bytes: a socket's path has 107, and ssh adds 17 of its own for a moment
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+_CUT = re.compile("reset by peer|closed the connection|has ended|Broken pipe")     # what a forward that leads nowhere does
 _FOLDER = re.compile(r"covey-tunnel-(\d+)-(\d+)-.*")
 
 # Prints the first of these profiles' client files, and which it was.
@@ -230,6 +231,9 @@ class Tunnel:
                 continue
             self.write(config)
             return
+        if errors and all(_CUT.search(text) for text in errors):
+            errors = [f"nobody answers at {', '.join(endpoint.removeprefix('tcp://') for endpoint in tcp)} as seen from {self.server}: the controller has "
+                      "ended, or listens on its own machine alone (start it with --ip='*'), or that sshd does not forward (AllowTcpForwarding)"]
         raise TunnelError("; ".join(errors) or f"{self.server}: the file names no TCP address")
 
     def drop(self) -> None:

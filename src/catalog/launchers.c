@@ -26,9 +26,10 @@ static const struct setting settings[] = {
     {"SSHLauncher", "user", "text", "''", "the user there"},
     {"SSHLauncher", "location", "text", "''", "user and host in one text: user@host"},
     {"SSHLauncher", "to_send", "list", NULL,
-     "(here, there) pairs of files that are copied before (default: the engines' connection file)"},
+     "(here, there) pairs of files that are copied before, beside the engines' connection file; "
+     "[]: none"},
     {"SSHLauncher", "to_fetch", "list", NULL,
-     "(there, here) pairs of files that are copied after (default: the connection files)"},
+     "(there, here) pairs of files that are copied after, beside the connection files; []: none"},
     {"SSHLauncher", "remote_profile_dir", "text", NULL,
      "the profile's folder there (default: the same below the home)"},
     {"SSHLauncher", "remote_python", "text", "'python3'", "the interpreter there"},

@@ -175,7 +175,10 @@ static void check_reach(const struct supervisor *v)
 {
     const char *path = json_string_value(json_object_get(v->listening, "engine_file"));
     json_t *file = path ? json_load_file(path, 0, NULL) : NULL, *endpoint;
-    bool tcp = false, reachable = !v->s->n || !(v->s->engines->flags & LAUNCH_ELSEWHERE);
+    bool apart = v->s->engines->flags & LAUNCH_ELSEWHERE ||
+                 (v->s->controller == &launch_ssh && v->s->engines != &launch_sshproxy);
+    const char *ssh = json_string_value(json_object_get(file, "ssh"));
+    bool tcp = false, reachable = !v->s->n || !apart || (ssh && *ssh);
     size_t i;
     json_array_foreach(json_object_get(file, "endpoints"), i, endpoint)
     {

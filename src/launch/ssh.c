@@ -307,12 +307,26 @@ static int far_command(struct ssh *s, const json_t *own, const char *python, cha
     return rc;
 }
 
-/* A setting of a host that is not one: it would be ignored without a word. */
+/* A setting of a host that is not one: it would be ignored without a word. The last ones are, as
+ * they are everywhere (catalog/launchers.c says why). */
 static int check_host(struct ssh *s, const char *place, json_t *own)
 {
-    static const char *const NAMES[] = {
-        "n",        "engine_args",   "engine_cmd", "environment", "prologue", "remote_profile_dir",
-        "ssh_args", "remote_python", "ssh_cmd",    "to_send"};
+    static const char *const NAMES[] = {"n",
+                                        "engine_args",
+                                        "engine_cmd",
+                                        "environment",
+                                        "prologue",
+                                        "ssh_args",
+                                        "remote_python",
+                                        "remote_profile_dir",
+                                        "ssh_cmd",
+                                        "to_send",
+                                        "scp_cmd",
+                                        "scp_args",
+                                        "output_limit",
+                                        "poll_seconds",
+                                        "stop_seconds_until_kill",
+                                        "stop_timeout"};
     const char *name;
     json_t *v;
     json_object_foreach(own, name, v)

@@ -172,8 +172,12 @@ enum ssh_failure ssh_explain(const char *server, const char *target, const char 
     if (reached_server(text)) {
         snprintf(out, cap,
                  "ssh to %s works, but nobody answers at %s there: has the controller ended, or is "
-                 "its machine another one? (%s)",
-                 server, target, text);
+                 "its machine another one%s? (%s)",
+                 server, target,
+                 strstr(text, "open failed") ? ""
+                                             : ", or does its sshd not forward "
+                                               "(AllowTcpForwarding)",
+                 text);
         return SSH_NO_CONTROLLER;
     }
     enum ssh_failure what = SSH_NO_SERVER;

@@ -88,6 +88,8 @@ static void test_explanations(void **state)
     check_words(
         "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n", "",
         SSH_NO_CONTROLLER, "ssh to me@host works, but nobody answers at 127.0.0.1:9");
+    check_words("stdio forwarding failed\n", "", SSH_NO_CONTROLLER,
+                "or does its sshd not forward (AllowTcpForwarding)");
     check_words("channel 0: open failed: administratively prohibited: open failed\n", "",
                 SSH_REFUSED, "AllowTcpForwarding");
     check_words("ssh: connect to host x port 22: Connection refused\n", "", SSH_NO_SERVER,

@@ -71,6 +71,26 @@ def test_laptop(machines):
     told.end()
 
 
+ELSEWHERE = """\
+c.Cluster.controller_launcher_class = "ssh"
+c.SSHLauncher.hostname = "host1"
+c.Cluster.engine_timeout = 5
+c.Cluster.n = 1
+"""
+
+
+def test_a_controller_elsewhere_for_engines_here(machines):
+    """The same words, whichever of the two is at the other end; not when the engines go through ssh."""
+    laptop = machines("laptop", "host1")["laptop"]
+    words = "the controller listens on its own machine only"
+    path = laptop.write(".ipython/profile_lab/ipcluster_config.py", ELSEWHERE)
+    assert words in fails(laptop, "ipcluster", "start", "--profile=lab", "--daemonize")
+    path.write_text(ELSEWHERE + "c.ControllerLauncher.controller_args = ['--enginessh=host1']\n")
+    r = laptop.run("ipcluster", "start", "--profile=lab", "--daemonize")
+    assert words not in r.stderr, r.stderr
+    laptop.run("ipcluster", "stop", "--profile=lab")
+
+
 def test_ssh(machines):
     boxes = machines("laptop", "host1", needs=("iptables",))
     laptop, host1 = boxes["laptop"], boxes["host1"]

@@ -92,3 +92,19 @@ def test_two_tunnels_and_a_killed_one(machines):
     assert not list((laptop.folder / "private/tmp").glob("covey*"))
     job.kill(signal.SIGTERM)
     assert job.wait() == 0
+
+
+def test_a_forward_that_leads_nowhere(machines):
+    """A controller that only its own machine reaches, and an sshd that does not forward: one sentence, and nothing left."""
+    boxes = machines("laptop", "login", "node", shared=("login", "node"))
+    laptop, login, node = boxes["laptop"], boxes["login"], boxes["node"]
+    job = node.popen("ipcluster", "start", "-n", "0", "--profile=job_77")
+    job.wait_output("The controller is ready")
+    login.run("sh", "-c", f"(cat {login.folder}/sshd_config; echo Port 2222; echo AllowTcpForwarding no) > /tmp/config && /usr/sbin/sshd -f /tmp/config")
+    for server in ("login", "login:2222"):
+        r = laptop.run("ipcluster", "tunnel", server, "77", check=False, timeout=90)
+        assert r.returncode == 1 and len(r.stderr.splitlines()) == 1, r.stderr
+        assert "nobody answers at " in r.stderr and f"as seen from {server}" in r.stderr and "--ip='*'" in r.stderr and "AllowTcpForwarding" in r.stderr
+        assert laptop.wait_idle() == {} and not (laptop.home / ".ipython").exists() and not list((laptop.folder / "private/tmp").glob("covey*"))
+    job.kill(signal.SIGTERM)
+    assert job.wait() == 0

@@ -70,7 +70,8 @@ static const struct golden CASES[] = {
      "{\"SSHEngineSetLauncher\": {\"engines\": {\"fd00::7\": 4, \"bob@[fd00::8]:2200\": 4}}}"},
     {"ssh-files", &launch_ssh, LAUNCH_ENGINES,
      "{\"SSHEngineSetLauncher\": {\"engines\": {\"h1\": 2, \"h2\": [5, [\"--profile-dir\", "
-     "\"~/p\"]], \"h3\": {\"n\": 1, \"to_send\": []}}, \"to_send\": [[\"~/a\", \"b\"]]}}"},
+     "\"~/p\"]], \"h3\": {\"n\": 1, \"scp_args\": [\"-q\"], \"to_send\": []}}, \"to_send\": "
+     "[[\"~/a\", \"b\"]]}}"},
     {"ssh-controller", &launch_ssh, LAUNCH_CONTROLLER,
      "{\"SSHLauncher\": {\"hostname\": \"far\", \"user\": \"bob\", \"to_fetch\": [[\"log\", "
      "\"/log\"]]}}"},
