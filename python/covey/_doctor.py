@@ -19,7 +19,6 @@ from typing import Any
 
 from . import _connect
 
-OLD = 7 * 86400.0   # seconds after which a file's age is worth a word
 PATIENCE = 3.0      # seconds for an address to answer
 
 

@@ -234,7 +234,7 @@ def test_a_job_that_fails_at_once_is_quoted(slurm):
 
 def test_the_page(slurm):
     """docs/deploying/slurm.md: its Python, its profile and its commands, as they stand."""
-    program, config = blocks("slurm", "python")
+    program, config, *_ = blocks("slurm", "python")
     start_and_stop, template, _ = blocks("slurm", "sh")
     start, stop = start_and_stop.splitlines()
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -4,7 +4,6 @@ answer in the real ones' words, and run the job as processes of this machine. St
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -93,13 +92,26 @@ def bsub():
     print(f"Job <{id}> is submitted to default queue <normal>.")
 
 
+def condor_words(text):
+    """What stands between the double quotes: a quote is two of them; single quotes hold blanks together."""
+    words = re.findall(r"(?:[^\s']|'(?:[^']|'')*')+", text.replace('""', '"'))
+    return [re.sub(r"'((?:[^']|'')*)'", lambda m: m[1].replace("''", "'"), word) for word in words]
+
+
 def condor_submit(path):
     said = dict(line.split(" = ", 1) for line in Path(path).read_text().splitlines() if " = " in line)
     n = int(re.search(r"^queue ?(\d*)$", Path(path).read_text(), re.M)[1] or 1)
     assert said["universe"] == "vanilla" and said["getenv"] == "True" and said["arguments"][0] == said["arguments"][-1] == '"'
     id = new_id(55)
-    start(id, [[said["executable"], *shlex.split(said["arguments"][1:-1])]] * n, {})
+    start(id, [[said["executable"], *condor_words(said["arguments"][1:-1])]] * n, {})
     print(f"Submitting job(s).\n1 job(s) submitted to cluster {id}.")
+
+
+def mysub(*args):
+    assert args[:-1] == ("-q", "long")
+    id = new_id(901)
+    start(id, [["sh", args[-1]]], {})
+    print(f"3 nodes are free. job {id} is queued")
 
 
 def delete(id):
@@ -149,7 +161,8 @@ def condor_q(*args):
 
 
 COMMANDS = {"sbatch": sbatch, "srun": srun, "scancel": scancel, "squeue": squeue, "qsub": qsub, "qdel": delete, "qstat": qstat, "bsub": bsub,
-            "bkill": delete, "bjobs": bjobs, "condor_submit": condor_submit, "condor_rm": delete, "condor_q": condor_q}
+            "bkill": delete, "bjobs": bjobs, "condor_submit": condor_submit, "condor_rm": delete, "condor_q": condor_q,
+            "mysub": mysub, "mydel": delete}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Launchers other than local: MPI, and batch systems whose commands are ours (fakebatch.py); what they leave behind."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,6 +75,24 @@ def test_engines_of_a_batch_system(home, batch, kind):
     assert batch.calls(delete) == [[id]]
     assert wait_gone(home) == {} and files_of(home) == []      # the batch system takes its time
     assert not [name for name in log_files(home) if name.endswith(".sh")]
+
+
+@pytest.mark.parametrize("block, delete, id", [(2, "qdel", "88[]"), (3, "mydel", "901")])
+def test_other_systems_as_the_page_has_them(home, batch, block, delete, id):
+    """The profiles of docs/deploying/slurm.md for PBS and for a system of one's own."""
+    page = (Path(__file__).parents[2] / "docs/deploying/slurm.md").read_text()
+    profile = Path(home) / "profile_q"
+    profile.mkdir(parents=True)
+    (profile / "ipcluster_config.py").write_text(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[block])
+    with ipp.Cluster(profile="q", n=2) as rc:
+        assert len(set(rc[:].apply_sync(os.getpid))) == 2
+        assert json.loads(Path(rc.cluster.cluster_file).read_text())["engines"]["0"]["job_id"] == id
+    assert batch.calls(delete) == [[id]] and wait_gone(home) == {}
+
+
+def test_htcondor_reads_the_arguments_as_they_were_meant(home, batch):
+    with ipp.Cluster(engines="htcondor", n=1, config={"EngineLauncher": {"environment": {"WHERE": "it's \"here\" {i}"}}}) as rc:
+        assert rc[0].apply_sync(lambda: __import__("os").environ["WHERE"]) == "it's \"here\" 0"
 
 
 STATUS = {"Slurm": "squeue", "PBS": "qstat", "SGE": "qstat", "LSF": "bjobs", "HTCondor": "condor_q"}
