@@ -15,7 +15,8 @@ int cgroup_memory_path(const char *text, size_t n, const char *root, int version
 /* The lowest limit, in bytes, of the memory cgroup `folder` and those above it up to `root`;
  * UINT64_MAX when none of them has one. */
 uint64_t cgroup_memory_limit(const char *root, const char *folder, int version);
-/* How many bytes of memory this process may use at most: the machine's, or what its cgroups allow. */
+/* How many bytes of memory this process may use at most: the machine's, or what its cgroups allow.
+ */
 uint64_t memory_limit(void);
 
 #endif

@@ -52,7 +52,8 @@ static void the_lowest_limit_on_the_way_up_counts(void **state)
     put(folder, "memory.max", "4096\n");
     assert_int_equal(cgroup_memory_limit(root, folder, 2), 4096);
     put(root, "memory.limit_in_bytes", "77\n"); /* as a container sees it: only the root is there */
-    assert_int_equal(cgroup_memory_limit(root, "/nowhere/else/at/all/that/is/longer", 1), UINT64_MAX);
+    assert_int_equal(cgroup_memory_limit(root, "/nowhere/else/at/all/that/is/longer", 1),
+                     UINT64_MAX);
     char *missing = path_join(root, "docker/abc");
     assert_int_equal(cgroup_memory_limit(root, missing, 1), 77);
     assert_in_range(memory_limit(), 1 << 20, UINT64_MAX - 1);

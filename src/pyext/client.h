@@ -82,7 +82,7 @@ struct core {
     struct msg *in_head, **in_tail; /* received in this turn */
     uint64_t nresults, nacked, unacked_bytes;
     bool ack_armed, closing;
-    bool over; /* more is kept than should be: the link still holds it */
+    bool over;   /* more is kept than should be: the link still holds it */
     int peer_fd; /* pidfd of the controller, or -1 */
 
     pthread_mutex_t mu;

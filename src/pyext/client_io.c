@@ -274,8 +274,8 @@ static void file_turn(struct core *c)
         io_yield(&c->io); /* who was woken will soon wait again */
 }
 
-/* The link may have sent by now what was to be let go. One that was lost holds nothing, and may have
- * sent nothing: the controller says first what it has. */
+/* The link may have sent by now what was to be let go. One that was lost holds nothing, and may
+ * have sent nothing: the controller says first what it has. */
 static void trim(struct core *c)
 {
     struct msg *garbage = NULL;

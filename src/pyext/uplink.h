@@ -55,7 +55,8 @@ struct uplink {
     bool trimming;
     bool no_memfds;       /* a descriptor could not be taken in: none any more */
     atomic_bool may_lend; /* the controller takes descriptors */
-    bool patient; /* a first connection that is cut before WELCOME is tried again, while there is time */
+    bool patient; /* a first connection that is cut before WELCOME is tried again, while there is
+                     time */
     bool was_up, was_unix, flushing;
     uint64_t backoff, lost_at, deadline;
     char why[512];

@@ -500,11 +500,11 @@ static void plans_search(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(outlives),           T(others_read_it),    T(one_controller_at_a_time),
-        T(full_disk),          T(foreign_files),     T(stock_file_is_put_aside),
-        T(damaged_file),       T(unwritable_folder), T(locked_by_a_reader),
-        T(cut_short),
-        T(bounds_are_kept_to), T(what_is_read),      T(plans_search),
+        T(outlives),     T(others_read_it),     T(one_controller_at_a_time),
+        T(full_disk),    T(foreign_files),      T(stock_file_is_put_aside),
+        T(damaged_file), T(unwritable_folder),  T(locked_by_a_reader),
+        T(cut_short),    T(bounds_are_kept_to), T(what_is_read),
+        T(plans_search),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
