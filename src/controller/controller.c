@@ -99,12 +99,14 @@ static void turn_store(struct controller *c)
 static void on_turn_end(void *arg)
 {
     struct controller *c = arg;
+    bool more = cancels_turn(c);
 
+    more |= queues_turn(c);
+    if (more)
+        loop_wake(c->loop);
     backlog_settle(c);
     schedlog_turn(c);
     ack_turn(c);
-    if (queues_turn(c))
-        loop_wake(c->loop);
     turn_store(c);
     act_arm(c);
     if (c->stopping && list_empty(&c->conns))
@@ -280,6 +282,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     c->started = clock_wall();
     list_init(&c->conns);
     list_init(&c->ack_due);
+    list_init(&c->cancels);
     list_init(&c->queues);
     registry_init(&c->registry);
     backlog_init(&c->backlog);
@@ -343,6 +346,7 @@ void controller_release(struct controller *c)
     events_free(c->events);
     cancel_deaths(c);
     schedlog_close(c->schedlog);
+    cancels_release(c);
     queues_release(c);
     if (c->sched)
         sched_free(c->sched);

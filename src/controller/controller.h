@@ -61,6 +61,7 @@ struct controller {
     struct timer *store_timer; /* its next turn */
     uint64_t store_at;
     struct backlog backlog;
+    struct list cancels; /* that are not done yet */
     struct list queues;  /* queue_status: those that are being answered */
     uint32_t memfds;     /* descriptors of buffers that are kept for peers */
     bool no_memfds;      /* one could not be taken in: they are not agreed on any more */
@@ -85,6 +86,10 @@ int controller_start(struct controller *c, const struct options *opt, struct log
 /* Says BYE to everybody; the loop ends when all links are closed, or after 0.7 s. */
 void controller_stop(struct controller *c, const char *reason);
 void controller_release(struct controller *c);
+/* cancels.c: CANCEL, some of its ids at the end of each turn. cancels_turn: true, there is more. */
+void cancels_add(struct controller *c, const struct sched_event *ev);
+bool cancels_turn(struct controller *c);
+void cancels_release(struct controller *c);
 /* True: a line may be written; ret_skipped were not. */
 bool quiet_ask(struct quiet *q, uint64_t now, uint32_t *ret_skipped);
 

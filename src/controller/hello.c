@@ -391,6 +391,13 @@ static void hand_over(struct visit *v, const struct sched_range *again, size_t n
     }
 }
 
+static int by_lo(const void *a, const void *b)
+{
+    uint64_t x = ((const struct id_range *)a)->lo, y = ((const struct id_range *)b)->lo;
+
+    return (x > y) - (x < y);
+}
+
 /* sched's answer to CLIENT_BACK; *ret: malloc'ed. */
 static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
 {
@@ -400,6 +407,8 @@ static int ask_sched(struct visit *v, struct sched_range **ret, size_t *ret_n)
     struct ranges merged = {0};
     int r = waiting ? CV_OK : CV_ENOMEM;
 
+    if (v->h.nwaiting) /* in order, they are added at the end */
+        qsort(v->h.waiting, v->h.nwaiting, sizeof(*v->h.waiting), by_lo);
     for (uint32_t i = 0; i < v->h.nwaiting && r == CV_OK; i++)
         if (v->h.waiting[i].session == v->h.session)
             r = ranges_add(&merged, v->h.waiting[i].lo, v->h.waiting[i].hi);

@@ -553,7 +553,7 @@ void task_cancel(struct controller *c, const struct origin *o, struct msg *m)
                     : m->h.flags & MSG_F_KILL ? SCHED_CANCEL_KILL
                                               : SCHED_CANCEL_INTERRUPT;
     ev.cancel.kill_after_ns = m->h.aux;
-    act_must(c, &ev);
+    cancels_add(c, &ev);
 }
 
 static void delivered(struct controller *c, const struct client *x, const struct sent *s)

@@ -28,6 +28,7 @@ SOURCE = Path(__file__).parent.parent / "fault" / "shim.c"
 STOP = 20  # seconds until whatever was told to end has ended; the programs' own limits are shorter
 DEADLINE = 15  # of a step of the work
 LONGEST = 150  # of a run
+TIMEOUT = "--engine-timeout=15"  # of ipcluster, which may miss an event
 
 
 def build_shim(folder):
@@ -258,7 +259,7 @@ def engines_tls(ground, failing):
 
 
 def start(ground, failing):
-    p = ground.start("ipcluster", "start", "-n", "1", env=failing.env)
+    p = ground.start("ipcluster", "start", "-n", "1", TIMEOUT, env=failing.env)
     try:
         until_up(p, lambda: "successfully" in said(p), 60)
         stop = ground.start("ipcluster", "stop")
@@ -271,7 +272,7 @@ def start(ground, failing):
 
 
 def start_background(ground, failing):
-    p = ground.start("ipcluster", "start", "-n", "1", "--daemonize", env=failing.env)
+    p = ground.start("ipcluster", "start", "-n", "1", "--daemonize", TIMEOUT, env=failing.env)
     try:
         code = p.wait(60)
     except subprocess.TimeoutExpired:

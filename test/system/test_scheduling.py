@@ -223,6 +223,28 @@ def test_ctrl_c_ends_the_wait_for_room(stack):
     assert rc[0].apply_async(os.getpid).get(10) and busy.get(10)
 
 
+def test_thousands_are_listed_and_cancelled(stack):
+    """Both are done in slices between other messages: single tasks, a map, one that runs, and another client's stay what they are."""
+    s = stack(1, "--hwm=1")
+    lv, other = s.rc.load_balanced_view(), s.connect()
+    running = lv.apply_async(time.sleep, 60)
+    mine = [lv.apply_async(abs, -i) for i in range(2500)]
+    mapped = lv.map_async(abs, range(-4000, 0), chunksize=1)
+    theirs = other.load_balanced_view().apply_async(abs, -7)
+    wait_until(lambda: other.queue_status()["unassigned"] == 6501, what="the tasks in the queue")
+    status = other.queue_status(verbose=True)
+    ids = {i for ar in (*mine, mapped, theirs) for i in ar.msg_ids}
+    assert set(status["unassigned"]) == ids and len(status["unassigned"]) == len(ids)
+    assert status[0] == {"queue": [], "tasks": running.msg_ids, "completed": []}
+    for ar in (mapped, *mine[::2], running):
+        assert ar.cancel()
+    assert theirs.get(20) == 7
+    assert [ar.get(20) for ar in mine[1::2]] == list(range(1, 2500, 2))
+    wait_until(lambda: sum(other.queue_status(0)[k] for k in ("queue", "tasks")) + other.queue_status()["unassigned"] == 0, what="the end of all others")
+    assert len(other.queue_status(verbose=True)[0]["completed"]) >= 1251
+    other.close()
+
+
 def test_results_that_nobody_reads_stay_at_the_engines(stack, tmp_path):
     """A suspended client: the controller keeps about client_buffer, the rest of its tasks wait; all come when it goes on."""
     s = stack(2, "--hwm=1", "--IPController.client_buffer=33554432")
