@@ -59,7 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         suite = Path(folder)
         unpack(options.wheel or fetch(), suite)
-        files = [a for a in rest if a.startswith("test_")]
+        files = [a for a in rest if a.startswith("test_") and ".py" in a]
         rest = [a for a in rest if a not in files]
         if options.list:
             env["CONFORMANCE_LIST"] = str(options.list.resolve())
