@@ -7,7 +7,6 @@ whichever way it was imported. Packages (client, engine …) are real; the modul
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 import types
@@ -53,8 +52,8 @@ SHARED = {
 }
 
 
-class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds ipyparallel.X by the table and gives covey's module."""
+class _Alias:
+    """Finds ipyparallel.X by the table and gives covey's module: finder and loader (the base classes in importlib.abc take 8 ms to import)."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
         if name.startswith("ipyparallel.") and name[len("ipyparallel."):] in ALIASES:

@@ -7,13 +7,18 @@ signals, exit codes and the process id are theirs.
 """
 from __future__ import annotations
 
-import importlib.resources
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 PROGRAMS = ("ipcontroller", "ipengine", "ipcluster")
+
+
+def _where_installed(name: str) -> str:
+    import importlib.resources  # takes a third of what starting a program does
+
+    return str(importlib.resources.files("covey").joinpath("bin", name))
 
 
 def program_path(name: str) -> str:
@@ -25,7 +30,9 @@ def program_path(name: str) -> str:
     if folder:
         path = os.path.join(folder, name)
     else:
-        path = str(importlib.resources.files("covey").joinpath("bin", name))
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", name)
+        if not os.path.exists(path):  # an editable install's may lie elsewhere
+            path = _where_installed(name)
     if not os.access(path, os.X_OK):
         raise FileNotFoundError(f"the program {name} is not at {path}: is covey installed (`pip install .`), or only its source on the path?")
     return path

@@ -89,3 +89,12 @@ def test_code_objects_can_be_pickled():
               "assert types.FunctionType(code, {})(1) == 2\n")
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2] / "compat"), *(p for p in sys.path if p)])
     subprocess.run([sys.executable, "-c", source], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
+
+
+def test_programs_lie_in_the_package_or_where_an_editable_install_has_them(monkeypatch, tmp_path):
+    from covey import _programs
+
+    monkeypatch.delenv("COVEY_BIN", raising=False)
+    found = _programs.program_path("ipcluster")
+    monkeypatch.setattr(_programs, "__file__", str(tmp_path / "_programs.py"))
+    assert os.path.samefile(_programs.program_path("ipcluster"), found)
