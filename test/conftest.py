@@ -9,6 +9,8 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "python"))
+if getattr(os._exit, "__closure__", None):  # coverage's own: by this name tests can send it to engines like the true one
+    os._exit.__module__, os._exit.__qualname__ = "os", "_exit"
 
 
 @pytest.fixture
