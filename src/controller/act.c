@@ -225,14 +225,26 @@ static char *whole_reason(const struct sched_action *a)
     return text;
 }
 
+/* What is known of the engine that a task was lost with, where the scheduler itself gave it up;
+ * NULL: nothing, or it is none of that. */
+static void *cause_of_death(struct controller *c, const struct sched_action *a)
+{
+    const struct engine *e =
+        a->status == RESULT_ENGINE_DIED ? registry_engine(&c->registry, a->engine) : NULL;
+
+    return e && e->incarnation == a->incarnation && e->state == ENGINE_DEAD ? e->cause : NULL;
+}
+
 static void do_deliver(struct controller *c, const struct sched_action *a,
                        const struct msg **forwarded)
 {
     const struct msg *m = a->payload;
 
     if (!m || m->h.status != a->status) {
+        struct sched_action known = *a;
+        known.cause = a->cause ? a->cause : cause_of_death(c, a);
         char *text = whole_reason(a);
-        end_by_controller(c, a, NULL, a->cause ? NULL : text ? text : a->why);
+        end_by_controller(c, &known, NULL, known.cause ? NULL : text ? text : a->why);
         free(text);
         return;
     }

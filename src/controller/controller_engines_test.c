@@ -164,6 +164,23 @@ static void process_gone(void **state)
     cluster_stop(&c);
 }
 
+/* Away for longer than the grace: what it ran ends with who that was, and for how long. */
+static void given_up(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+
+    cluster_start(&c, (const char *const[]){"--IPController.away_grace=0.1", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    uint64_t seq = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
+    msg_free(fake_expect(&engine, MSG_TASK));
+    fake_close(&engine);
+    expect_result(&client, seq, RESULT_ENGINE_DIED, "s and is given up");
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 /* An engine on a host's link, whose number is its slot. */
 static void relay_hello(struct fake *host, struct hello *h)
 {
@@ -486,6 +503,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engine_away_and_back),
         cmocka_unit_test(exit_told_by_host),
+        cmocka_unit_test(given_up),
         cmocka_unit_test(process_gone),
         cmocka_unit_test(relayed_engines),
         cmocka_unit_test(engine_of_another_container),
