@@ -126,6 +126,9 @@ class _Supervisor:
             self.state = (_read_cluster_file(self.cluster_file) if self.cluster_file else None) or self.state
             self.state.setdefault("client_file", event.get("client_file"))
             self._ready_event = True
+        elif name == "engine_failed" and "controller" in event and self._ready_event:  # an ssh that ended while the cluster ran
+            who = "the controller" if event["controller"] else "an engine"
+            print(f"{who} failed: {(event.get('cause') or {}).get('text')}", file=sys.stderr, flush=True)
         elif name == "failed":
             stderr = (event.get("stderr") or "").strip()
             self.failure = event.get("why", "the cluster did not start") + (f"\n{stderr}" if stderr else "")
