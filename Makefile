@@ -58,7 +58,7 @@ deploy: $(VENV)/.installed ## deployments on machines of name spaces and in cont
 
 deploy-%: $(VENV)/.installed
 	@tools/deploy-deps.sh $(VENV) $*
-	@$(DEPLOY) test/deploy/test_$(subst -,_,$*).py
+	@$(DEPLOY) test/deploy/test_$(subst -,_,$*).py $(wildcard test/deploy/test_$(subst -,_,$*)_kill.py)
 
 sim: build/build.ninja ## 100,000 simulated schedules
 	@$(IN_VENV) ninja -C build sim

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the deployment tests run for real: sshd, Slurm, munge, OpenMPI, rsync and the tools of name spaces from Debian or Ubuntu, mpi4py and notebook
-# into the virtual environment VENV; for the tests in containers (NAME is one of them, or `all`), where docker is, also debootstrap, docker-compose and
-# a browser. No daemon is started (the tests start their own). Where it can't install it says what is missing and exits 0: the tests that want it are
+# into the virtual environment VENV; where a docker daemon answers also debootstrap and docker-compose, and for NAME `all` or
+# `remote-mpi` a browser. No daemon is started (the tests start their own). Where it can't install it says what is missing and exits 0: the tests that want it are
 # skipped with that reason (REQUIRE_DEPLOY=1: they fail). Quick when all is there.
 # usage: tools/deploy-deps.sh VENV [NAME]
 set -euo pipefail
@@ -24,16 +24,16 @@ wants slurmd slurmd
 wants sbatch slurm-client
 wants mpiexec.openmpi openmpi-bin
 wants mpiexec.hydra mpich
-case "${2:-}" in
-all | containers | remote-mpi | jupyter-cluster)
-    if have docker; then # docker itself is not installed
-        wants debootstrap debootstrap
-        docker compose version >/dev/null 2>&1 || wants docker-compose docker-compose
+if have docker && docker info 2>/dev/null | grep -q 'Server Version'; then # docker itself is not installed
+    wants debootstrap debootstrap
+    docker compose version >/dev/null 2>&1 || wants docker-compose docker-compose
+    case "${2:-}" in
+    all | remote-mpi)
         wants chromium chromium
         wants chromedriver chromium-driver
-    fi
-    ;;
-esac
+        ;;
+    esac
+fi
 # Slurm's PMIx plugin opens libpmix.so by that name, which is in the development package.
 [ -n "$(compgen -G '/usr/lib*/libpmix.so' || compgen -G '/usr/lib/*/libpmix.so')" ] || missing+=(libpmix-dev)
 

@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -25,6 +24,8 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+
+from .program import Program
 
 PASSWORD = "whocares"
 NET = "10.77.0."
@@ -72,35 +73,15 @@ def _child_of(pid: int, deadline: float) -> int:
         time.sleep(0.005)
 
 
-class Running:
-    """A program that runs on a box. `process` is the Popen of what entered the box, `pid` the program's own (seen from outside)."""
+class Running(Program):
+    """One on a box. `process` is the Popen of what entered the box, `pid` the program's own (seen from outside)."""
 
     def __init__(self, process: subprocess.Popen, log: Path):
-        self.process, self.log = process, log
+        super().__init__(process, log)
         self.pid = _child_of(process.pid, time.monotonic() + 5)
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
 
     def kill(self, sig: int = signal.SIGKILL) -> None:
         os.kill(self.pid, sig)
-
-    def wait(self, timeout: float = 30) -> int:
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout} s; its output:\n{self.output}") from None
-
-    def wait_output(self, text: str | re.Pattern, timeout: float = 30) -> str:
-        """Until the output holds this text, or a match; fails when it ends before or at the deadline."""
-        pattern = text if isinstance(text, re.Pattern) else re.compile(re.escape(text))
-        deadline = time.monotonic() + timeout
-        while not pattern.search(self.output):
-            assert self.process.poll() is None or pattern.search(self.output), f"ended ({self.process.returncode}) without {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output}"
-            time.sleep(0.02)
-        return self.output
 
 
 class Box:

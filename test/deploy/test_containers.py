@@ -10,7 +10,7 @@ import pytest
 from . import containers
 from .conftest import need, wait_until
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(2 * containers.BUILD_SECONDS)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(containers.BUILD_SECONDS + 300)]
 PAGE = containers.REPOSITORY / "docs/deploying/containers.md"
 
 
