@@ -57,6 +57,8 @@ class Client:
         whose REPLY is fetched like a query's; the seq used is returned."""
     def forget(self, seq: int, count: int) -> None:
         """The result of these ids is not wanted any more: dropped when it comes; kept payloads are released."""
+    def ends_with(self, path: str) -> None:
+        """The cluster's own connection file: when it is gone, a link that has been lost for 12 s is given up."""
     def done(self, seq: int) -> bool: ...
     def done_count(self, seqs: Sequence[int]) -> int: ...
     def wait(self, seqs: Sequence[int], timeout: float | None, n: int | None = None) -> bool:

@@ -282,7 +282,9 @@ class Cluster(ClusterCoroutines):
 
         path = self._running().wait_for_client_file(self.engine_timeout, self.cluster_file)
         kwargs.setdefault("cluster", self)
-        return Client(path, **kwargs)
+        rc = Client(path, **kwargs)
+        rc._core.ends_with(path)
+        return rc
 
     # ------------------------------------------------ control and stop
 

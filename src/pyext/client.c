@@ -49,6 +49,7 @@ static void core_free(struct core *c)
     if (c->room.fd >= 0)
         close(c->room.fd);
     free(c->note);
+    free(c->file);
     pthread_mutex_destroy(&c->mu);
     free(c);
 }
@@ -343,6 +344,23 @@ static PyObject *client_link_state(PyObject *self, PyObject *unused)
     return Py_BuildValue("ssd", names[state], e.text, since);
 }
 
+static PyObject *client_ends_with(PyObject *self, PyObject *arg)
+{
+    struct client *c = client_of(self);
+    PyObject *path = NULL;
+    if (!c || !PyUnicode_FSConverter(arg, &path))
+        return NULL;
+    char *file = strdup(PyBytes_AsString(path));
+    Py_DECREF(path);
+    if (!file)
+        return PyErr_NoMemory();
+    pthread_mutex_lock(&c->core->mu);
+    free(c->core->file);
+    c->core->file = file;
+    pthread_mutex_unlock(&c->core->mu);
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_session(PyObject *self, void *unused)
 {
     struct client *c = (struct client *)self;
@@ -369,6 +387,7 @@ static PyMethodDef client_methods[] = {
     {"send", FAST(client_send), METH_FASTCALL | METH_KEYWORDS, "Queues any other message."},
     {"forget", FAST(client_forget), METH_FASTCALL,
      "The results of these ids are not wanted any more."},
+    {"ends_with", client_ends_with, METH_O, "A lost link is given up when this file is gone, too."},
     {"done", client_done, METH_O, "Whether the id is done or unknown."},
     {"done_count", client_done_count, METH_O, "How many of the ids are done or unknown."},
     {"wait", FAST(client_wait), METH_FASTCALL | METH_KEYWORDS,

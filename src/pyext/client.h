@@ -108,6 +108,7 @@ struct core {
     /* requests to the I/O thread */
     bool want_connect, want_close;
     uint64_t connect_ns, linger_ns;
+    char *file; /* gone: so is the cluster (ends_with()) */
     /* what became of it */
     int connect_fd; /* eventfd: connect() may look */
     enum { LINK_NEVER, LINK_OK, LINK_AWAY, LINK_CLOSED } link_state;

@@ -6,6 +6,7 @@
  * link, and connecting again recovers what was lost with it. */
 #include "pyext/client.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
@@ -534,13 +535,27 @@ static void on_gone(void *arg, int code, const char *why)
         io_stop(&c->io);
 }
 
+/* Who ended the cluster has removed its file. */
+static bool file_gone(struct core *c)
+{
+    pthread_mutex_lock(&c->mu);
+    bool gone = c->file && access(c->file, F_OK) < 0 && errno == ENOENT;
+    pthread_mutex_unlock(&c->mu);
+    return gone;
+}
+
 /* On this machine the controller's process tells whether trying on makes sense; also if nobody has
  * waited for its end, or its pid is another one's by now. */
 static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)
 {
     struct core *c = arg;
     struct pollfd p = {.fd = c->peer_fd, .events = POLLIN};
-    if (!was_unix || away_ns < HOPELESS_NS || c->peer_fd < 0 || poll(&p, 1, 0) != 1)
+    if (away_ns < HOPELESS_NS)
+        return NULL;
+    if (file_gone(c))
+        return "the controller does not answer, and the cluster has ended (its connection file is "
+               "gone); start it again";
+    if (!was_unix || c->peer_fd < 0 || poll(&p, 1, 0) != 1)
         return NULL;
     return "the controller has ended without a word (its process is gone); start the cluster again";
 }

@@ -105,7 +105,8 @@ def test_sshd_and_with_it_the_machine_dies(machines, before):
     """sshd is what the container runs."""
     session = start(machines, ENDS)
     machines.remote.kill("sshd")
-    told(session, f"the controller failed: ssh to remote: ({BY_SSHD})", "waiting for the controller, away since")
+    told(session, f"the controller failed: ssh to remote: ({BY_SSHD})", "waiting for the controller, away since",
+         "LostTask: the controller does not answer, and the cluster has ended")
     machines.remote.docker("start")
     starts_again(session)
 
