@@ -73,6 +73,7 @@ class RemoteMpi:
     def copy_key(self) -> None:
         """`local` logs in at `remote` without a question."""
         commands, = (block for block in containers.blocks("remote-mpi", "sh") if "ssh-copy-id" in block)
+        wait_until(lambda: self.local.run("ssh-keyscan", "-T", "1", "remote", check=False), 30, "sshd on remote")
         ask = f"cat >~/ask <<'EOF'\n{ASK}EOF\nchmod +x ~/ask; export SSH_ASKPASS=~/ask SSH_ASKPASS_REQUIRE=force\n"
         self.local.run("sh", "-euc", ask + commands)
         assert self.local.run("ssh", "-o", "BatchMode=yes", "remote", "hostname").strip() == "remote"
