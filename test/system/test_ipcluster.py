@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def test_clean_removes_a_cluster_file_that_nobody_can_read(programs, ipython_dir
 def test_m10_the_first_line_of_stop(programs, ipython_dir, tmp_path):
     """Programs read it; what is wrong with the config files the start has told."""
     program = programs()
+    ipython_dir = ipython_dir | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # whose Python reads config files
     profile = Path(ipython_dir["IPYTHONDIR"], "profile_old")
     profile.mkdir(parents=True)
     (profile / "ipcluster_config.py").write_text("c.IPClusterEngines.n = 1\nc.Cluster.delay = 2\nc.Cluster.engin = 3\n")
