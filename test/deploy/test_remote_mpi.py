@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from . import browser, containers
-from .conftest import need
+from .conftest import need, wait_until
 from .remote_mpi import RemoteMpi
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(containers.BUILD_SECONDS + 300)]
@@ -96,7 +96,10 @@ def test_a_notebook_in_a_browser(machines, key, tmp_path):
 
         def cell(number: int, code: str, wanted: str) -> None:
             where = f".jp-Notebook .jp-CodeCell:nth-of-type({number}) "
-            page.type(where + ".cm-content", code + browser.SHIFT_ENTER)
+            start = code.partition("(")[0]  # behind it the editor closes brackets by itself
+            shown = "return document.querySelector(arguments[0]).textContent.startsWith(arguments[1])"
+            wait_until(lambda: page.run(shown, where + ".cm-content", start) or page.type(where + ".cm-content", code), 60, f"{start!r} in the cell")
+            page.type(where + ".cm-content", browser.SHIFT_ENTER)
             page.find(where + ".jp-OutputArea-output", wanted)
 
         cell(1, "import ipyparallel as ipp; cluster = ipp.Cluster(profile='remotempi'); rc = cluster.start_and_connect_sync(); rc.ids", "[0, 1, 2, 3]")
