@@ -189,13 +189,17 @@ static void on_exits_due(void *arg)
         exits_send(h);
 }
 
-/* To be sent when nothing more can come from that engine. Takes json. */
+/* For want of memory; nobody else would tell of an engine behind a relay. */
+#define NO_CAUSE "{\"text\":\"its host was out of memory and can't say why it ended\"}"
+
+/* To be sent when nothing more can come from that engine; at once where memory to wait is short.
+ * Takes json. */
 static void exits_add(struct host *h, uint32_t number, uint32_t incarnation, char *json_take,
                       bool member)
 {
     struct exit_report *x = json_take ? calloc(1, sizeof *x) : NULL;
     if (!x) {
-        log_error(h->log, "out of memory: an engine's end can't be told");
+        send_exit(h, number, incarnation, json_take ? json_take : NO_CAUSE, member);
         free(json_take);
         return;
     }
@@ -268,11 +272,11 @@ static void on_died(void *arg, const struct death *d, bool last)
     json_t *cause = NULL;
     h->unclean |= !death_is_clean(d);
     log_death(h, d);
-    if (death_json(d, &cause) == CV_OK) {
-        char *json = json_dumps(cause, JSON_COMPACT);
-        if (json)
-            tell_exit(h, d, json);
-        free(json);
+    int rc = death_json(d, &cause);
+    char *json = rc == CV_OK ? json_dumps(cause, JSON_COMPACT) : NULL;
+    tell_exit(h, d, json ? json : NO_CAUSE);
+    free(json);
+    if (rc == CV_OK) {
         if (d->number == WIRE_ENGINE_NONE && !h->stopping)
             events_write(h->events,
                          json_pack("{s:s,s:I,s:s,s:O}", "event", "engine_failed", "slot",
