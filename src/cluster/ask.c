@@ -115,7 +115,7 @@ static void quiet(struct child *c, bool on)
 
 void ask_quiet(struct supervisor *v)
 {
-    bool all = json_object_size(v->engines) >= v->asked;
+    bool all = json_object_size(v->engines) >= v->asked + away_count(v);
     list_each(at, &v->sets)
     {
         quiet(list_entry(at, struct engine_set, node)->child, all);

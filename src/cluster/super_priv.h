@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), commands.c (what
- * the control socket asks), ask.c (questions to a batch system) and tell.c (events, cluster file,
- * progress). All on the main thread. */
+ * the control socket asks), ask.c (questions to a batch system), away.c (engines whose links are
+ * lost) and tell.c (events, cluster file, progress). All on the main thread. */
 #ifndef COVEY_CLUSTER_SUPER_PRIV_H
 #define COVEY_CLUSTER_SUPER_PRIV_H
 
@@ -38,10 +38,12 @@ struct supervisor {
     pid_t controller_pid; /* of the one that was started, also after its end; 0: none was */
     struct list sets;
     uv_signal_t signals[SUPER_SIGNALS];
-    uv_timer_t tick;   /* looks after deadlines while there are some */
-    uv_timer_t asking; /* until a batch system may be asked again */
-    uint64_t may_ask;  /* clock_mono() */
-    json_t *due;       /* ids of the jobs that a look is due at */
+    uv_timer_t tick;    /* looks after deadlines while there are some */
+    uv_timer_t asking;  /* until a batch system may be asked again */
+    uint64_t may_ask;   /* clock_mono() */
+    json_t *due;        /* ids of the jobs that a look is due at */
+    uv_timer_t telling; /* until news of `away` are told */
+    json_t *away;       /* {"NUMBER": what is known}: those whose links are lost (away.c) */
     uv_poll_t parent;
     int parent_fd; /* pidfd, or -1 */
     pid_t adopted; /* a controller that was there (adopt.h), or 0 */
@@ -92,6 +94,14 @@ int ask_init(struct supervisor *v) CV_CHECK;
 bool ask_event(struct supervisor *v, struct child *c, const char *name, json_t *event);
 /* An engine has come or gone: tells the agents whether there is a need to ask after their jobs. */
 void ask_quiet(struct supervisor *v);
+
+/* away.c */
+int away_init(struct supervisor *v) CV_CHECK;
+void away_lost(struct supervisor *v, const char *number, const json_t *event);
+void away_back(struct supervisor *v, const char *number);
+/* It is dead. */
+void away_over(struct supervisor *v, const char *number, const json_t *event);
+size_t away_count(const struct supervisor *v);
 
 /* tell.c */
 void tell_event(struct supervisor *v, json_t *event_take);

@@ -39,6 +39,7 @@ static void close_all(struct supervisor *v)
         close_handle((uv_handle_t *)&v->signals[i]);
     close_handle((uv_handle_t *)&v->tick);
     close_handle((uv_handle_t *)&v->asking);
+    close_handle((uv_handle_t *)&v->telling);
     if (v->parent_fd >= 0)
         close_handle((uv_handle_t *)&v->parent);
     if (v->adopted_fd >= 0)
@@ -226,6 +227,7 @@ static void engine_joined(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_set(v->engines, number, event);
+    json_object_del(v->away, number);
     ask_quiet(v);
     if (v->state != SUPER_STOPPING)
         tell_progress(v);
@@ -237,11 +239,28 @@ static void engine_died(struct supervisor *v, json_t *event)
     char number[24];
     engine_number(event, number, sizeof number);
     json_object_del(v->engines, number);
+    away_over(v, number, event);
     ask_quiet(v);
     if (v->state == SUPER_STARTING)
         engine_failed(v, event);
     else if (v->state == SUPER_RUNNING)
         tell_progress(v);
+}
+
+static void engine_away(struct supervisor *v, json_t *event)
+{
+    char number[24];
+    engine_number(event, number, sizeof number);
+    away_lost(v, number, event);
+    ask_quiet(v);
+}
+
+static void engine_back(struct supervisor *v, json_t *event)
+{
+    char number[24];
+    engine_number(event, number, sizeof number);
+    away_back(v, number);
+    ask_quiet(v);
 }
 
 /* What an engine's host says, where the controller is not ours and can't say it. */
@@ -271,6 +290,7 @@ void super_event(void *arg, struct child *c, json_t *event)
         void (*run)(struct supervisor *v, json_t *event);
     } HANDLERS[] = {{"listening", on_listening},  {"engine_joined", engine_joined},
                     {"engine_died", engine_died}, {"engine_failed", engine_failed},
+                    {"engine_away", engine_away}, {"engine_back", engine_back},
                     {"engine_up", engine_up},     {"engine_down", engine_down},
                     {"job", job_submitted},       {"undeleted", tell_undeleted}};
     struct supervisor *v = arg;
@@ -538,7 +558,7 @@ static int set_up(struct supervisor *v, struct err *e)
     v->tick.data = v;
     v->engines = json_object();
     v->cluster_file = clusterfile_path(v->s->profile_dir, v->s->cluster_id);
-    if (ask_init(v) || !v->engines || !v->cluster_file)
+    if (ask_init(v) || away_init(v) || !v->engines || !v->cluster_file)
         return err_set(e, CV_ENOMEM, "out of memory");
     int rc = reaper_new(&v->reaper, &v->loop, e);
     rc = rc ? rc : control_new(&v->control, &v->loop, super_command, v, e);
@@ -586,6 +606,7 @@ int supervisor_run(const struct settings *s, const struct supervisor_hooks *hook
     uv_loop_close(&v.loop);
     json_decref(v.engines);
     json_decref(v.due);
+    json_decref(v.away);
     json_decref(v.left);
     json_decref(v.listening);
     free(v.stop_waiters);

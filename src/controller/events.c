@@ -237,12 +237,17 @@ void event_engine_away(struct controller *c, const struct engine *e, const char 
                      json_pack("{s:s,s:I,s:s,s:o}", "event", "engine_away", "id",
                                (json_int_t)e->number, "why", why, "holds", held_json(c, x, e)));
     }
+    events_line(c->events, json_pack("{s:s,s:I,s:s,s:s,s:f}", "event", "engine_away", "id",
+                                     (json_int_t)e->number, "host", e->host, "why", why, "grace",
+                                     c->opt->away_grace));
 }
 
 void event_engine_back(struct controller *c, const struct engine *e)
 {
     event_clients(c, e->number,
                   json_pack("{s:s,s:I}", "event", "engine_back", "id", (json_int_t)e->number));
+    events_line(c->events,
+                json_pack("{s:s,s:I}", "event", "engine_back", "id", (json_int_t)e->number));
 }
 
 void event_engine_died(struct controller *c, const struct engine *e, const char *cause)
