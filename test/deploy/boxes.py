@@ -225,7 +225,7 @@ class Box:
         return json.loads(_sh("nsenter", "-t", str(self.init), "-n", "ip", "-s", "-j", "link", "show", "eth0"))[0]["stats64"]["tx"]["bytes"]
 
     def firewall(self, port: int = 22, others_from: str | None = None) -> None:
-        """From now on nobody gets in from outside but to this port; or from this one address to any."""
+        """From now on nobody gets in from outside but to this port; or from these addresses (commas between them) to any."""
         if others_from:
             _sh("nsenter", "-t", str(self.init), "-n", "iptables", "-w", "-A", "INPUT", "-s", others_from, "-j", "ACCEPT")
         for rule in (["-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], ["-A", "INPUT", "-m", "state", "--state", "ESTABLISHED", "-j", "ACCEPT"],

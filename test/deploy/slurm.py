@@ -43,7 +43,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 SlurmdParameters=config_overrides
-SlurmdTimeout=5
+SlurmdTimeout={patience}
 InactiveLimit=0
 KillWait=2
 OverTimeLimit=0
@@ -70,10 +70,12 @@ def _free_ports(n: int) -> list[int]:
 
 
 class Slurm:
-    """folder: for key, configuration and logs. nodes: how many on this machine, or names of boxes. controller: the box of slurmctld."""
+    """folder: for key, configuration and logs. nodes: how many on this machine, or names of boxes. controller: the box of slurmctld.
+    patience: seconds until a node that does not answer is down."""
 
-    def __init__(self, folder: Path, nodes: int | list[str] = 2, boxes=None, controller: str | None = None, cpus: int = 12):
-        self.folder, self.boxes, self.cpus = Path(folder), boxes, cpus
+    def __init__(self, folder: Path, nodes: int | list[str] = 2, boxes=None, controller: str | None = None, cpus: int = 12,
+                 patience: int = 5):
+        self.folder, self.boxes, self.cpus, self.patience = Path(folder), boxes, cpus, patience
         self.nodes = [f"n{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else list(nodes)
         self.controller = controller or self.nodes[0]
         self.env = {"SLURM_CONF": str(self.folder / "slurm.conf")}
@@ -137,7 +139,7 @@ class Slurm:
             host = f"{here}(127.0.0.1)"
         mpi = "pmix" if self.boxes else "none"  # nodes of one machine would share PMIx's folders
         conf = self.folder / "slurm.conf"
-        conf.write_text(_CONF.format(mpi=mpi, folder=self.folder, host=host, port=port, node_port=node_port, nodes="\n".join(lines)))
+        conf.write_text(_CONF.format(patience=self.patience, mpi=mpi, folder=self.folder, host=host, port=port, node_port=node_port, nodes="\n".join(lines)))
 
     def _start(self, box: str | None, *argv: str) -> subprocess.Popen:
         """A daemon in the foreground, a process group of its own."""

@@ -35,14 +35,15 @@ def listen(controller, port):
 @pytest.fixture
 def behind(machines, request):
     """The controller's machine, one with engines, one with clients; the files in /srv/root/cluster of both as the document's `docker cp` leaves them.
-    A test's parameter: the port of an sshd of its own, `listener`, which alone is let through."""
+    A test's parameters: the port of an sshd of its own, `listener`, which alone is let through, and the controller's away_grace."""
     boxes = machines("controller", "engines", "client", needs=("iptables",))
     controller = boxes["controller"]
-    port = getattr(request, "param", 22)
+    port, grace = getattr(request, "param", (22, 300))
     controller.firewall(port)
     if port != 22:
         boxes.listener = listen(controller, port)
     server = f"root@{controller.address}:{port}"
+    controller.write(".ipython/profile_default/ipcontroller_config.py", f"c.IPController.away_grace = {grace}\n")
     process = controller.popen("ipcontroller", f"--ssh={server}", f"--enginessh={server}")
     security = controller.home / ".ipython/profile_default/security"
     process.wait_output("listening on")
@@ -172,7 +173,45 @@ def test_an_outage_of_20_s(behind):
     engines.kill(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("behind", [2222], indirect=True)
+LOST = """
+import ipyparallel as ipp, sys
+rc = ipp.Client('cluster/ipcontroller-client.json', sshkey='cluster/id_rsa')
+rc.wait_for_engines(4, timeout=40)
+ar = rc[:].apply_async(lambda: __import__('time').sleep(600))
+print('ready', flush=True)
+try:
+    ar.get(90)
+except Exception as e:
+    print('told:', e, flush=True)
+sys.stdin.readline()
+print(rc.ids, flush=True)
+later = rc.load_balanced_view().apply_async(abs, -7)
+print('later', later.get(90), flush=True)
+rc.close()
+"""
+
+
+@pytest.mark.parametrize("behind", [(22, 5)], indirect=True)
+def test_the_engines_machine_is_switched_off(behind):
+    """Who waits hears of it while it is away and when it is given up; with power again, new engines come through a new ssh."""
+    start_engines(behind["engines"])
+    session = behind["client"].popen("python", "-c", LOST, stdin=-1)
+    session.wait_output("ready", 60)
+    behind["engines"].power_off()
+    session.wait_output("waiting for engine 0, away since", 60)
+    session.wait_output("was not heard of for", 60)
+    behind["engines"].start()
+    engines = behind["engines"].popen("ipcluster", "engines", "--profile=ssh", "-n", "2")
+    session.process.stdin.write(b"\n")
+    session.process.stdin.flush()
+    session.wait_output("later 7", 60)
+    assert session.wait() == 0
+    engines.wait_output("Completed registration", 40)
+    engines.kill(signal.SIGTERM)
+    engines.wait()
+
+
+@pytest.mark.parametrize("behind", [(2222, 300)], indirect=True)
 def test_sshd_that_is_gone_while_its_sessions_live(behind):
     """What is open goes on; what wants to be opened is told, and is when sshd is there again."""
     engines = start_engines(behind["engines"])

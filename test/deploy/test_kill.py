@@ -5,6 +5,9 @@ import signal
 
 import pytest
 
+from . import seeds
+from .conftest import wait_until
+
 pytestmark = pytest.mark.timeout(240)
 
 CONFIG = """\
@@ -89,11 +92,12 @@ rc.close()
 
 
 def test_a_machine_that_is_switched_off(cluster):
-    """Its engines are away, and dead after the grace; what ran there fails or is retried; the other machine goes on; ipcluster says which host."""
+    """Its engines are away, and dead after the grace; what ran there fails or is retried; the other machine goes on. Who waits is told at once, and
+    ipcluster says which host."""
     boxes, process = cluster
     s = session(boxes["laptop"], """
 lbv = rc.load_balanced_view(retries=2)
-ar = lbv.map_async(where, [0.5] * 20)
+ar = lbv.map_async(where, [0.5] * 20, chunksize=1)
 print('ready')
 sys.stdin.readline()
 got = ar.get(120)
@@ -101,10 +105,13 @@ print('done on', sorted({host for host, _ in got[-4:]}), len(got))
 rc.close()
 """)
     boxes["host2"].power_off()
-    cut(process, "host2", f"{BY_SSHD}|{SILENT}", 90)
     go_on(s)
+    s.wait_output(re.compile(r"waiting for engine \d, away since \d+ s: .*engine \d, away since"), 30)
+    process.wait_output(re.compile(r"engines \d, \d on host2: the link is lost: .*; what runs there is waited for, 25 s at most"), 30)
+    cut(process, "host2", f"{BY_SSHD}|{SILENT}", 90)
     s.wait_output("done on ['host1'] 20", 120)
     assert s.wait() == 0, s.output
+    process.wait_output(re.compile(r"engine \d \(pid \d+ on host2\) was not heard of for \d+ s and is given up"), 10)
 
 
 def test_sshd_and_ssh_die(cluster):
@@ -122,3 +129,70 @@ def test_sshd_and_ssh_die(cluster):
         laptop.kill(pid)
     cut(process, "host2", "it was killed here by SIGKILL", 30)
     assert ssh and host2.wait_idle(40) == {}
+
+
+BLOG_SESSION = """
+import ipyparallel as ipp, sys, time
+def where(t=0):
+    import os, socket, time
+    time.sleep(t)
+    return socket.gethostname(), os.getpid()
+rc = ipp.Client(profile='ssh', timeout=60)
+rc.wait_for_engines(4, timeout=60)
+before = rc[:].apply_sync(where)
+stay = [i for i, (host, _) in enumerate(before) if host == 'other']
+ar = rc[stay].apply_async(where, 5)
+print('ready', flush=True)
+sys.stdin.readline()
+kept = [before[i] for i in stay]
+assert ar.get(60) == kept, (ar.get(), kept)
+deadline = time.monotonic() + 40
+while len(rc.ids) > 2 and time.monotonic() < deadline:
+    time.sleep(0.02)
+assert rc.ids == stay and rc[:].apply_sync(where) == kept
+ar = rc[:].apply_async(where, 600)
+print('all there', flush=True)
+sys.stdin.readline()
+try:
+    ar.get(60)
+except Exception as e:
+    print('told:', str(e), flush=True)
+rc.close()
+"""
+
+
+def test_a_controller_by_hand(machines):
+    """The document of `make deploy-blog`: sshd's end of one connection dies, then the controller's machine has no network for 20 s, then the other
+    machine of engines has no power. The controller is nobody's child: it stays."""
+    boxes = machines("mac", "remote", "other")
+    mac, remote, other = boxes
+    mac.run("ipython", "profile", "create", "--parallel", "--profile=ssh")
+    profile = mac.home / ".ipython/profile_ssh"
+    (profile / "ipcluster_config.py").write_text(seeds.BLOG_CLUSTER.format(address=remote.address).replace(
+        "    'demo@", f"    'root@{other.address}': 2,\n    'demo@"))
+    (profile / "ipcontroller_config.py").write_text(seeds.BLOG_CONTROLLER + "c.IPController.away_grace = 5\n")
+    controller = mac.popen("ipcontroller", "--profile=ssh", "--ip=*")
+    wait_until((profile / "security/ipcontroller-client.json").exists, what="the connection file")
+    cluster = mac.popen("ipcluster", "start", "--profile=ssh")
+    cluster.wait_output("Engines appear to have started successfully", 60)
+    s = mac.popen("python", "-u", "-c", BLOG_SESSION, stdin=-1)
+    s.wait_output("ready", 60)
+    for pid in remote.sshd_sessions():
+        remote.kill(pid)
+    cut(cluster, f"demo@{remote.address}", "Connection to .* closed by remote host|Connection reset by|client_loop: send disconnect", 30)
+    mac.cable(False)
+    mac.popen("sleep", "20").wait(30)       # what is tested is this time, which is also the lease of what is behind the cut ssh
+    mac.cable(True)
+    assert remote.wait_idle(40) == {}
+    go_on(s)
+    s.wait_output("all there", 90)
+    other.power_off()
+    cut(cluster, f"root@{other.address}", f"{BY_SSHD}|Timeout, server .* not responding|Connection to .* closed by remote host", 90)
+    go_on(s)
+    s.wait_output(re.compile(r"told: .*on other\) was not heard of for \d+ s and is given up", re.S), 60)
+    assert s.wait() == 0, s.output
+    mac.run("ipcluster", "stop", "--profile=ssh")
+    cluster.wait()
+    assert mac.processes().keys() == {controller.pid}
+    controller.kill(signal.SIGTERM)
+    assert controller.wait() == 0 and mac.wait_idle() == {}

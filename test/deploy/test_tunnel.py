@@ -54,6 +54,10 @@ def test_a_job_behind_a_login_node(machines):
     tunnel.wait_output("is lost; connecting again", 60)
     login.cable(True)
     tunnel.wait_output("connected again", 60)
+    login.power_off()
+    wait_until(lambda: tunnel.output.count("is lost; connecting again") == 2, 60, "a word of the login node's end")
+    login.start()
+    wait_until(lambda: tunnel.output.count("connected again") == 2, 60, "a login node that is there again")
     tunnel.kill(signal.SIGTERM)
     assert tunnel.wait() == 0 and mine.read_text() == "mine\n"
     job.kill(signal.SIGTERM)
