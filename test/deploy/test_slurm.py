@@ -213,7 +213,7 @@ def test_preemption_and_requeue(slurm):
         wait_until(lambda: rc.ids == [], 20, "engines leaving")
         (slurm.home / "go").touch()
         slurm.run("scancel", urgent)
-        slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")     # Slurm lets a requeued job wait for two minutes
+        slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now+2")   # not in the second in which its credential was revoked; two minutes by itself
         assert task.get(60) == "done"
         assert list(slurm.queue()) == [job]
     slurm.wait(lambda: not slurm.queue(), 15, "an empty queue")
