@@ -104,10 +104,9 @@ void sched_each_held(const struct sched *s, uint32_t engine,
 
 /* --- all of them, some at a time --- */
 
-#define WALK_BUDGET                                                                                \
-    4000u            /* of one call: steps, each a look at few ids, and items that are told        \
-                      */
-#define WALK_RUN 64u /* items that are told at once */
+/* Of one call: steps, each a look at few ids, and items that are told, so many at once. */
+#define WALK_BUDGET 4000u
+#define WALK_RUN 64u
 
 int sched_walk_begin(const struct sched *s, struct sched_walk *ret)
 {
