@@ -169,9 +169,13 @@ static void help_row(const struct args_spec *spec, const struct arg *r, FILE *ou
     snprintf(left, sizeof left, "  %s--%s%s%s", shortname, r->name, r->kind == ARG_VALUE ? "=" : "",
              r->kind == ARG_VALUE ? (r->metavar ? r->metavar : "VALUE") : "");
     if (strlen(left) >= HELP_COLUMN)
-        fprintf(out, "%s\n%*s%s\n", left, HELP_COLUMN, "", help ? help : "");
+        fprintf(out, "%s\n%*s%s", left, HELP_COLUMN, "", help ? help : "");
     else
-        fprintf(out, "%-*s%s\n", HELP_COLUMN, left, help ? help : "");
+        fprintf(out, "%-*s%s", HELP_COLUMN, left, help ? help : "");
+    if (r->cls)
+        fprintf(out, " [--%s.%s%s%s]", r->cls, r->trait, r->value ? "=" : "",
+                r->value ? r->value : "");
+    fprintf(out, "\n");
     free(help);
 }
 
@@ -182,8 +186,8 @@ static bool is_ignored(const struct arg *r)
 
 void args_help(const struct args_spec *spec, FILE *out)
 {
-    fprintf(out, "Usage: %s [options]\n\n%s\n\nOptions:\n", spec->program,
-            spec->description ? spec->description : "");
+    fprintf(out, "Usage: %s [options]\n\n%s\n\nOptions [Equivalent to the setting in brackets]:\n",
+            spec->program, spec->description ? spec->description : "");
     for
         EACH_ROW(r, spec)
     if (!is_ignored(r) && !shown_before(spec, r))

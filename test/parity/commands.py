@@ -76,6 +76,8 @@ def help_and_version(t: Ground) -> None:
         short, every = says(t, *words, "-h").stdout, says(t, *words, "--help-all").stdout
         assert says(t, *words, "--help").stdout == short and every.startswith(short)
         assert len(re.findall(r"^--\w+\.\w+=", every, re.M)) > 20
+        assert "Equivalent to" in short and re.search(r" --profile=NAME .*\[--\w+\.profile\]$", short, re.M)
+        assert re.search(r" --debug .*\[--\w+\.log_level=10\]$", short, re.M)
         if words[-1] in ("start", "engines"):
             assert all(kind in short for kind in ("sshproxy", "slurm", "mpi", "htcondor"))
 

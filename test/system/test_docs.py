@@ -21,7 +21,7 @@ def shown(*command):
     """Options of a program's --help, as they begin its lines: {"--port", "-n" …}."""
     done = subprocess.run([*program_argv(command[0]), *command[1:], "--help"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
-    lines = re.findall(r"^ {2,6}((?:-\w, )?--[\w.-]+)", done.stdout.split("\nOptions:\n")[1], re.M)
+    lines = re.findall(r"^ {2,6}((?:-\w, )?--[\w.-]+)", done.stdout.split("\nOptions [")[1], re.M)
     return {word for line in lines for word in line.split(", ")}
 
 
