@@ -339,6 +339,8 @@ class Boxes:
         return _sh("nsenter", "-t", str(self.hub.pid), "-n", *argv)
 
     def plug(self, box: Box) -> None:
+        # the kernel takes a dead machine's cable away in its own time; as a rule there is none any more
+        subprocess.run(["nsenter", "-t", str(self.hub.pid), "-n", "ip", "link", "del", f"v{box.name}"], capture_output=True)
         card = f"02:00:0a:4d:00:{int(box.address.rpartition('.')[2]):02x}"  # the same after a power_off(): others remember it
         self.switch("ip", "link", "add", "name", f"v{box.name}", "type", "veth", "peer", "name", "eth0", "address", card, "netns", str(box.init))
         self.switch("ip", "link", "set", f"v{box.name}", "master", "hub0", "up")
