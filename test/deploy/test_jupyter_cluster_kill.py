@@ -133,7 +133,7 @@ def test_a_link_that_is_down_for_20_s(cluster):
     need(None if os.getuid() == 0 else "needs root: an end of the cable is on this machine")
     client = start(cluster, GOES_ON)
     cluster.controller.cable(False)
-    sleep(20)
+    sleep(20)  # what is tested is this time
     cluster.controller.cable(True)
     all_there(cluster, client)
 
@@ -142,7 +142,7 @@ def test_another_address_after_20_s(cluster):
     """docker takes the controller's container off its network; what it gets then is another address behind the same port."""
     client = start(cluster, GOES_ON)
     cluster.controller.docker("network", "disconnect", "bridge")
-    sleep(20)
+    sleep(20)  # what is tested is this time
     cluster.controller.docker("network", "connect", "bridge")
     for engines in cluster.engines:
         engines.said.wait_output(re.compile(f"{CUT}.*{BACK}", re.S), 120)

@@ -122,7 +122,7 @@ def test_a_link_that_is_down_for_20_s(machines, before):
     need(None if os.getuid() == 0 else "needs root: an end of the cable is on this machine")
     session = start(machines, GOES_ON)
     machines.remote.cable(False)
-    sleep(20)
+    sleep(20)  # what is tested is this time
     machines.remote.cable(True)
     session.say("")
     session.wait_output("all there", 180)
