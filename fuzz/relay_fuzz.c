@@ -53,9 +53,10 @@ static void closed(void *arg, uint32_t number)
 {
 }
 
-static void exited(void *arg, const struct msg *m)
+static bool exited(void *arg, const struct msg *m)
 {
     assert(m->h.type == MSG_EXIT);
+    return m->h.engine % 2; /* or it is about to end */
 }
 
 static void run(void)

@@ -13,11 +13,15 @@ from covey._mixed import mixed
 if _text := mixed(os.path.dirname(os.path.abspath(__file__))):
     raise ImportError(_text)
 
-import covey
-from covey import *  # noqa: F401,F403
-from covey import register_joblib_backend  # noqa: F401
+from . import _commands
 
-from . import _aliases
+_commands.run_asked()  # `python -m ipyparallel.cluster` needs nothing else of this package
+
+import covey  # noqa: E402
+from covey import *  # noqa: E402,F401,F403
+from covey import register_joblib_backend  # noqa: E402,F401
+
+from . import _aliases  # noqa: E402
 
 _aliases.install()
 _aliases.rename_types()

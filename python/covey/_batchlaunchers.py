@@ -9,7 +9,7 @@ import shlex
 import subprocess
 from typing import Any
 
-from IPython.utils.text import EvalFormatter
+from traitlets import Any as AnyTrait
 from traitlets import Dict, Integer, List, Unicode, default
 
 from ._launchers import BaseLauncher, ControllerLauncher, EngineLauncher, LauncherError
@@ -44,7 +44,13 @@ class BatchSystemLauncher(BaseLauncher):
     output_template = Unicode("")
     program = List([])
     program_args = List([])
-    formatter = EvalFormatter()
+    formatter = AnyTrait(help="fills in templates: an object with format()")
+
+    @default("formatter")
+    def _formatter_default(self) -> Any:
+        from IPython.utils.text import EvalFormatter  # half of what importing launchers would take
+
+        return EvalFormatter()
 
     @property
     def context(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 _PROBE_UNIX = 2.0  # seconds for the local socket alone, before TLS is loaded
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between attempts to connect
 _LOOK_MIN, _LOOK_MAX = 0.001, 0.05  # seconds between looks at a file that a program which starts will write
+_ENDPOINT = re.compile(r"unix:[@/].+|tcp://(?:\[[^]]+\]|[^:[\]]+):(\d{1,5})")
 _SUCCESSOR = 1.0  # seconds that the file of a controller that has ended is given to be replaced by a starting one
 
 
@@ -124,12 +126,10 @@ def read_file(path: str) -> dict[str, Any]:
                 raise PermissionError(
                     f"{path} holds the cluster's key and others can read it (mode {mode:04o}): "
                     f"chmod 600 {path}")
-            text = f.read()
+            config = json.load(f)
     except FileNotFoundError:
         raise OSError(f"connection file {path} not found") from None
-    try:
-        config = json.loads(text)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise OSError(f"{path} is not a whole connection file ({e}): is it being copied, or cut?") from None
     return check(config, path)
 
@@ -140,15 +140,24 @@ def check(config: Any, where: str) -> dict[str, Any]:
         raise OSError(f"{where} is not a connection file: it holds no JSON object")
     missing = [k for k in ("boot_id", "endpoints", "key") if not config.get(k)]
     if missing:
-        old = " (it looks like one of another ipyparallel)" if "registration" in config else ""
+        old = (": it is one of ipyparallel itself, whose `ipcluster` or `ipcontroller` was started (both in one environment have commands of the same "
+               "names; `python -m covey.cluster start` is covey's)" if "registration" in config else "")
         raise OSError(f"{where} has no {' and no '.join(map(repr, missing))}{old}")
     for name in ("cluster_id", "boot_id", "key", "location", "ssh"):
         if not isinstance(config.get(name) or "", str):
             raise OSError(f"{where}: {name!r} is a text, not {type(config[name]).__name__}")
+        if not (config.get(name) or "").isprintable():
+            raise OSError(f"{where}: {name!r} has characters that no name has")
     endpoints = config["endpoints"]
-    if not isinstance(endpoints, (list, tuple)) or not all(isinstance(e, str) for e in endpoints):
-        raise OSError(f"{where}: 'endpoints' is a list of texts, not {endpoints!r}")
+    if not isinstance(endpoints, (list, tuple)) or not all(map(_is_endpoint, endpoints)):
+        raise OSError(f"{where}: 'endpoints' is a list of unix:@NAME, unix:/PATH and tcp://HOST:PORT, not {endpoints!r}")
     return dict(config)
+
+
+def _is_endpoint(value: Any) -> bool:
+    """As src/wire/connfile.c has them."""
+    found = _ENDPOINT.fullmatch(value) if isinstance(value, str) and value.isprintable() else None
+    return found is not None and 0 < int(found[1] or 1) < 1 << 16
 
 
 def _is_loopback(endpoint: str) -> bool:
@@ -197,6 +206,14 @@ def _is_running(pid: int, start: int) -> bool:
     return fields[0] not in "ZX" and int(fields[19]) == start
 
 
+def named_runs(who: Any) -> bool:
+    """Does the process run that a file names by its pid and when it was started?"""
+    try:
+        return _is_running(int(who["pid"]), int(who["start"]))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def _machine() -> str:
     """This machine's boot, as `machine_id()` of src/wire has it."""
     with open("/proc/sys/kernel/random/boot_id", "rb") as f:
@@ -207,15 +224,37 @@ def _machine() -> str:
     return f"{h:016x}"
 
 
-def _ended(config: dict[str, Any]) -> int:
-    """The pid of the controller whose file this is, if it ran here and is known to have ended; else 0."""
+def _local_process(config: dict[str, Any]) -> tuple[int, int]:
+    """(pid, start) of the controller whose file this is, if it ran on this machine, where it can be seen from here; else (0, 0)."""
     who = config.get("process")
     try:
-        if not isinstance(who, Mapping) or who["machine"] != _machine() or who["pid_namespace"] != os.stat("/proc/self/ns/pid").st_ino:
-            return 0
-        return 0 if not who["start"] or _is_running(int(who["pid"]), int(who["start"])) else int(who["pid"])
+        if isinstance(who, Mapping) and who["machine"] == _machine() and who["pid_namespace"] == os.stat("/proc/self/ns/pid").st_ino and who["start"]:
+            return int(who["pid"]), int(who["start"])
     except (OSError, KeyError, TypeError, ValueError):
-        return 0
+        pass
+    return 0, 0
+
+
+def _ended(config: dict[str, Any]) -> int:
+    """The pid of the controller whose file this is, if it ran here and is known to have ended; else 0."""
+    pid, start = _local_process(config)
+    return pid if pid and not _is_running(pid, start) else 0
+
+
+def _note_process(core: Any, config: dict[str, Any]) -> None:
+    """A controller of this machine that is reached by TCP: its end is seen by its process."""
+    pid, start = _local_process(config)
+    try:
+        fd = os.pidfd_open(pid) if pid else -1
+    except OSError:
+        return
+    if fd < 0:
+        return
+    try:
+        if _is_running(pid, start):
+            core.peer(fd)
+    finally:
+        os.close(fd)
 
 
 def _of_here(config: dict[str, Any]) -> bool:
@@ -319,7 +358,7 @@ def _connect(config: dict[str, Any], timeout: float, deadline: float, session: i
             if endpoints is unix and tcp:
                 left = min(left, _PROBE_UNIX)
             try:
-                return _try(_core, endpoints, hello, session, config["key"] if endpoints is tcp else None, left, ssh)
+                return _try(_core, endpoints, hello, session, config if endpoints is tcp else None, left, ssh)
             except _core.LinkError as e:
                 if endpoints is tcp or not tcp or _of_here(config):
                     failures.append(e)
@@ -335,17 +374,19 @@ def _connect(config: dict[str, Any], timeout: float, deadline: float, session: i
         pause = min(_PAUSE_MAX, pause * 2)
 
 
-def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int | None, key: str | None, timeout: float,
+def _try(_core: Any, endpoints: list[str], hello: dict[str, Any], session: int | None, config: dict[str, Any] | None, timeout: float,
          ssh: dict[str, str] | None) -> Any:
-    """One attempt: local sockets (no key), or TLS with this key."""
+    """One attempt: local sockets (no config), or TLS with the key of this connection file."""
     tls = None
-    if key is not None:
+    if config is not None:
         import ssl  # noqa: F401  (its libssl must be the process's first)
 
         from . import _tls
 
-        tls = _tls.context("client", key, **(ssh or {}))
+        tls = _tls.context("client", config["key"], **(ssh or {}))
     core = _core.Client(endpoints, hello, session=session, tls=tls)
+    if config is not None:
+        _note_process(core, config)
     try:
         core.connect(timeout)
     except BaseException:

@@ -37,6 +37,10 @@ class Client:
     def __init__(self, endpoints: Sequence[str], hello: dict[str, Any], *, tls: object | None = None, session: int | None = None,
                  resend_bytes: int = 268435456, memfd_bytes: int = ...) -> None:
         """hello: {"cluster_id", "boot_id", "python", "versions" (JSON text), "host"}; tls: capsule of covey._tls.context()."""
+    def gives_up(self, seconds: float) -> None:
+        """A link that is lost for so long is given up: LOST results and a BYE. Else: never, unless the controller is known to be gone."""
+    def peer(self, pidfd: int) -> None:
+        """The process of a controller on this machine (duplicated here); once, before connect(). A local socket tells it by itself."""
     def connect(self, timeout: float) -> dict[str, Any]:
         """Connects (GIL released), returns `welcome`; LinkError says per endpoint what was wrong. Reconnects by itself afterwards."""
     def submit(self, kind: int, flags: int, engine: int, count: int, route: dict[str, Any] | None, buffers: Sequence[Any],
@@ -98,7 +102,7 @@ class Engine:
     incarnation: int
 
     def __init__(self, endpoint: str, hello: dict[str, Any], *, uid: int, status_fd: int, stdout_fd: int, stderr_fd: int) -> None:
-        """hello: {"cluster_id", "boot_id", "uuid", "python", "versions", "host", "number", "incarnation", "slot", "host_session", "machine"};
+        """hello: {"cluster_id", "boot_id", "uuid", "python", "versions", "host", "number", "incarnation", "slot", "host_session", "machine", "engine_set"};
         stdout_fd, stderr_fd: read ends of the capture pipes (-1: none); duplicated here and made non-blocking.
         uid: the user this runs as; the peer of the socket must be that user or root, else LinkError."""
     def connect(self, timeout: float) -> dict[str, Any]: ...

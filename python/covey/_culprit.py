@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 DEPTH = 12
@@ -20,6 +20,21 @@ def refusal(error: Exception, parts: Iterable[tuple[str, Any]], dump: Dump) -> E
     kind = type(error) if type(error) in (TypeError, AttributeError, pickle.PicklingError) else pickle.PicklingError
     advice = ". Send what it is made from, and make it on the other side" if "cannot pickle" in str(error) else ""
     return kind(f"can't send {path}: {error}{advice}")
+
+
+def refused_item(error: Exception, f: Any, numbers: Sequence[int], parts: Sequence[Sequence[Any]], dump: Dump) -> Exception:
+    """For a call of a map that could not be packed: names the item by its number in the map, not by its place in the message.
+
+    parts : of each of the map's sequences the part that the call has; numbers : of the items in it
+    """
+    if error.__cause__ is None or not str(error).startswith("can't send"):
+        return error
+    items = ((f"item {n}, argument {k}", v) for k, part in enumerate(parts) for n, v in zip(numbers, part))
+    named = refusal(error.__cause__, [("the function", f), *items], dump)  # type: ignore[arg-type]
+    if named is error.__cause__:  # it is none of these
+        return error
+    named.__cause__ = error.__cause__
+    return named
 
 
 def _fails(obj: Any, dump: Dump) -> bool:

@@ -74,7 +74,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class _StreamBuffer(io.RawIOBase):
-    """The binary side of an `EngineStream` (`sys.stdout.buffer`): what is written goes out at once."""
+    """The binary side of an `EngineStream` (`sys.stdout.buffer`): what is written joins the text of the stream."""
 
     def __init__(self, outlet: Outlet, kind: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _StreamBuffer(io.RawIOBase):
 class EngineStream(io.TextIOBase):
     """An engine's sys.stdout or sys.stderr.
 
-    Text goes to the client as it is written, in order with all that C code and child processes
+    Text goes to the client a line at a time, in order with all that C code and child processes
     wrote before. `fileno()` is the real descriptor, which is captured too, so handing the stream
     to `subprocess` works. It is never a terminal, and `close()` does nothing.
     """
@@ -139,7 +139,8 @@ class EngineStream(io.TextIOBase):
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """What was written goes out now. Without it, a line that has not ended waits for the rest for up to 0.2 s."""
+        self._outlet.send(self._kind, ())
 
     def close(self) -> None:
         """Nothing: code that closes sys.stdout must not silence the tasks after it."""
@@ -160,7 +161,7 @@ class EngineStream(io.TextIOBase):
         return False
 
     def reconfigure(self, **_options: Any) -> None:
-        """Accepted and ignored: the encoding is UTF-8 and every write goes out at once."""
+        """Accepted and ignored: the encoding is UTF-8 and lines go out as they end."""
 
 
 def _encode_binary(value: Any) -> Any:

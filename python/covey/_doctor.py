@@ -79,7 +79,7 @@ def examine_file(path: str) -> tuple[Finding, dict[str, Any] | None]:
 def examine_process(config: Mapping[str, Any], path: str | None) -> Finding | None:
     """Of a controller of this machine, or an `ipcluster tunnel` to one: does it still run?"""
     tunnel = config.get("tunnel")
-    if isinstance(tunnel, Mapping) and not _connect._is_running(int(tunnel.get("pid") or 0), int(tunnel.get("start") or 0)):
+    if isinstance(tunnel, Mapping) and not _connect.named_runs(tunnel):
         return Finding("tunnel", f"the `ipcluster tunnel` that made this file (process {tunnel.get('pid')}) has ended", "Run it again.")
     pid = _connect._ended(dict(config))
     if not pid:
@@ -141,7 +141,7 @@ def examine_addresses(config: Mapping[str, Any], patience: float) -> Iterator[Fi
         host, port = _connect._host(endpoint), int(endpoint.rpartition(":")[2])
         try:
             addresses = _resolve(host, port)
-        except OSError:
+        except (OSError, UnicodeError):     # the latter of a name that can't be one
             failures.append(Finding("name", f"the name {host} is not known here",
                                     "Use an address: `location` in the file, ipcontroller --location=ADDRESS, ipengine --location=ADDRESS."))
             continue
@@ -172,9 +172,12 @@ def _no_answer(host: str, port: int, code: int) -> Finding:
 
 # What an error's words mean: the hop, and what helps. The first that fits.
 _WORDS = (
-    ("refused this file's key", "key", "The file is older than the controller: fetch it again."),
+    ("refused this file's key", "key", "Fetch the file again: a client's is ipcontroller-client.json, an engine's ipcontroller-engine.json."),
     ("does not have this file's key", "key", "Another program or another cluster's controller has that port now: fetch the file again."),
+    ("64 hex digits", "key", "The file is damaged: fetch it again."),
     ("not a covey peer", "peer", "Another program has that port: is this the right file, and is its forward the right one?"),
+    ("Could not resolve hostname", "ssh", "Give its address, or the name that ~/.ssh/config has for it."),
+    ("the key's file", "ssh", "Give the path of your private key, which nobody else may read."),
     ("ssh SERVER", "ssh", "See that `ssh` to it works without questions."),
     ("host key", "ssh", "Log in once by hand, and look at its key."),
     ("works, but nobody answers", "port", "Fetch the file again, or name the controller's own machine as the server."),
@@ -195,7 +198,7 @@ def explain(text: str) -> Finding:
 def _connects(config: dict[str, Any], ssh: dict[str, str] | None, timeout: float) -> Finding:
     try:
         core = _connect.connect(config, timeout, ssh=ssh, diagnose=False)
-    except OSError as e:
+    except (OSError, ValueError) as e:
         return explain(str(e))
     try:
         welcome = core.welcome
@@ -225,6 +228,9 @@ def hops(config: dict[str, Any], path: str | None, ssh: dict[str, str] | None, e
     if last.hop == "key" and path and os.path.basename(path).endswith("engine.json"):
         last = (Finding("key", last.text, "This is the engines' file: a client needs ipcontroller-client.json.") if error else
                 Finding("connection", "the controller answers; this is the engines' file, whose key only an engine can try"))
+    if last.hop == "connection" and last.fails and isinstance(config.get("tunnel"), Mapping):
+        last = Finding("tunnel", last.text, "The `ipcluster tunnel` runs, but nobody answers where it leads to: the job has ended, or its "
+                       "controller was started again (run the tunnel again).")
     yield last
 
 
@@ -232,7 +238,10 @@ def _unix_answers(endpoint: str) -> bool:
     name = endpoint.removeprefix("unix:")
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(1)
-        return s.connect_ex("\0" + name[1:] if name.startswith("@") else name) == 0
+        try:
+            return s.connect_ex("\0" + name[1:] if name.startswith("@") else name) == 0
+        except OSError:     # no path of a socket
+            return False
 
 
 def diagnosis(config: dict[str, Any], path: str | None, ssh: dict[str, str] | None, error: str) -> str:

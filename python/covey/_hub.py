@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from . import error
@@ -12,6 +13,7 @@ from .util import extract_dates
 if TYPE_CHECKING:
     from ._jobs import Jobs
 
+UNSENT_PATIENCE = 1.0  # seconds for a task of which only the id has come so far: its client is connected, and may be about to send it
 _STATUS = {"ok": OK, "done": OK, "error": 1, "failed": 1, "aborted": 2, "cancelled": 3}
 
 
@@ -19,11 +21,12 @@ class HubTask(Task):
     """Like `Task`; its `record` comes from a QUERY."""
 
     polled = True
-    __slots__ = ("id",)
+    __slots__ = ("id", "_unknown_since")
 
     def __init__(self, client: Jobs, id: str):
         Task.__init__(self, client, 0, 0, None, 0)
         self.id = id
+        self._unknown_since: float | None = None
         try:
             self.seq = parse_msg_id(id)[1]
         except ValueError:
@@ -40,14 +43,23 @@ class HubTask(Task):
         if self.record is None:
             try:
                 answer, buffers = self.client._query_buffers("result", id=self.id)
+                if answer is False and self._is_too_late():
+                    raise error._remake("KeyError", f"no task {self.id} is known here", "", {})
             except error.RemoteError as e:
                 self._value, self._error = (None,), e
                 self.record = (1, 1, ENGINE_NONE, 0, 0, 0, 0, 0, (), self.seq, 1)
                 return True
-            if answer is None:
+            if answer is None or answer is False:
                 return False
             self._adopt(answer, buffers)
         return True
+
+    def _is_too_late(self) -> bool:
+        """For a task that its client has not sent: whoever hands over an id at once may be quicker than the task itself, but not for long."""
+        now = time.monotonic()
+        if self._unknown_since is None:
+            self._unknown_since = now
+        return now - self._unknown_since > UNSENT_PATIENCE
 
     def lose(self, why: str) -> None:
         """Nobody can be asked any more: whoever waits finds it lost."""

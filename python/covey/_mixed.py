@@ -13,8 +13,8 @@ def mixed(folder: str) -> str | None:
     if not all(os.path.exists(os.path.join(folder, name)) for name in (_THEIRS, _OURS)):
         return None
     return (f"both ipyparallel and covey-ipyparallel are installed in {os.path.dirname(folder)}, and have overwritten each other's files. "
-            "Keep one: `pip uninstall ipyparallel covey-ipyparallel`, then install covey-ipyparallel (covey by the name ipyparallel) "
-            "or ipyparallel again, and the other in an environment of its own")
+            "and the commands ipcluster, ipcontroller and ipengine, too. Keep one: `pip uninstall ipyparallel covey-ipyparallel covey`, then "
+            "install covey and covey-ipyparallel (covey by the name ipyparallel) again, or ipyparallel, and the other in an environment of its own")
 
 
 def beside_covey() -> str | None:

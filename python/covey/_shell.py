@@ -15,6 +15,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import builtins
+import getpass
 import glob
 import logging
 import os
@@ -429,8 +430,12 @@ def _call_info() -> ExecutionInfo:
     return ExecutionInfo("", False, True, False, None)
 
 
-def _no_input(prompt: object = "", stream: object = None) -> str:
-    raise StdinNotImplementedError("input() was called on an engine, where nobody can answer: pass values as arguments")
+def _nobody_answers(asked: str) -> Callable[..., str]:
+    """What stands in for a function that asks somebody at a terminal."""
+    def refuse(prompt: object = "", stream: object = None, **_: object) -> str:
+        raise StdinNotImplementedError(f"{asked}() was called on an engine, where nobody can answer. Ask in your own program and send the answer: "
+                                       f"`view.apply(f, {asked}())`, or `view['answer'] = {asked}()`")
+    return refuse
 
 
 def make_shell(outlet: Outlet) -> ZMQInteractiveShell:
@@ -451,6 +456,7 @@ def make_shell(outlet: Outlet) -> ZMQInteractiveShell:
     shell.kernel = kernel
     install_streams(outlet)
     kernel.comm_manager = install_comms(outlet, lambda: kernel.current_task)
-    builtins.input = _no_input  # type: ignore[assignment]
+    builtins.input = _nobody_answers("input")  # type: ignore[assignment]
+    getpass.getpass = _nobody_answers("getpass")
     builtins.get_ipython = shell.get_ipython  # type: ignore[attr-defined]  # in calls, too, where IPython sets no trap
     return shell

@@ -29,6 +29,7 @@ _KEEP_EACH = 1 << 20
 _BY_VALUE = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}  # the route of a call that has a function's code
 _RECENT = 4096           # finished tasks that late output can still find
 _SWEEP_MIN = 8192        # tasks whose results nobody has taken, before it is asked whether somebody can
+_AWAY_AGAIN, _AWAY_AGAIN_MAX = 60.0, 600.0  # seconds after which who still waits is told again, and at most
 _SWEEP_BYTES = 64 << 10  # larger results stay: the controller may have them no more
 
 
@@ -56,7 +57,7 @@ class TaskTable:
         self._kept_bytes = 0
         self._split: tuple[Any, list] = (None, [])
         self._link_down: tuple[str, float] | None = None
-        self._waiting_for: dict[str, float | None] = {}  # who is away: waited for since when; None: told
+        self._waiting_for: dict[str, tuple[float, float]] = {}  # who is away: when to tell it, and how long after that again
         self._watchers: dict[Any, list[AsyncResult]] = {}
         self._to_settle: deque[Any] = deque()  # for the dispatcher: AsyncResults, and keys of tasks that have ended
         self._streamers: list[Any] = []
@@ -270,13 +271,13 @@ class TaskTable:
                 return False
 
     def _say_who_is_away(self, tasks: Sequence[Task], began: float) -> None:
-        """Once on stderr, when somebody has been waited for for 2 s, be it in one call or in many short ones."""
+        """On stderr, when somebody has been waited for for 2 s, be it in one call or in many short ones; again after a minute, two, four …"""
         away = self._away_text(tasks, _AWAY_AFTER / 4)  # who has died is away for a moment
         if away:
             subject = away.partition(" s")[0].rstrip("0123456789")
-            since = self._waiting_for.setdefault(subject, began)
-            if since is not None and time.monotonic() - since >= _AWAY_AFTER:
-                self._waiting_for[subject] = None
+            due, pause = self._waiting_for.setdefault(subject, (began + _AWAY_AFTER, _AWAY_AGAIN))
+            if (now := time.monotonic()) >= due:
+                self._waiting_for[subject] = now + pause, min(2 * pause, _AWAY_AGAIN_MAX)
                 print(away, file=sys.stderr)
 
     def _pump(self) -> None:

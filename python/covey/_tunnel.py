@@ -89,7 +89,7 @@ def _of_dead_tunnel(text: str) -> bool:
         who = json.loads(text).get("tunnel")
     except (ValueError, AttributeError):
         return False
-    return bool(who) and not _connect._is_running(int(who["pid"]), int(who["start"]))
+    return bool(who) and not _connect.named_runs(who)
 
 
 class TunnelError(Exception):
@@ -128,12 +128,16 @@ class Tunnel:
         options = ["-M", "-N", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "ControlPersist=no"]
         if not first or not sys.stdin.isatty():
             options += ["-o", "BatchMode=yes"]
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.control)     # of a master that was killed: with it there the next one would be none
         self.master = subprocess.Popen(self._ssh(*options), stdin=None if first and sys.stdin.isatty() else subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent)
         deadline = time.monotonic() + LOGIN
         while subprocess.run(self._ssh("-O", "check"), capture_output=True).returncode:
             if self.master.poll() is not None:
-                raise TunnelError(f"ssh to {self.server} failed (exit code {self.master.returncode})")
+                ask = "" if first and sys.stdin.isatty() else ", and without a question (a key, an agent): there is nobody to answer it"
+                raise TunnelError(f"ssh to {self.server} failed (exit code {self.master.returncode}; its own words are above): "
+                                  f"`ssh {self.server}` must work from here{ask}")
             if time.monotonic() > deadline:
                 raise TunnelError(f"no login at {self.server} within {LOGIN:g} s")
             time.sleep(0.05)
@@ -148,6 +152,8 @@ class Tunnel:
             raise TunnelError(f"{self.server}: {r.stderr.strip() or 'the connection file was not printed'}")
         text = r.stdout.split(BEGIN, 1)[1].split(END, 1)[0]
         profile, _, text = text.lstrip(" ").partition("\n")
+        if profile.strip() not in profiles.split():     # it names a folder here
+            raise TunnelError(f"{self.server}: profile {profile.strip()!r} was sent, and {profiles} was asked for")
         self.name = profile.strip()
         try:
             return _connect.check(json.loads(text), f"{self.server}: the client's file of profile {self.name}")
@@ -201,7 +207,7 @@ class Tunnel:
             who = json.loads(open(path, encoding="utf-8").read()).get("process")
         except (OSError, ValueError):
             return
-        if who and _connect._is_running(int(who.get("pid") or 0), int(who.get("start") or 0)):
+        if _connect.named_runs(who):
             raise TunnelError(f"the profile {self.name} has a cluster of this machine ({path}): stop it, or use another IPYTHONDIR")
 
     # -- life
@@ -244,7 +250,7 @@ class Tunnel:
             try:
                 self.master.wait(2)
             except subprocess.TimeoutExpired:
-                self.master.terminate()
+                self.master.kill()      # also one that is stopped
                 self.master.wait()
         self.master = None
 

@@ -53,6 +53,7 @@ def run_zygote() -> int:
     outlet, shell = warm_up()
     gc.collect()
     gc.freeze()
+    gc.enable()
     _send(channel, {"ready": True, "threads": threading.active_count()})
     while True:
         packet, fds, _, _ = socket.recv_fds(channel, PACKET_MAX, 8, socket.MSG_CMSG_CLOEXEC)
@@ -116,6 +117,8 @@ def run_single() -> int:
     """One engine without a zygote; parameters come by COVEY_ENGINE_PARAMS. Returns the exit code."""
     params = json.loads(os.environ.pop("COVEY_ENGINE_PARAMS"))
     outlet, shell = warm_up()
+    gc.freeze()  # else its end looks through all that was imported, several times: two thirds of what the end takes
+    gc.enable()
     return live(outlet, shell, params)
 
 
@@ -135,7 +138,7 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
         "python": f"{sys.version_info.major}.{sys.version_info.minor}", "versions": json.dumps(versions()),
         "host": socket.gethostname(), "number": params.get("number"), "incarnation": params.get("incarnation") or 0,
         "slot": params.get("slot") or 0, "host_session": int(params.get("host_session") or 0),
-        "machine": int(params.get("machine") or 0),
+        "machine": int(params.get("machine") or 0), "engine_set": int(params.get("engine_set") or 0),
     }
     link = _core.Engine(params["endpoint"], hello, uid=int(params.get("uid", os.getuid())), status_fd=params["status_fd"],
                         stdout_fd=params["stdout_fd"][0], stderr_fd=params["stderr_fd"][0])

@@ -69,6 +69,10 @@ class Client(Jobs):
     sshkey : file with the private key for it
     password : for it, where there is no key
     timeout : seconds for the file to appear and the controller to answer (OSError, TimeoutError)
+    controller_grace : seconds for which a controller that can't be reached any more is waited for; then tasks end with
+        LostTask. Default: as long as it takes, since a cut cable is no death; whoever waits is told. A controller of
+        this machine whose process has ended is given up after 12 s, and so is one whose cluster's `Cluster` made this client
+        when the cluster was stopped
     cluster : the Cluster object that this client belongs to
     debug : print events
 
@@ -92,7 +96,7 @@ class Client(Jobs):
                  debug: bool = False, sshserver: str | None = None, sshkey: str | None = None,
                  password: str | None = None, paramiko: Any = None, timeout: float = 10,
                  cluster_id: str | None = None, cluster: Any = None, url_or_file: str | os.PathLike | None = None,
-                 **unused: Any):
+                 controller_grace: float | None = None, **unused: Any):
         self._pid = os.getpid()
         if url_or_file is not None:
             warnings.warn("url_or_file= is connection_info's old name", DeprecationWarning, stacklevel=2)
@@ -117,7 +121,11 @@ class Client(Jobs):
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
         self.results = Cache(self, result_of, Task.done)
         self.metadata = Cache(self, lambda t: (t.fetch(), t.metadata)[1], lambda t: True, past=True)
+        if controller_grace is not None and not 0 < controller_grace < 1e9:
+            raise ValueError(f"controller_grace: a number of seconds above 0, not {controller_grace!r}")
         self._core = _connect.connect(config, timeout, path=self._source if isinstance(self._source, str) else None, **ssh)
+        if controller_grace is not None:
+            self._core.gives_up(controller_grace)
         self._closed = False
         self._session: int = self._core.session
         self._boot_id = config["boot_id"]

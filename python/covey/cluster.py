@@ -21,6 +21,7 @@ import logging
 import operator
 import os
 import random
+import re
 import string
 import sys
 import time
@@ -481,6 +482,20 @@ class Cluster(ClusterCoroutines):
         rest = [*self.controller_args, *(f"--{k.replace('_', '-')}={v}" for k, v in extra.items())]
         return [*args, "--", *rest] if rest else args
 
+    def _check_launchers(self) -> None:
+        """ClusterError for a name that is none, before anything is started. Paths of classes are looked up where they are used."""
+        for option, kind in (("engines", "engine"), ("controller", "controller")):
+            launcher = self._launchers[kind]
+            if isinstance(launcher, type) or isinstance(launcher, str) and re.search("(?i)^local$|[.:@]|^win", launcher):
+                continue  # (ipcluster says at once why there is no Windows HPC)
+            from .launcher import find_launcher_class
+
+            try:
+                find_launcher_class(str(launcher), kind)
+            except ValueError as e:
+                if not _others_path():
+                    raise ClusterError(f"{option}={launcher!r}: {e}") from None
+
     def _launcher_name(self, kind: str) -> str:
         """A launcher as the command line takes it: a name, a dotted path, MODULE:CLASS, or @FILE of a class that can't be imported."""
         launcher = self._launchers[kind]
@@ -507,6 +522,7 @@ class Cluster(ClusterCoroutines):
             raise RuntimeError("this Cluster belongs to the process that made it, not to its forked children")
         if self._supervisor is not None and self._supervisor.alive():
             raise RuntimeError(f"the cluster is running already: {self!r}")
+        self._check_launchers()
         supervisor = _Supervisor.start(["start", *self._arguments(n, extra)], self.load_profile, self.cluster_file)
         self._supervisor = supervisor
         if self.shutdown_atexit:
@@ -536,6 +552,11 @@ def _at_exit() -> None:
     for cluster in list(_stop_at_exit):
         if cluster.shutdown_atexit:
             cluster.stop_cluster_sync()
+
+
+def _others_path() -> bool:
+    """Whether a Python that is started now finds modules where this one does not look: PYTHONPATH was set meanwhile."""
+    return any(p and os.path.abspath(p) not in sys.path for p in os.environ.get("PYTHONPATH", "").split(os.pathsep))
 
 
 def _make_log(name: str, level: int) -> logging.Logger:

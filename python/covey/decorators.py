@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _remote
+from . import _remote, serialize
 from .asyncresult import AsyncMapResult
 from .map import by_name, sliceable
 
@@ -124,15 +124,18 @@ class ParallelFunction(RemoteFunction):
             if size == 1 and elementwise:
                 return view._map_ranges(self.func, sequences), None
             places: list[Any] = [None] * -(-n // size)
-            cut = [[s[i:min(n, i + size)] for s in sequences] for i in range(0, n, size)]
+            cut = [[s[i:min(n, i + size)] for s in (*sequences, range(n))] for i in range(0, n, size)]
         else:
             places = view._numbers()  # type: ignore[attr-defined]
-            cut = [[self.map_object.get_partition(s, p, len(places), n) for s in sequences] for p in range(len(places))]
-        for place, parts in zip(places, cut):
-            if not len(parts[0]):
+            cut = [[self.map_object.get_partition(s, p, len(places), n) for s in (*sequences, range(n))] for p in range(len(places))]
+        for place, (*parts, numbers) in zip(places, cut):
+            if not len(numbers):
                 continue
             run = _remote.map_chunk if elementwise else _remote.call_chunk
-            tasks += view._send_call(run, (self.func, parts), {}, place)
+            try:
+                tasks += view._send_call(run, (self.func, parts), {}, place)
+            except Exception as e:
+                raise serialize.refused_item(e, self.func, numbers, parts)
             sizes.append(len(parts[0]))
         return tasks, sizes
 

@@ -8,6 +8,7 @@ command line this is the program `ipengine`, as `python -m ipyparallel.engine` w
 """
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -15,14 +16,11 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what the arguments ask for; returns the process's exit code (or never, see `ipengine`)."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if args == ["--zygote"]:
-        from covey._zygote import run_zygote
+    if args in (["--zygote"], ["--single"]):
+        gc.disable()  # until all is imported: there is next to no garbage, and looking for it costs
+        from covey import _zygote
 
-        return run_zygote()
-    if args == ["--single"]:
-        from covey._zygote import run_single
-
-        return run_single()
+        return _zygote.run_zygote() if args == ["--zygote"] else _zygote.run_single()
     from covey._programs import ipengine
 
     ipengine(args)

@@ -324,13 +324,12 @@ def _places(errors: Sequence[RemoteError]) -> str:
         places = [errors[0]._where()[1:-1]]
     if len(places) > _PLACES:
         places[_PLACES:] = [f"… and {len(places) - _PLACES} more"]
-    times = f" {len(errors)} times" if len(errors) > max(1, sum(map(len, engines.values()))) else ""
-    return f"[{', '.join(places)}]{times}"
+    return f"[{', '.join(places)}]"
 
 
-def _named(errors: Sequence[RemoteError]) -> int:
-    """How many of these errors `_places` names."""
-    return len({(e.engine_info.get("method"), e.engine_info.get("engine_id")) for e in errors})
+def _unnamed(errors: Sequence[RemoteError]) -> int:
+    """How many of these errors `_places` does not name: all but one for each engine."""
+    return len(errors) - len({(e.engine_info.get("method"), e.engine_info.get("engine_id")) for e in errors})
 
 
 class CompositeError(RemoteError):
@@ -378,8 +377,13 @@ class CompositeError(RemoteError):
 
     def _more(self, groups: list[list[RemoteError]]) -> list[str]:
         """What the lines before have not named: whole groups, and of a group all but one for each engine."""
-        hidden = len(self.errors) - sum(map(_named, groups[:self.tb_limit]))
-        return [f"... {hidden} more exceptions ..."] if hidden else []
+        hidden: dict[str, int] = {}
+        for i, group in enumerate(groups):
+            n = _unnamed(group) if i < self.tb_limit else len(group)
+            if n:
+                hidden[group[0].ename] = hidden.get(group[0].ename, 0) + n
+        kinds = f" ({', '.join(f'{n} {ename}' for ename, n in hidden.items())})" if len(hidden) > 1 else ""
+        return [f"... {sum(hidden.values())} more exceptions{kinds} ..."] if hidden else []
 
     def __repr__(self) -> str:
         return f"CompositeError({len(self.errors)})"

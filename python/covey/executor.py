@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from . import serialize
 from .asyncresult import AsyncResult
 from .task import ABORT, Task
 
@@ -36,17 +37,20 @@ class LazyMapIterator:
         self._return_exceptions = return_exceptions
         self._under_way: deque[AsyncResult] = deque()
         self._input_error: BaseException | None = None
+        self._taken = 0
         self._fill()
 
     def _fill(self) -> None:
         while self._inputs is not None and (self._limit is None or len(self._under_way) < self._limit):
             try:
+                args: tuple = ()
                 args = next(self._inputs)
                 self._under_way.append(self._view.apply_async(self._f, *args))
+                self._taken += 1
             except StopIteration:
                 self._inputs = None
             except Exception as e:
-                self._inputs, self._input_error = None, e
+                self._inputs, self._input_error = None, serialize.refused_item(e, self._f, (self._taken,), [(a,) for a in args])
 
     def __iter__(self) -> LazyMapIterator:
         return self

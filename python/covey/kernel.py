@@ -325,6 +325,8 @@ class BoundKernel:
     def output(self, kind: int, buffers: Sequence[Any]) -> None:
         """One OUTPUT of the engine's streams and displays, as the message that frontends know."""
         if kind in (STDOUT, STDERR):
+            if not buffers:  # a flush
+                return
             text = b"".join(buffers).decode("utf-8", "replace")
             self._send("iopub", "stream", {"name": "stdout" if kind == STDOUT else "stderr", "text": text})
         elif kind in _SHOWN:

@@ -12,11 +12,10 @@ say what has happened; a launcher whose `state` is ``"after"`` has ended.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import runpy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Dict, List, Unicode
 
@@ -71,6 +70,9 @@ from ._launchers import (  # noqa: F401
     ipcontroller_cmd_argv,
     ipengine_cmd_argv,
 )
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class SSHLauncher(LocalProcessLauncher):
@@ -149,7 +151,9 @@ def find_launcher_class(name: str | type, kind: str | None = None) -> type:
     raise ValueError(f"there is no launcher {name!r}; there are {', '.join(names)}, and classes by their dotted path")
 
 
-def _entry_points(kind: str | None) -> dict[str, importlib.metadata.EntryPoint]:
+def _entry_points(kind: str | None) -> dict[str, EntryPoint]:
+    import importlib.metadata
+
     groups = [f"ipyparallel.{k}_launchers" for k in ([kind] if kind else _KINDS)]
     return {e.name.lower(): e for g in groups for e in importlib.metadata.entry_points(group=g)}
 
@@ -158,6 +162,8 @@ def _import(module: str, name: str) -> type:
     value: Any = importlib.import_module(module)
     for part in name.split("."):
         value = getattr(value, part)
+    if not isinstance(value, type):
+        raise ValueError(f"{module}.{name} is a {type(value).__name__}, not a launcher's class")
     return value
 
 

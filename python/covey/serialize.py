@@ -33,6 +33,7 @@ from ._byvalue import (
     CACHED, MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_cached,
     reduce_function, reduce_memoryview,
 )
+from . import _culprit
 from ._culprit import refusal
 from ._plaincall import plain_call
 
@@ -460,8 +461,13 @@ def _item_buffers(buffers: Sequence[Any]) -> Iterator[Sequence[Any]]:
             yield (entry,)
 
 
-def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
-    """Packs one function and a range of calls: `items` are the tuples of their positional arguments."""
+def refused_item(error: Exception, f: Any, numbers: Sequence[int], parts: Sequence[Sequence[Any]]) -> Exception:
+    """The error of a map's call that could not be packed, with the number of the item that is at fault (see `_culprit`)."""
+    return _culprit.refused_item(error, f, numbers, parts, _dumper)
+
+
+def pack_map(f: Any, items: Iterable[tuple], first: int = 0) -> Packed:
+    """Packs one function and a range of calls: `items` are the tuples of their positional arguments, `first` the number of the first."""
     try:
         function = _dumper(f)
     except Exception as e:
@@ -479,7 +485,7 @@ def pack_map(f: Any, items: Iterable[tuple]) -> Packed:
             try:
                 yield _dumper(tuple([_large(a) for a in args]))
             except Exception as e:
-                raise refusal(e, ((f"item {i}, argument {k}", a) for k, a in enumerate(args)), _dumper) from e
+                raise refusal(e, ((f"item {first + i}, argument {k}", a) for k, a in enumerate(args)), _dumper) from e
 
     packed = _pack_items(streams(), [function[0]])
     packed.by_value = packed.by_value or function.by_value

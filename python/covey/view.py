@@ -597,7 +597,11 @@ class LoadBalancedView(View):
         sizes: list[int] = []
         for i in range(0, n, size):
             stop = min(n, i + size)
-            tasks += self._send_call(_remote.map_chunk, (f, [p[i:stop] for p in parts]), {})
+            chunk = [p[i:stop] for p in parts]
+            try:
+                tasks += self._send_call(_remote.map_chunk, (f, chunk), {})
+            except Exception as e:
+                raise serialize.refused_item(e, f, range(i, stop), chunk)
             sizes.append(stop - i)
         return tasks, sizes
 
@@ -613,9 +617,12 @@ class LoadBalancedView(View):
         while at < len(items):
             part = items[at:at + size]
             if len(part) == 1:
-                tasks += self._send_call(f, part[0], {})
+                try:
+                    tasks += self._send_call(f, part[0], {})
+                except Exception as e:
+                    raise serialize.refused_item(e, f, (at,), [(a,) for a in part[0]])
             else:
-                packed = serialize.pack_map(f, part)
+                packed = serialize.pack_map(f, part, at)
                 tasks += self._send(MAP, len(part), packed)
                 total = sum([len(b) for b in packed])
                 if total > _RANGE_BYTES:

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/configplace.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 
 struct config {
     json_t *tree;
@@ -218,7 +219,7 @@ json_t *config_get(const struct config *c, const char *cls, const char *trait)
 static int wrong_kind(const struct config *c, const char *cls, const char *trait,
                       const char *wanted, const json_t *v, struct err *e)
 {
-    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = jsontext(v, JSON_ENCODE_ANY | JSON_COMPACT);
     int rc = config_bad(c, cls, trait, e, "must be %s, not %.80s", wanted, text ? text : "?");
     free(text);
     return rc;
@@ -296,7 +297,7 @@ json_t *config_tree(const struct config *c)
 
 char *config_dump(const struct config *c)
 {
-    return json_dumps(c->tree, JSON_COMPACT);
+    return jsontext(c->tree, JSON_COMPACT);
 }
 
 /* ---- where values come from ---- */

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "cluster/control.h"
 #include "cluster/ctladdr.h"
 
@@ -64,7 +65,7 @@ static int connect_to(const char *address, double timeout, int *ret, struct err 
 
 static int send_command(int fd, const json_t *command, struct err *e)
 {
-    char *text = json_dumps(command, JSON_COMPACT), *line = text ? str_printf("%s\n", text) : NULL;
+    char *text = jsontext(command, JSON_COMPACT), *line = text ? str_printf("%s\n", text) : NULL;
     int rc = line ? CV_OK : err_set(e, CV_ENOMEM, "out of memory");
     for (size_t at = 0; !rc && at < strlen(line);) {
         ssize_t n = send(fd, line + at, strlen(line + at), MSG_NOSIGNAL);

@@ -9,28 +9,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
+#include "cluster/ranks.h"
 #include "proc/capture.h"
 
 #define TAIL (16u << 10)
 #define EVENT_MAX (1u << 20) /* a longer line is no event of ours */
 #define FILE_POLL_MS 100     /* between looks at a file of events */
+#define RANKS_MS 1500        /* until what started ranks is told to end, too */
 
 struct child {
     const struct launch_ops *ops;
     struct launch_job job;
     struct child_callbacks cb;
     struct reaper *reaper;
+    uv_loop_t *loop;
+    enum launch_what what;
+    uint32_t n; /* engines, if it is engines */
     struct capture *output, *events;
     struct buf line;        /* an event that has not come whole */
     uv_timer_t *file_timer; /* looks at events_file */
+    uv_timer_t *told_timer; /* its ranks were told to end */
     char *events_file;      /* NULL: events come by a descriptor */
     off_t events_read;
     char *log_path;
     int log_fd, input;  /* input: an agent's commands; -1: it takes none */
+    int words;          /* to a controller, its events' socket; -1: none */
     bool reaped, asked; /* asked: to stop */
     bool well;          /* it ended as it should: its log tells nothing */
 };
@@ -185,19 +194,30 @@ static int start_plan(struct child *c, const struct launch_plan *plan, struct la
     return rc;
 }
 
+/* Events come by a pipe; those of a controller by a socket, which it reads our words from. */
+static int make_events(struct child *c, bool socket, int ret[2], struct err *e)
+{
+    if (!socket)
+        return capture_pipe(ret, e);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret))
+        return err_sys(e, "can't make a pair of sockets");
+    c->words = fcntl(ret[0], F_DUPFD_CLOEXEC, 0); /* none: nothing is said */
+    return CV_OK;
+}
+
 static int run(struct child *c, uv_loop_t *loop, const struct launch_plan *plan, struct err *e)
 {
     int output[2], events[2];
     int rc = capture_pipe(output, e);
     if (rc)
         return rc;
-    rc = capture_pipe(events, e);
+    bool none = !plan->input && (c->ops->flags & LAUNCH_EVENTS_FILE);
+    rc = make_events(c, c->what == LAUNCH_CONTROLLER && !plan->input && !none, events, e);
     if (rc) {
         close(output[0]);
         close(output[1]);
         return rc;
     }
-    bool none = !plan->input && (c->ops->flags & LAUNCH_EVENTS_FILE);
     struct launch_io io = {.output = output[1], .events = none ? -1 : events[1]};
     rc = listen_to(c, loop, output[0], events[0], e);
     rc = rc ? rc : start_plan(c, plan, &io, e);
@@ -215,9 +235,12 @@ int child_start(struct child **ret, uv_loop_t *loop, struct reaper *reaper,
     if (!c)
         return err_set(e, CV_ENOMEM, "out of memory");
     c->ops = ops;
+    c->loop = loop;
+    c->what = request->what;
+    c->n = request->n;
     c->cb = *cb;
     c->reaper = reaper;
-    c->input = -1;
+    c->input = c->words = -1;
     c->log_path = strdup(log_path);
     c->log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int rc = c->log_fd < 0 ? err_sys(e, "can't open the log file %s", log_path) : CV_OK;
@@ -257,8 +280,12 @@ void child_free(struct child *c)
         close(c->log_fd);
     if (c->input >= 0)
         close(c->input);
+    if (c->words >= 0)
+        close(c->words);
     if (c->file_timer)
         uv_close((uv_handle_t *)c->file_timer, free_timer);
+    if (c->told_timer)
+        uv_close((uv_handle_t *)c->told_timer, free_timer);
     if (c->events_file)
         unlink(c->events_file);
     free(c->events_file);
@@ -267,25 +294,75 @@ void child_free(struct child *c)
     free(c);
 }
 
-/* What an agent does not take, full pipe or gone, its end by force will make up for. */
-void child_tell(struct child *c, json_t *command_take)
+/* fd < 0: nowhere. */
+static void write_line(int fd, json_t *j_take)
 {
-    char *text = command_take ? json_dumps(command_take, JSON_COMPACT) : NULL;
+    char *text = j_take ? jsontext(j_take, JSON_COMPACT) : NULL;
     char *line = text ? str_printf("%s\n", text) : NULL;
-    if (line && c->input >= 0) {
-        ssize_t ignored = write(c->input, line, strlen(line));
+    if (line && fd >= 0) {
+        ssize_t ignored = write(fd, line, strlen(line));
         (void)ignored;
     }
     free(line);
     free(text);
-    json_decref(command_take);
+    json_decref(j_take);
+}
+
+/* What an agent does not take, full pipe or gone, its end by force will make up for. */
+void child_tell(struct child *c, json_t *command_take)
+{
+    write_line(c->input, command_take);
+}
+
+void child_say(struct child *c, json_t *word_take)
+{
+    write_line(c->words, word_take);
+}
+
+static void on_told_timer(uv_timer_t *t)
+{
+    struct child *c = t->data;
+    int ignored = c->ops->stop(&c->job, false, NULL); /* if that fails, force comes next */
+    (void)ignored;
+}
+
+/* False: they can't be told themselves. */
+static bool end_ranks(struct child *c)
+{
+    bool engines = c->what == LAUNCH_ENGINES;
+    if (c->told_timer)
+        return true;
+    if (!(c->ops->flags & LAUNCH_RANKS) ||
+        !ranks_end(c->job.pid, engines ? "ipengine" : "ipcontroller", engines ? c->n : 1) ||
+        !(c->told_timer = calloc(1, sizeof *c->told_timer)))
+        return false;
+    uv_timer_init(c->loop, c->told_timer);
+    c->told_timer->data = c;
+    uv_timer_start(c->told_timer, on_told_timer, RANKS_MS, 0);
+    return true;
+}
+
+/* A batch system may have taken a job whose name its agent has not heard yet. */
+static int kill_agent(struct child *c, struct err *e)
+{
+    bool submitting = c->ops->flags & LAUNCH_EVENTS_FILE && !c->job.id[0];
+    int rc = c->ops->stop(&c->job, true, e);
+    if (!rc && submitting)
+        rc = err_set(e, CV_ESYS,
+                     "%s had not answered to a submission: a job of it may be in its queue",
+                     c->ops->cls);
+    return rc;
 }
 
 int child_stop(struct child *c, bool force, struct err *e)
 {
     c->asked = true;
-    if (c->input < 0 || force)
+    if (!force && c->input < 0 && end_ranks(c))
+        return CV_OK;
+    if (c->input < 0)
         return c->ops->stop(&c->job, force, e);
+    if (force)
+        return kill_agent(c, e);
     child_tell(c, json_pack("{s:s}", "do", "stop"));
     return CV_OK;
 }

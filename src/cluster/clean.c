@@ -32,8 +32,10 @@ static int clean_cluster(void *arg, const char *path, json_t *o)
                   "the cluster of %s was started on %s and can't be seen from here: stop it there, "
                   "or clean with --force",
                   path, clusterfile_elsewhere(o));
+    } else if (!running && cluster_undo(o, &e) && !c->s->force) {
+        c->failed = true;
+        log_error(c->s->log, "%s; `ipcluster clean --force` forgets it", e.text);
     } else if (!running) {
-        cluster_undo(o);
         c->removed += !unlink(path);
     } else if (!c->s->force) {
         c->running = true;

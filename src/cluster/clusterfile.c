@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/launch.h"
 
 #define FILE_MAX (1u << 20)
@@ -38,7 +39,7 @@ int clusterfile_read(const char *path, json_t **ret, struct err *e)
 
 int clusterfile_write(const char *path, const json_t *o, struct err *e)
 {
-    char *text = json_dumps(o, JSON_INDENT(2));
+    char *text = jsontext(o, JSON_INDENT(2));
     if (!text)
         return err_set(e, CV_ENOMEM, "out of memory");
     int rc = file_write_atomic(path, 0600, text, strlen(text), e);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/list.h"
 #include "cluster/ctladdr.h"
 
@@ -66,7 +67,7 @@ static void peer_free(struct peer *p)
 /* Lines are short and the socket's buffer is empty but for events: what does not fit is lost. */
 static bool send_line(struct peer *p, const json_t *o)
 {
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    char *text = o ? jsontext(o, JSON_COMPACT) : NULL;
     char *line = text ? str_printf("%s\n", text) : NULL;
     bool ok = line &&
               send(p->fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)strlen(line);

@@ -70,6 +70,7 @@ int verb_engines(const struct settings *s)
         log_critical(s->log, "-n must be at least 1, not 0");
         return EXIT_USAGE;
     }
+    unsetenv("COVEY_ENGINE_SET"); /* of engines that we run in: these are not of their set */
     if (s->engines->prepare(s->engines, &request, &plan, &e)) {
         log_critical(s->log, "%s", e.text);
         return EXIT_FAILED;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/words.h"
 
 /* A trait of the launcher that is used: its most specific class that says something. */
@@ -45,7 +46,7 @@ static void add_setting(struct words *controller, struct words *engines, const c
                         const char *trait, const json_t *v)
 {
     char *value = json_is_string(v) ? strdup(json_string_value(v))
-                                    : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+                                    : jsontext(v, JSON_ENCODE_ANY | JSON_COMPACT);
     if (controller)
         words_take(controller, value ? str_printf("--%s.%s=%s", cls, trait, value) : NULL);
     if (engines)

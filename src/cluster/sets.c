@@ -40,7 +40,8 @@ void set_free(struct engine_set *s)
 static void on_event(void *arg, struct child *c, json_t *event)
 {
     struct engine_set *s = arg;
-    super_event(s->owner, c, event);
+    if (!setend_event(s, event))
+        super_event(s->owner, c, event);
 }
 
 static int launch(struct engine_set *s, struct err *e);
@@ -86,6 +87,7 @@ static void on_ended(void *arg, struct child *c, const struct reaped *r)
                        : "ended",
                  !job && tail && *tail ? "; it said last: " : "", tail && *tail ? tail : "");
     }
+    setend_reaped(s, r, tail);
     free(how);
     free(tail);
     bool again = s->again && v->state != SUPER_STOPPING && start_again(s);
@@ -115,10 +117,12 @@ static int launch(struct engine_set *s, struct err *e)
         .env = (const char *const *)environ,
         .config = v->s->config,
         .launcher = v->s->engine_launcher,
+        .engine_set = s->start,
         .n = s->n,
         .threads = v->s->threads,
     };
-    int rc = super_launch(v, &s->child, v->s->engines, &request, s->id, &cb, e);
+    int rc = setend_name_start(s, e);
+    rc = rc ? rc : super_launch(v, &s->child, v->s->engines, &request, s->id, &cb, e);
     if (!rc)
         tell_event(v, json_pack("{s:s, s:s, s:I}", "event", "engine_set", "id", s->id, "n",
                                 (json_int_t)s->n));

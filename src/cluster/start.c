@@ -63,7 +63,9 @@ static bool runs_already(const struct settings *s, const char *path)
                  "replaced (should it still run, stop it there)",
                  path, clusterfile_elsewhere(o));
     } else if (!runs) {
-        cluster_undo(o);
+        struct err e;
+        if (cluster_undo(o, &e))
+            log_warn(s->log, "%s", e.text);
         log_info(s->log, "The cluster of %s has ended without saying so; its file is replaced",
                  path);
     }
@@ -135,7 +137,7 @@ static void ignore_signal(int signum)
 }
 
 /* Waits for the byte, or for the child's end; a signal that would end us ends the child first. */
-static int wait_ready(pid_t child, int report)
+static int wait_ready(const struct settings *s, pid_t child, int report)
 {
     char byte;
     int status;
@@ -149,7 +151,13 @@ static int wait_ready(pid_t child, int report)
             return EXIT_FINE;
         if (n == 0)
             break;
+        bool signalled = errno == EINTR;
+        if (!signalled)
+            log_critical(s->log, "can't hear from the cluster that starts, so it is stopped: %s",
+                         strerror(errno));
         kill(child, SIGTERM);
+        if (!signalled)
+            break;
     }
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
@@ -172,7 +180,7 @@ static int daemonize(const struct settings *s)
     }
     close(fds[1]);
     if (child > 0)
-        return wait_ready(child, fds[0]);
+        return wait_ready(s, child, fds[0]);
     log_critical(s->log, "can't fork: %s", strerror(errno));
     return EXIT_FAILED;
 }

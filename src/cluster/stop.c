@@ -48,28 +48,37 @@ each_job(const json_t *o,
         cb(ops, &job, arg);
 }
 
+struct stopping {
+    bool force;
+    int rc; /* of the first that failed, whose words are in e */
+    struct err *e;
+};
+
 static void stop_job(const struct launch_ops *ops, const struct launch_job *j, void *arg)
 {
-    int ignored = ops->stop(j, *(bool *)arg, NULL);
-    (void)ignored;
+    struct stopping *s = arg;
+    int rc = ops->stop(j, s->force, s->rc ? NULL : s->e);
+    s->rc = s->rc ? s->rc : rc;
 }
 
-void cluster_undo(const json_t *o)
+int cluster_undo(const json_t *o, struct err *e)
 {
-    each_job(o, stop_job, &(bool){true});
+    struct stopping s = {.force = true, .e = e};
+    each_job(o, stop_job, &s);
+    return s.rc;
 }
 
-/* TERM to all, then KILL to what is left. */
+/* TERM to all, then KILL to what is left; fails, too, when a job may still be in its queue. */
 static int stop_processes(const json_t *o, struct err *e)
 {
     for (int round = 0; round < 2; round++) {
-        bool force = round == 1;
+        struct stopping s = {.force = round == 1, .e = e};
+        each_job(o, stop_job, &s);
         uint64_t until = clock_mono() + TERM_NS;
-        each_job(o, stop_job, &force);
         while (clusterfile_running(o) && clock_mono() < until)
             pause_ms(10);
         if (!clusterfile_running(o))
-            return CV_OK;
+            return s.rc;
     }
     return err_set(e, CV_ETIMEOUT, "processes of the cluster don't end, even by SIGKILL");
 }
@@ -141,6 +150,18 @@ static int not_from_here(const struct settings *s, const char *path, const json_
     return EXIT_FAILED;
 }
 
+/* What is left of one whose processes are gone. Its file stays while a job may be in its queue. */
+static int undo_stale(const struct settings *s, const char *path, const json_t *o)
+{
+    struct err e;
+    int rc = cluster_undo(o, &e);
+    if (rc)
+        log_error(s->log, "%s", e.text);
+    else
+        unlink(path);
+    return rc;
+}
+
 static int stop_id(const struct settings *s, const char *id)
 {
     char *path = clusterfile_path(s->profile_dir, id);
@@ -150,13 +171,9 @@ static int stop_id(const struct settings *s, const char *id)
         code = stop_one(s, path, id, o);
     } else if (o && clusterfile_elsewhere(o)) {
         code = not_from_here(s, path, o);
-    } else if (path) {
-        if (o)
-            cluster_undo(o);
+    } else if (path && !(o && undo_stale(s, path, o))) {
         log_critical(s->log, "Could not find cluster file %s%s: `ipcluster list` shows what runs",
                      path, o ? " of a cluster that runs (it was stale)" : "");
-        if (o)
-            unlink(path);
         code = EXIT_ALREADY_STOPPED;
     }
     json_decref(o);
@@ -178,9 +195,8 @@ static int stop_file(void *arg, const char *path, json_t *o)
         code = stop_one(a->s, path, id ? id : "", o);
     } else if (clusterfile_elsewhere(o)) {
         code = not_from_here(a->s, path, o);
-    } else {
-        cluster_undo(o);
-        unlink(path);
+    } else if (undo_stale(a->s, path, o)) {
+        a->code = EXIT_FAILED;
     }
     a->code = a->code ? a->code : code;
     return CV_OK;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), commands.c (what
- * the control socket asks), ask.c (questions to a batch system), away.c (engines whose links are
- * lost) and tell.c (events, cluster file, progress). All on the main thread. */
+ * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), setend.c (their
+ * ends, for the controller), commands.c (what the control socket asks), ask.c (questions to a batch
+ * system), away.c (engines whose links are lost) and tell.c (events, cluster file, progress). All
+ * on the main thread. */
 #ifndef COVEY_CLUSTER_SUPER_PRIV_H
 #define COVEY_CLUSTER_SUPER_PRIV_H
 
@@ -21,6 +22,7 @@ struct engine_set {
     struct list node;
     struct supervisor *owner;
     char *id;
+    char start[24]; /* COVEY_ENGINE_SET of this start of it (setend.c) */
     uint32_t n;
     struct child *child;
     bool stopping, again; /* again: start as many under this id when it has ended */
@@ -85,6 +87,13 @@ struct engine_set *set_find(struct supervisor *v,
 /* Signals its engines, each of them; returns how many. */
 uint32_t set_signal(struct engine_set *s, int signum);
 
+/* setend.c */
+int setend_name_start(struct engine_set *s, struct err *e) CV_CHECK;
+/* The process that held its engines was reaped; said: its last words. */
+void setend_reaped(struct engine_set *s, const struct reaped *r, const char *said);
+/* An agent's "job_ended"; false: it is another event. */
+bool setend_event(struct engine_set *s, const json_t *event);
+
 /* commands.c */
 void super_command(void *arg, uint64_t peer, json_t *command);
 
@@ -113,6 +122,8 @@ void tell_cluster_file(struct supervisor *v);
 json_t *tell_description(const struct supervisor *v); /* the cluster file's content */
 /* An agent's "undeleted": a batch job stays in its queue; whoever stops the cluster has to know. */
 void tell_undeleted(struct supervisor *v, json_t *event);
+/* The first line of it to the log and to who waits for the end: something was not ended. */
+void tell_left(struct supervisor *v, const char *text);
 /* Removes the cluster file, and connection files that a killed controller left; answers who waits.
  */
 void tell_over(struct supervisor *v);

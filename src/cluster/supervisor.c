@@ -24,9 +24,10 @@ extern char **environ;
 
 /* ---- ends ---- */
 
+/* Also one that was never made: setting up may have failed before. */
 static void close_handle(uv_handle_t *h)
 {
-    if (!uv_is_closing(h))
+    if (h->type != UV_UNKNOWN_HANDLE && !uv_is_closing(h))
         uv_close(h, NULL);
 }
 
@@ -59,8 +60,12 @@ void super_check_end(struct supervisor *v)
 static void stop_child(struct supervisor *v, struct child *c, bool force)
 {
     struct err e;
-    if (c && child_stop(c, force, &e))
-        log_warn(v->s->log, "%s", e.text);
+    if (c && child_stop(c, force, &e)) {
+        if (force)
+            tell_left(v, e.text);
+        else
+            log_warn(v->s->log, "%s", e.text);
+    }
 }
 
 static void stop_children(struct supervisor *v, bool force)

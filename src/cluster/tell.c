@@ -8,13 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "cluster/clusterfile.h"
 #include "cluster/super_priv.h"
 #include "proc/procinfo.h"
 
 void tell_event(struct supervisor *v, json_t *event_take)
 {
-    char *text = event_take ? json_dumps(event_take, JSON_COMPACT) : NULL;
+    char *text = event_take ? jsontext(event_take, JSON_COMPACT) : NULL;
     char *line = text ? str_printf("%s\n", text) : NULL;
     if (line && v->s->events_fd >= 0) {
         size_t n = strlen(line);
@@ -153,18 +154,23 @@ static void remove_connection_file(struct supervisor *v, const char *key, const 
     free(path);
 }
 
+void tell_left(struct supervisor *v, const char *text)
+{
+    char line[512];
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
+    log_error(v->s->log, "%s", line);
+    if (!v->left)
+        v->left = json_array();
+    json_array_append_new(v->left, json_string(line));
+}
+
 void tell_undeleted(struct supervisor *v, json_t *event)
 {
     const char *id = json_string_value(json_object_get(event, "id"));
     const char *text = json_string_value(json_object_get(event, "text"));
     char *line = str_printf("job %s was not deleted and may still be in its queue: %.300s",
                             id ? id : "?", text ? text : "");
-    if (line)
-        line[strcspn(line, "\n")] = 0;
-    log_error(v->s->log, "%s", line ? line : "a job was not deleted");
-    if (!v->left)
-        v->left = json_array();
-    json_array_append_new(v->left, json_string(line ? line : ""));
+    tell_left(v, line ? line : "a job was not deleted");
     free(line);
 }
 

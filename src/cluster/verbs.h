@@ -25,8 +25,9 @@ int verb_clean(const struct settings *s);
 int cluster_stop(const struct settings *s, const char *path, const json_t *o,
                  struct err *e) CV_CHECK;
 
-/* What a cluster without processes has left elsewhere, such as a job in a queue, is ended. */
-void cluster_undo(const json_t *o);
+/* What a cluster without processes has left elsewhere, such as a job in a queue, is ended; fails
+ * when it may still be there. Takes seconds where a batch system does not answer. */
+int cluster_undo(const json_t *o, struct err *e) CV_CHECK;
 
 /* The command `words` so many times, with the number for {i}; the exit code. */
 int each_run(const char *count, char **words);

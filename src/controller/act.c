@@ -173,6 +173,45 @@ static json_t *end_json(uint8_t status, uint32_t engine, const char *ename, cons
     return ret;
 }
 
+void act_forget_words(struct controller *c)
+{
+    payload_unref(c->last_end.words);
+    free(c->last_end.evalue);
+    c->last_end = (struct last_end){.words = NULL};
+}
+
+static bool is_alike(const struct last_end *l, const struct sched_action *a, const char *ename,
+                     const char *evalue)
+{
+    return l->words && l->status == a->status && l->engine == a->engine &&
+           l->incarnation == a->incarnation && l->ename == ename && l->cause == a->cause &&
+           (l->evalue && evalue ? !strcmp(l->evalue, evalue) : l->evalue == evalue);
+}
+
+/* The words of an end, with a reference; NULL: out of memory. */
+static struct payload *end_words(struct controller *c, const struct sched_action *a,
+                                 const char *ename, const char *evalue)
+{
+    struct last_end *l = &c->last_end;
+    bool own = a->nkilled > 1 || (a->cause && !a->incarnation); /* of it alone */
+
+    if (!own && is_alike(l, a, ename, evalue))
+        return payload_ref(l->words);
+    struct payload *p = say_json(end_json(a->status, a->engine, ename, evalue, a->cause, a));
+    char *text = evalue && p && !own ? strdup(evalue) : NULL;
+    if (!p || own || (evalue && !text))
+        return p;
+    act_forget_words(c);
+    *l = (struct last_end){.words = payload_ref(p),
+                           .status = a->status,
+                           .engine = a->engine,
+                           .incarnation = a->incarnation,
+                           .ename = ename,
+                           .cause = a->cause,
+                           .evalue = text};
+    return p;
+}
+
 static void end_by_controller(struct controller *c, const struct sched_action *a, const char *ename,
                               const char *evalue)
 {
@@ -185,7 +224,7 @@ static void end_by_controller(struct controller *c, const struct sched_action *a
                        .engine = a->engine,
                        .incarnation = a->incarnation,
                        .aux = clock_wall()};
-    struct payload *p = say_json(end_json(a->status, a->engine, ename, evalue, a->cause, a));
+    struct payload *p = end_words(c, a, ename, evalue);
 
     deliver(c, &h, p);
     record_end(c, a, &h, p);
@@ -225,14 +264,14 @@ static char *whole_reason(const struct sched_action *a)
     return text;
 }
 
-/* What is known of the engine that a task was lost with, where the scheduler itself gave it up;
- * NULL: nothing, or it is none of that. */
+/* What is known of the engine that a task was lost with, where the scheduler says so later than the
+ * death was told, or itself gave it up; NULL: nothing, or it is none of that. */
 static void *cause_of_death(struct controller *c, const struct sched_action *a)
 {
     const struct engine *e =
         a->status == RESULT_ENGINE_DIED ? registry_engine(&c->registry, a->engine) : NULL;
 
-    return e && e->incarnation == a->incarnation && e->state == ENGINE_DEAD ? e->cause : NULL;
+    return e && e->died == a->incarnation ? e->cause : NULL;
 }
 
 static void do_deliver(struct controller *c, const struct sched_action *a,
@@ -335,6 +374,7 @@ void act_check(struct controller *c, int code)
     if (code != CV_ECLOSED || c->stopping)
         return;
     log_critical(c->log, "out of memory: decisions were lost, ending");
+    c->failed = true;
     controller_stop(c, "out of memory");
 }
 

@@ -21,6 +21,8 @@ void act_arm(struct controller *c);
 /* An end that the controller decides: told to the client and recorded. */
 void act_end(struct controller *c, struct sched_id id, uint32_t count, uint8_t status,
              uint32_t engine, const char *ename, const char *cause, const char *evalue);
+/* What was put into words last is not used again: what it said of an engine may be another's. */
+void act_forget_words(struct controller *c);
 /* Sends an ended record's result to its client (once more). */
 void act_hand_over(struct controller *c, struct client *x, const struct store_record *r);
 /* A message to a client, unless it has stopped reading. */

@@ -14,10 +14,13 @@
 #include "controller/act.h"
 #include "controller/conn.h"
 #include "controller/death.h"
+#include "controller/ended.h"
+#include "controller/handover.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "controller/schedlog.h"
 
+#define ACTIONS_MIN 2048
 #define STOP_NS (700 * NS_PER_MS)
 
 bool quiet_ask(struct quiet *q, uint64_t now, uint32_t *ret_skipped)
@@ -102,6 +105,7 @@ static void on_turn_end(void *arg)
     bool more = cancels_turn(c);
 
     more |= queues_turn(c);
+    more |= handover_turn(c);
     if (more)
         loop_wake(c->loop);
     backlog_settle(c);
@@ -170,6 +174,14 @@ static int make_store(struct controller *c, struct err *e)
     return r;
 }
 
+/* An event's decisions fit without asking for memory, which must not be short then. */
+static int reserve_actions(struct controller *c)
+{
+    c->actions.v = malloc(ACTIONS_MIN * sizeof(*c->actions.v));
+    c->actions.cap = c->actions.v ? ACTIONS_MIN : 0;
+    return c->actions.v ? CV_OK : CV_ENOMEM;
+}
+
 static int make_parts(struct controller *c, struct err *e)
 {
     const struct options *o = c->opt;
@@ -185,6 +197,8 @@ static int make_parts(struct controller *c, struct err *e)
     int r = loop_new(&c->loop);
     if (r == CV_OK)
         r = timer_new(&c->tick, c->loop, on_tick, c);
+    if (r == CV_OK)
+        r = reserve_actions(c);
     if (r == CV_OK)
         r = lane_new(&c->lane, c->loop);
     if (r == CV_OK)
@@ -204,6 +218,8 @@ static int make_parts(struct controller *c, struct err *e)
     if (r != CV_OK)
         return err_set(e, r, "the event loop can't be made");
     r = events_new(&c->events, c->loop, e);
+    if (r == CV_OK)
+        r = ended_new(&c->ended, c, e);
     if (r == CV_OK)
         r = make_store(c, e);
     if (r == CV_OK)
@@ -284,6 +300,7 @@ int controller_start(struct controller *c, const struct options *opt, struct log
     list_init(&c->ack_due);
     list_init(&c->cancels);
     list_init(&c->queues);
+    list_init(&c->handovers);
     registry_init(&c->registry);
     backlog_init(&c->backlog);
     int r = files_prepare(&c->files, opt, log, e);
@@ -343,14 +360,17 @@ void controller_release(struct controller *c)
     if (c->stop_reason)
         events_line(c->events,
                     json_pack("{s:s,s:s}", "event", "stopped", "reason", c->stop_reason));
+    ended_free(c->ended);
     events_free(c->events);
     cancel_deaths(c);
     schedlog_close(c->schedlog);
     cancels_release(c);
     queues_release(c);
+    handover_release(c);
     if (c->sched)
         sched_free(c->sched);
     sched_actions_release(&c->actions);
+    act_forget_words(c);
     store_free(c->store);
     registry_release(&c->registry);
     backlog_release(&c->backlog);

@@ -40,6 +40,15 @@ struct quiet {
     uint32_t skipped; /* since then */
 };
 
+/* The last end that the controller put into words: of many that end alike each has the same. */
+struct last_end {
+    struct payload *words; /* NULL: none yet */
+    uint8_t status;
+    uint32_t engine, incarnation;
+    const char *ename, *cause; /* to be compared, not to be read */
+    char *evalue;
+};
+
 struct controller {
     const struct options *opt;
     struct log *log;
@@ -54,6 +63,7 @@ struct controller {
     struct registry registry;
     struct sched *sched;
     struct sched_actions actions;
+    struct last_end last_end;
     struct schedlog *schedlog; /* NULL: none is written */
     struct timer *tick;        /* SCHED_TICK */
     uint64_t tick_at;
@@ -61,19 +71,22 @@ struct controller {
     struct timer *store_timer; /* its next turn */
     uint64_t store_at;
     struct backlog backlog;
-    struct list cancels; /* that are not done yet */
-    struct list queues;  /* queue_status: those that are being answered */
-    uint32_t memfds;     /* descriptors of buffers that are kept for peers */
-    bool no_memfds;      /* one could not be taken in: they are not agreed on any more */
-    struct list ack_due; /* engines that wait for an ACK */
+    struct list cancels;   /* that are not done yet */
+    struct list queues;    /* queue_status: those that are being answered */
+    struct list handovers; /* clients that are back: what they have not been given yet */
+    uint32_t memfds;       /* descriptors of buffers that are kept for peers */
+    bool no_memfds;        /* one could not be taken in: they are not agreed on any more */
+    struct list ack_due;   /* engines that wait for an ACK */
     struct timer *ack_timer;
     bool ack_armed;
     struct events *events;
+    struct ended *ended;             /* engine sets that have ended */
     uint64_t machine, pid_namespace; /* its own */
     uint64_t started;                /* ns since 1970 */
     bool python_differs;             /* engines of several Python versions were seen */
     bool told_no_room;               /* connections had to wait for descriptors */
     bool stopping, stopped;
+    bool failed;   /* it stops because memory ran out */
     bool settling; /* just started again: engines of before may not be back yet */
     struct timer *settle_timer;
     struct timer *stop_timer;

@@ -4,6 +4,7 @@
  * that come, go and die. */
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "controller/test_cluster.h"
@@ -160,6 +161,89 @@ static void process_gone(void **state)
     json_decref(j);
     json_decref(cluster_event(&c, "engine_died"));
     assert_int_equal(waitpid(pid, NULL, 0), pid);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+static void engine_of_set(struct fake *f, const struct cluster *c, uint64_t session, uint64_t set)
+{
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = session,
+                      .number = WIRE_ENGINE_NONE,
+                      .host_session = 99,
+                      .machine = 1, /* another one */
+                      .host = "node1",
+                      .uuid = "u",
+                      .engine_set = set};
+
+    memset(f, 0, sizeof(*f));
+    fake_hello(f, c, &h, 0, NULL);
+}
+
+/* The supervisor says that a set is gone, between lines that are none: its engine that is out of
+ * reach is dead at once, and so is the other one when its link goes; those of another set are not.
+ */
+static void set_has_ended(void **state)
+{
+    struct cluster c;
+    struct fake client, host, e[3];
+    const uint64_t sets[] = {UINT64_MAX, UINT64_MAX, 2};
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    for (uint32_t i = 0; i < 3; i++) {
+        engine_of_set(&e[i], &c, 20 + i, sets[i]);
+        assert_int_equal(e[i].number, i);
+        fake_submit(&client, MSG_F_DIRECT, i, NULL, 1, "long");
+        msg_free(fake_expect(&e[i], MSG_TASK));
+    }
+    fake_close(&host);
+    fake_close(&e[0]);
+    json_decref(fake_event(&client, "engine_away"));
+    fake_close(&e[2]);
+    json_decref(fake_event(&client, "engine_away"));
+    cluster_say(&c, "garbage\n[1]\n{\"set_ended\": 2, \"why\": \"x\"}\n{\"set_ended\": \"2\"}\n"
+                    "{\"set_ended\": \"\", \"why\": \"x\"}\n{\"set_ended\": \"none\", \"why\": "
+                    "\"x\"}\n{\"set_ended\": \"18446744073709551615\", ");
+    cluster_say(&c, "\"why\": \"its MPI job has ended\"}\n");
+    expect_result(&client, 1, RESULT_ENGINE_DIED, "node1) is gone: its MPI job has ended");
+    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    json_t *left = json_at(j, "ok");
+    assert_int_equal(json_array_size(left), 2);
+    assert_string_equal(json_string_value(json_at(json_array_get(left, 0), "state")), "up");
+    assert_string_equal(json_string_value(json_at(json_array_get(left, 1), "state")), "away");
+    json_decref(j);
+    fake_close(&e[1]);
+    expect_result(&client, 2, RESULT_ENGINE_DIED, "node1) is gone: its MPI job has ended");
+    shutdown(fileno(c.events), SHUT_WR); /* nobody says more: it goes on */
+    j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 1);
+    json_decref(j);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* As long as its host is connected, that says who has died. */
+static void set_has_ended_before_its_host(void **state)
+{
+    struct cluster c;
+    struct fake client, host, engine;
+
+    cluster_start(&c, NULL);
+    fake_host(&host, &c, 99);
+    fake_client(&client, &c, S);
+    engine_of_set(&engine, &c, 20, 1);
+    fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "long");
+    msg_free(fake_expect(&engine, MSG_TASK));
+    cluster_say(&c, "{\"set_ended\": \"1\", \"why\": \"its batch job 7 has ended\"}\n");
+    fake_close(&engine);
+    json_decref(fake_event(&client, "engine_away"));
+    json_t *j = fake_query(&client, "{\"query\":\"engines\"}");
+    assert_int_equal(json_array_size(json_at(j, "ok")), 1);
+    json_decref(j);
+    fake_close(&host);
+    expect_result(&client, 1, RESULT_ENGINE_DIED, "its batch job 7 has ended");
     fake_close(&client);
     cluster_stop(&c);
 }
@@ -498,12 +582,66 @@ static void numbers_used_up(void **state)
     cluster_stop(&c);
 }
 
+/* More than a turn's worth waits for an engine that dies, and its successor is there before all of
+ * that has ended: each still says what its engine died of. */
+static void many_end_with_their_engine(void **state)
+{
+    enum { MANY = 3000 };
+    struct cluster c;
+    struct fake client, other, host, engine;
+    static const char cause[] = "{\"id\":0,\"host\":\"here\",\"pid\":1,\"signal\":11,\"stderr\":"
+                                "\"boom\",\"text\":\"engine 0 died of SIGSEGV\"}";
+
+    cluster_start(&c, (const char *const[]){NULL});
+    fake_host(&host, &c, 99);
+    fake_engine(&engine, &c, 11, 99);
+    fake_client(&client, &c, S);
+    fake_client(&other, &c, S + 1);
+    for (int i = 0; i < MANY; i++)
+        fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "waits");
+    json_decref(fake_query(&client, "{\"query\":\"engines\"}")); /* all are there */
+    fake_close(&engine);
+    fake_send(&host, (struct header){.type = MSG_EXIT, .engine = 0, .incarnation = 1}, NULL, 0,
+              cause, sizeof(cause) - 1);
+    json_decref(fake_event(&other, "engine_died"));
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 12,
+                      .host_session = 99,
+                      .number = 0,
+                      .incarnation = 2,
+                      .uuid = "uuid-of-successor",
+                      .pid = (uint32_t)getpid()};
+    fake_hello(&engine, &c, &h, 0, NULL);
+    assert_int_equal(engine.incarnation, 2);
+    for (int i = 0; i < MANY; i++) {
+        struct msg *m = fake_expect(&client, MSG_RESULT);
+        assert_int_equal(m->h.status, RESULT_ENGINE_DIED);
+        assert_int_equal(m->h.incarnation, 1);
+        json_t *j = msg_json(m);
+        assert_non_null(strstr(json_string_value(json_at(j, "evalue")), "died of SIGSEGV"));
+        assert_string_equal(json_string_value(json_at(json_at(j, "cause"), "stderr")), "boom");
+        json_decref(j);
+        msg_free(m);
+    }
+    uint64_t next = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "runs");
+    struct msg *m = fake_expect(&engine, MSG_TASK);
+    assert_int_equal(m->h.seq, next);
+    msg_free(m);
+    fake_close(&engine);
+    fake_close(&host);
+    fake_close(&other);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engine_away_and_back),
         cmocka_unit_test(exit_told_by_host),
         cmocka_unit_test(given_up),
+        cmocka_unit_test(set_has_ended),
+        cmocka_unit_test(set_has_ended_before_its_host),
         cmocka_unit_test(process_gone),
         cmocka_unit_test(relayed_engines),
         cmocka_unit_test(engine_of_another_container),
@@ -511,6 +649,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(planned_ends),
         cmocka_unit_test(late_connections),
         cmocka_unit_test(numbers_used_up),
+        cmocka_unit_test(many_end_with_their_engine),
     };
 
     if (argc < 2) {

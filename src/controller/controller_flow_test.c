@@ -49,13 +49,13 @@ static void large_ones_are_acknowledged_by_name(void **state)
 }
 
 /* Runs what comes until nothing does; the number of tasks. */
-static int run_all(struct fake *engine, const char *big)
+static int run_all(struct fake *engine, const char *body, size_t size)
 {
     int n = 0;
     while (!fake_silent(engine, 300)) {
         struct msg *m = fake_recv(engine);
         if (m->h.type == MSG_TASK) {
-            fake_result(engine, m, RESULT_OK, big, SMALL);
+            fake_result(engine, m, RESULT_OK, body, size);
             n++;
         }
         msg_free(m);
@@ -78,14 +78,14 @@ static void results_pile_up(void **state)
     fake_client(&other, &c, S + 1);
     for (int i = 0; i < 6; i++)
         fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
-    assert_int_equal(run_all(&engine, big),
+    assert_int_equal(run_all(&engine, big, SMALL),
                      4); /* the fourth left with the third, which is too much */
     fake_submit(&other, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
-    assert_int_equal(run_all(&engine, big), 1);
+    assert_int_equal(run_all(&engine, big, SMALL), 1);
     for (uint64_t seq = 1; seq <= 3; seq++)
         msg_free(fake_expect(&client, MSG_RESULT));
     ack(&client, 3);
-    assert_int_equal(run_all(&engine, big), 2);
+    assert_int_equal(run_all(&engine, big, SMALL), 2);
     free(big);
     fake_close(&client);
     fake_close(&other);
@@ -113,7 +113,7 @@ static void results_wait_for_one_who_left(void **state)
     json_decref(fake_query(&client, "{\"query\":\"status\"}"));
     fake_close(&client);
     fake_engine(&engine, &c, 11, 0);
-    assert_int_equal(run_all(&engine, big), 5);
+    assert_int_equal(run_all(&engine, big, SMALL), 5);
     fake_hello(&client, &c, &hello, 0, NULL);
     for (uint64_t seq = 1; seq <= 5; seq++) {
         struct msg *m = fake_expect(&client, MSG_RESULT);
@@ -122,10 +122,51 @@ static void results_wait_for_one_who_left(void **state)
         msg_free(m);
     }
     ack(&client, 5);
-    assert_int_equal(run_all(&engine, big), 3);
+    assert_int_equal(run_all(&engine, big, SMALL), 3);
     free(big);
     fake_close(&client);
     fake_close(&engine);
+    cluster_stop(&c);
+}
+
+/* Much ended while a client was away, more than it may have waiting: it is given that as it reads,
+ * all of it, and is not sent away for what it had no time to read. */
+static void much_is_handed_over(void **state)
+{
+    enum { MANY = 1500, SIZE = 1000 };
+    struct cluster c;
+    struct fake client, other, engine;
+    char body[SIZE] = "";
+    struct id_range waiting = {S, 1, MANY + 1};
+    struct hello hello = {.role = ROLE_CLIENT,
+                          .session = S,
+                          .number = WIRE_ENGINE_NONE,
+                          .waiting = &waiting,
+                          .nwaiting = 1};
+
+    cluster_start(&c, (const char *const[]){"--IPController.client_buffer=65536", NULL});
+    fake_client(&client, &c, S);
+    fake_client(&other, &c, S + 1);
+    for (int i = 0; i < MANY; i++)
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    json_decref(fake_query(&client, "{\"query\":\"status\"}"));
+    fake_close(&client);
+    fake_engine(&engine, &c, 11, 0);
+    assert_int_equal(run_all(&engine, body, SIZE), MANY);
+    fake_hello(&client, &c, &hello, 0, NULL);
+    json_decref(
+        fake_query(&other, "{\"query\":\"status\"}")); /* turns pass, and it does not read */
+    for (uint64_t seq = 1; seq <= MANY; seq++) {
+        struct msg *m = fake_expect(&client, MSG_RESULT);
+        assert_int_equal(m->h.seq, seq);
+        assert_int_equal(m->h.status, RESULT_OK);
+        msg_free(m);
+    }
+    fake_hello(&engine, &c, &hello, 0, NULL); /* once more, and gone amid it */
+    fake_close(&engine);
+    fake_close(&client);
+    json_decref(fake_query(&other, "{\"query\":\"status\"}"));
+    fake_close(&other);
     cluster_stop(&c);
 }
 
@@ -159,6 +200,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_ones_are_acknowledged_by_name),
         cmocka_unit_test(results_pile_up),
         cmocka_unit_test(results_wait_for_one_who_left),
+        cmocka_unit_test(much_is_handed_over),
         cmocka_unit_test(a_long_hello),
     };
 

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/jsontext.h"
 #include "controller/filter.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "wire/header.h"
 #include "wire/payload.h"
-#include "wire/route.h"
 
 struct ask {
     struct store_walk walk;
@@ -263,6 +263,13 @@ static bool visit_result(struct store_walk *w, const struct store_record *r, uin
     return false;
 }
 
+/* An id beyond all that its client has sent, of a client that is connected: it may be on the way.
+ */
+static bool may_come(const struct ask *a)
+{
+    return a->in_memory == STORE_UNKNOWN && query_link(a->c, a->only->session);
+}
+
 static void result_done(struct store_walk *w, bool walk_failed)
 {
     struct ask *a = ask_of(w);
@@ -281,6 +288,8 @@ static void result_done(struct store_walk *w, bool walk_failed)
              "the result of %s was kept for a while and is gone by now: the controller keeps what "
              "DictDB.record_limit and DictDB.size_limit allow, or all of it with --db=sqlite",
              text);
+    else if (!a->found && may_come(a))
+        say_reply(l, &a->h, json_false(), NULL);
     else if (!a->found)
         fail(a, "KeyError", "no task %s is known here", text);
     else if (a->gone)
@@ -337,33 +346,6 @@ void dbquery_result(struct controller *c, const struct origin *o, const struct h
 
 /* --- call: what is needed to submit a task again --- */
 
-static json_t *route_json(const struct store_record *r)
-{
-    json_t *j = json_object();
-    struct route x;
-
-    if (r->label)
-        json_object_set_new(j, "label", json_string(r->label));
-    route_init(&x);
-    if (r->route_len && route_decode(r->route, r->route_len, &x, NULL) == CV_OK) {
-        if (x.retries)
-            json_object_set_new(j, "retries", json_integer(x.retries));
-        if (x.priority)
-            json_object_set_new(j, "priority", json_integer(x.priority));
-        if (x.timeout >= 0)
-            json_object_set_new(j, "timeout", json_real(x.timeout));
-        if (x.python)
-            json_object_set_new(j, "python", json_string(x.python));
-        json_t *targets = x.has_targets ? json_array() : NULL;
-        for (uint32_t i = 0; targets && i < x.ntargets; i++)
-            json_array_append_new(targets, json_integer(x.targets[i]));
-        if (targets)
-            json_object_set_new(j, "targets", targets);
-    }
-    route_release(&x);
-    return j;
-}
-
 static bool visit_call(struct store_walk *w, const struct store_record *r, uint64_t lo, uint64_t hi)
 {
     struct ask *a = ask_of(w);
@@ -376,8 +358,8 @@ static bool visit_call(struct store_walk *w, const struct store_record *r, uint6
         json_pack("{s:i,s:i,s:i,s:o,s:I,s:o}", "kind", r->kind, "mode", r->mode, "flags",
                   r->flags & MSG_F_SILENT, "engine",
                   engine == WIRE_ENGINE_NONE || !r->mode ? json_null() : json_integer(engine),
-                  "item", (json_int_t)(lo - r->origin), "route", route_json(r));
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+                  "item", (json_int_t)(lo - r->origin), "route", record_route(r, UINT32_MAX));
+    char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
     a->code = text ? buf_addstr(&a->out, text) : CV_ENOMEM;
     free(text);
     json_decref(j);

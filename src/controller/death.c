@@ -15,7 +15,9 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "controller/act.h"
+#include "controller/ended.h"
 #include "controller/events.h"
 #include "controller/say.h"
 
@@ -183,10 +185,11 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     struct sched_event ev = {
         .type = SCHED_ENGINE_DEAD, .engine = e->number, .incarnation = e->incarnation, .count = 0};
     struct conn *own = e->conn && !e->relayed ? e->conn : NULL;
-    char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
+    char *dump = cause ? jsontext(cause, JSON_COMPACT) : NULL;
     char line[1200];
 
     death_cancel(e);
+    act_forget_words(c);
     peer_engine_detach(e);
     if (own)
         conn_bye(own, "this engine has ended, says its host");
@@ -218,14 +221,27 @@ static bool host_connected(const struct controller *c, const struct engine *e)
     return x && x->conn && !x->conn->closing;
 }
 
+/* Out of reach, as is its host, and all of its set has ended: why; else NULL. A process that can be
+ * seen from here tells its end itself. */
+static const char *set_ended(const struct controller *c, const struct engine *e)
+{
+    bool lost = e->state == ENGINE_AWAY && !e->pid_start && !host_connected(c, e);
+
+    return lost ? ended_why(c->ended, e->set) : NULL;
+}
+
 /* Whatever is known by now has to do. */
 static void conclude(struct controller *c, struct engine *e)
 {
     struct death *d = e->death;
     json_t *cause = d && d->cause ? json_incref(d->cause) : NULL;
-    char text[300];
+    const char *why = set_ended(c, e);
+    char text[1000];
 
-    if (cause || e->leaving)
+    if (!cause && !e->leaving && why)
+        snprintf(text, sizeof(text), "engine %u (pid %u on %s) is gone: %s", e->number, e->pid,
+                 e->host, why);
+    else if (cause || e->leaving)
         snprintf(text, sizeof(text), "engine %u (pid %u on %s) has ended", e->number, e->pid,
                  e->host);
     else if (host_connected(c, e))
@@ -312,6 +328,8 @@ void death_link_lost(struct controller *c, struct engine *e)
             conclude(c, e);
     } else if (e->pid_start) {
         watch_process(c, e);
+    } else if (set_ended(c, e)) {
+        conclude(c, e);
     }
 }
 
@@ -320,7 +338,18 @@ void death_host_lost(struct controller *c, uint64_t host_session)
     list_each_safe(l, tmp, &c->registry.engines)
     {
         struct engine *e = list_entry(l, struct engine, node);
-        if (e->host_session == host_session && e->death && (e->death->gone || e->leaving))
+        bool gone = e->death && (e->death->gone || e->leaving);
+        if (e->host_session == host_session && (gone || set_ended(c, e)))
+            conclude(c, e);
+    }
+}
+
+void death_set_ended(struct controller *c)
+{
+    list_each_safe(l, tmp, &c->registry.engines)
+    {
+        struct engine *e = list_entry(l, struct engine, node);
+        if (set_ended(c, e))
             conclude(c, e);
     }
 }
@@ -336,9 +365,10 @@ void death_gave_up(struct controller *c, struct engine *e)
              e->pid, e->host, (double)(clock_mono() - e->away_since) / 1e9);
     log_warn(c->log, "%s", text);
     death_cancel(e);
+    act_forget_words(c);
     peer_engine_detach(e);
     json_t *cause = cause_complete(e, NULL, text);
-    char *dump = cause ? json_dumps(cause, JSON_COMPACT) : NULL;
+    char *dump = cause ? jsontext(cause, JSON_COMPACT) : NULL;
     json_decref(cause);
     event_engine_died(c, e, dump ? dump : "{}");
     registry_engine_dead(&c->registry, e, dump);
@@ -367,7 +397,7 @@ static void failed_start(struct controller *c, struct host *x, json_t *cause_tak
 static void died_unseen(struct controller *c, uint32_t number, const json_t *cause)
 {
     struct sched_held ran;
-    char *dump = json_dumps(cause, JSON_COMPACT);
+    char *dump = jsontext(cause, JSON_COMPACT);
 
     parse_running(cause, &ran);
     if (ran.count)

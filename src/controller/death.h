@@ -2,7 +2,8 @@
  *
  * When an engine is dead, and why. A lost link alone never means death: that comes from its host
  * (EXIT), from the process being gone where it runs on this machine and its host can't tell any
- * more, or from the scheduler after the grace time. A death that is told waits until the engine's
+ * more, from the supervisor whose set has ended as a whole (ended.h), or from the scheduler after
+ * the grace time. A death that is told waits until the engine's
  * own link has been read to its end, so that no result that is already on the way is taken for
  * lost. */
 #ifndef COVEY_CONTROLLER_DEATH_H
@@ -18,6 +19,8 @@ void death_link_lost(struct controller *c, struct engine *e);
 /* The host's link is lost: those of its engines that are known to be gone will not be told by it.
  */
 void death_host_lost(struct controller *c, uint64_t host_session);
+/* A set has ended: those of it that are out of reach are dead. */
+void death_set_ended(struct controller *c);
 /* The engine is connected again, or for good forgotten. */
 void death_cancel(struct engine *e);
 /* The scheduler has given it up. */

@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/ranges.h"
 #include "controller/conn.h"
 #include "controller/record.h"
@@ -64,6 +66,14 @@ int events_new(struct events **ret, struct loop *l, struct err *e)
     return CV_OK;
 }
 
+int events_answers(const struct events *x)
+{
+    struct stat st;
+    bool socket = x && fstat(x->fd, &st) == 0 && S_ISSOCK(st.st_mode);
+
+    return socket ? fcntl(x->fd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+
 static void on_writable(void *arg, int events);
 
 static void flush_lines(struct events *x)
@@ -104,7 +114,7 @@ void events_free(struct events *x)
 
 void events_line(struct events *x, json_t *j_take)
 {
-    char *text = x && j_take ? json_dumps(j_take, JSON_COMPACT) : NULL;
+    char *text = x && j_take ? jsontext(j_take, JSON_COMPACT) : NULL;
 
     json_decref(j_take);
     if (text && x->out.len + strlen(text) < BACKLOG_MAX) {

@@ -16,6 +16,8 @@ struct events;
 /* The lines' writer. Never blocks: up to 1 MiB waits for a slow reader, lines beyond that are lost.
  * ret is NULL when COVEY_EVENTS_FD is not set. */
 int events_new(struct events **ret, struct loop *l, struct err *e) CV_CHECK;
+/* A descriptor of its own for what is said back there; -1: nobody can. */
+int events_answers(const struct events *x);
 void events_free(struct events *x); /* writes what it can; NULL is fine */
 /* One line. Takes j. x may be NULL. */
 void events_line(struct events *x, json_t *j_take);

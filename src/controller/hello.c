@@ -12,6 +12,7 @@
 #include "controller/act.h"
 #include "controller/death.h"
 #include "controller/events.h"
+#include "controller/handover.h"
 #include "controller/orphan.h"
 #include "controller/query.h"
 #include "controller/say.h"
@@ -29,7 +30,8 @@ struct visit {
 #define MEMFDS_MAX 1024u /* kept here; beyond that buffers are copied */
 #define MEMFDS_EACH 256u /* that one peer may have here */
 
-/* On this machine large buffers travel as descriptors, if the peer takes them. */
+/* On this machine large buffers travel as descriptors, if the peer takes them; what comes from
+ * another one is made ready to do so. */
 static void agree_on_memfds(struct visit *v)
 {
     struct controller *c = v->c;
@@ -37,6 +39,8 @@ static void agree_on_memfds(struct visit *v)
         .send = v->h.memfds, .receive = MEMFDS_EACH, .kept = &c->memfds, .kept_max = MEMFDS_MAX};
     struct rlimit l;
 
+    if (!link_is_unix(v->k->link) && !c->no_memfds)
+        link_receive_into_memfds(v->k->link);
     if (!v->h.memfds || v->k->role == ROLE_HOST || c->no_memfds || !link_is_unix(v->k->link))
         return;
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur / 4 < MEMFDS_MAX)
@@ -341,7 +345,7 @@ static void hello_host(struct visit *v)
 /* --- clients --- */
 
 /* What a client that was here before waits for and sched does not have any more: found records are
- * handed over (second pass), unknown ids go into WELCOME. */
+ * handed over after it, unknown ids go into WELCOME. */
 static int sort_again(struct visit *v, const struct sched_range *again, size_t n)
 {
     struct store *s = v->c->store;
@@ -365,30 +369,6 @@ static int sort_again(struct visit *v, const struct sched_range *again, size_t n
         }
     }
     return CV_OK;
-}
-
-static void hand_over(struct visit *v, const struct sched_range *again, size_t n)
-{
-    struct store *s = v->c->store;
-    uint64_t sent_hi = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        uint64_t end = 0;
-        for (uint64_t seq = again[i].lo; seq < again[i].hi && v->k->client; seq = end) {
-            const struct store_record *rec;
-            enum store_find f = s->ops->find(s, again[i].session, seq, &rec, &end);
-            if (end > again[i].hi)
-                end = again[i].hi;
-            if (f == STORE_FOUND && rec->state != STORE_PENDING && seq >= sent_hi) {
-                act_hand_over(v->c, v->k->client, rec);
-                sent_hi = rec->result.seq + rec->result.count;
-            } else if (f == STORE_EXPIRED) {
-                act_end(v->c, (struct sched_id){again[i].session, seq}, (uint32_t)(end - seq),
-                        RESULT_LOST, WIRE_ENGINE_NONE, "ResultExpired", NULL,
-                        "the result was kept for a while and is gone by now");
-            }
-        }
-    }
 }
 
 static int by_lo(const void *a, const void *b)
@@ -486,9 +466,8 @@ static void hello_client(struct visit *v)
     payload_unref(p);
     if (r != CV_OK)
         goto fail;
-    hand_over(v, again, n);
-    free(again);
     tell_trouble(v);
+    handover_begin(v->c, v->h.session, again, n);
     return;
 fail:
     free(again);

@@ -101,6 +101,8 @@ static int run(const struct options *o, struct log *log, struct err *e)
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (r == CV_OK)
         r = loop_run(c.loop);
+    if (r == CV_OK && c.failed)
+        r = err_set(e, CV_ENOMEM, "out of memory: decisions of the scheduler were lost");
     files_remove(&c.files, o, parent);
     for (size_t i = 0; i < 4; i++)
         watch_free(signals[i]);

@@ -7,6 +7,7 @@
 #include "controller/act.h"
 #include "controller/death.h"
 #include "controller/events.h"
+#include "controller/handover.h"
 
 void peer_engine_detach(struct engine *e)
 {
@@ -38,6 +39,7 @@ void peer_client_detach(struct controller *c, struct client *x)
         x->conn->client = NULL;
     registry_client_del(&c->registry, x);
     backlog_went(c, ev.id.session);
+    handover_drop(c, ev.id.session);
     act_must(c, &ev);
 }
 

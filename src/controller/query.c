@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "controller/act.h"
 #include "controller/events.h"
 #include "controller/record.h"
@@ -106,7 +107,7 @@ struct link *query_link(const struct controller *c, uint64_t session)
 struct payload *query_welcome(struct controller *c)
 {
     json_t *j = status_json(c);
-    char *status = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *status = j ? jsontext(j, JSON_COMPACT) : NULL;
     struct buf b = {0};
     int r = status ? buf_addf(&b, "{\"controller\":%s,\"engines\":[", status) : CV_ENOMEM;
 

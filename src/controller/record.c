@@ -10,9 +10,13 @@
 #include <string.h>
 #include <time.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "controller/say.h"
 #include "wire/header.h"
 #include "wire/payload.h"
+#include "wire/route.h"
+
+#define TARGETS_SHOWN 100 /* there may be thousands, in each of a million records */
 
 static const char *const names[FIELD_END] = {
     "msg_id",         "client_uuid", "label",         "queue",          "mode",
@@ -69,6 +73,7 @@ unsigned record_parts(enum record_field f)
         [FIELD_EXECUTE_RESULT] = STORE_KIND | STORE_RESULT,
         [FIELD_ERROR] = STORE_RESULT,
         [FIELD_HEADER] = STORE_KIND | STORE_SUBMITTED,
+        [FIELD_METADATA] = STORE_KIND | STORE_LABEL | STORE_ROUTE,
         [FIELD_CONTENT] = STORE_KIND | STORE_CALL,
         [FIELD_RESULT_HEADER] = STORE_KIND | STORE_ENGINE | STORE_COMPLETED,
         [FIELD_RESULT_METADATA] = STORE_ENGINE | STORE_TIMES,
@@ -367,7 +372,7 @@ static json_t *object_in(const struct slice *s)
 /* Writes j, and gives it up. */
 static int json_add(struct buf *b, json_t *j)
 {
-    char *text = json_dumps(j, JSON_COMPACT);
+    char *text = jsontext(j, JSON_COMPACT);
     int code = text ? buf_addstr(b, text) : CV_ENOMEM;
     free(text);
     json_decref(j);
@@ -391,6 +396,51 @@ static int cell_value_add(struct buf *b, const struct store_record *r)
 {
     json_t *j = object_in(cell_value(r));
     return j ? json_add(b, j) : buf_addstr(b, "null");
+}
+
+/* --- how it was submitted --- */
+
+json_t *record_route(const struct store_record *r, uint32_t most_targets)
+{
+    json_t *j = json_object();
+    struct route x;
+
+    if (r->label)
+        json_object_set_new(j, "label", json_string(r->label));
+    route_init(&x);
+    if (r->route_len && route_decode(r->route, r->route_len, &x, NULL) == CV_OK) {
+        if (x.retries)
+            json_object_set_new(j, "retries", json_integer(x.retries));
+        if (x.priority)
+            json_object_set_new(j, "priority", json_integer(x.priority));
+        if (x.timeout >= 0)
+            json_object_set_new(j, "timeout", json_real(x.timeout));
+        if (x.python)
+            json_object_set_new(j, "python", json_string(x.python));
+        json_t *targets = x.has_targets && x.ntargets <= most_targets ? json_array() : NULL;
+        for (uint32_t i = 0; targets && i < x.ntargets; i++)
+            json_array_append_new(targets, json_integer(x.targets[i]));
+        if (targets)
+            json_object_set_new(j, "targets", targets);
+    }
+    route_release(&x);
+    return j;
+}
+
+/* Most records have the label alone, and a broadcast's route names all its engines in each of its
+ * records: those cost no JSON object. */
+static int metadata_add(struct buf *b, const struct store_record *r)
+{
+    if (r->route_len && r->mode != 2) {
+        json_t *j = record_route(r, TARGETS_SHOWN);
+        if (j && !r->label)
+            json_object_set_new(j, "label", json_null());
+        return json_add(b, j);
+    }
+    int code = buf_addstr(b, "{\"label\":");
+    if (code == CV_OK)
+        code = r->label ? json_text_add(b, r->label, strlen(r->label)) : buf_addstr(b, "null");
+    return code == CV_OK ? buf_addstr(b, "}") : code;
 }
 
 /* In base64: JSON has no bytes. */
@@ -450,7 +500,9 @@ static int group_add(struct buf *b, const struct store_record *r, uint64_t seq, 
         return object_add(b, r, seq, header);
     if (f == FIELD_CONTENT && r->kind == TASK_EXECUTE)
         return object_add(b, r, seq, code);
-    if (f == FIELD_METADATA || f == FIELD_CONTENT)
+    if (f == FIELD_METADATA)
+        return metadata_add(b, r);
+    if (f == FIELD_CONTENT)
         return buf_addstr(b, "{}");
     if (!ended)
         return buf_addstr(b, "null");

@@ -5,6 +5,7 @@
 #ifndef COVEY_CONTROLLER_RECORD_H
 #define COVEY_CONTROLLER_RECORD_H
 
+#include <jansson.h>
 #include "base/buf.h"
 #include "store/store.h"
 
@@ -63,6 +64,9 @@ unsigned record_parts(enum record_field f);
 /* Appends the record of item seq as a JSON object, with these fields, FIELD_MSG_ID first. */
 int record_json(struct buf *b, const struct store_record *r, uint64_t seq,
                 const enum record_field *fields, size_t n) CV_CHECK;
+/* How it was submitted: label, and of its route retries, priority, timeout, python, and at most so
+ * many targets or none; what was not asked for is not in it. NULL: out of memory. */
+json_t *record_route(const struct store_record *r, uint32_t most_targets);
 /* Appends a JSON string; bytes that are no UTF-8 become U+FFFD. */
 int json_text_add(struct buf *b, const char *text, size_t n) CV_CHECK;
 /* Microseconds of an ISO 8601 text with date and time; without a zone it is UTC. */

@@ -171,6 +171,7 @@ int registry_engine_update(struct registry *r, struct engine *e, const struct he
     e->pid = h->pid;
     e->machine = h->machine;
     e->host_session = h->host_session;
+    e->set = h->engine_set;
     e->leaving = e->asked = e->ended = false;
     e->connects = h->connects;
     e->results = e->acked = e->unacked_bytes = 0;
@@ -236,8 +237,6 @@ int registry_engine_renew(struct registry *r, struct engine *e, const struct hel
         return CV_ENOMEM;
     }
     e->session = h->session;
-    free(e->cause);
-    e->cause = NULL;
     list_del(&e->node);
     r->ndead--;
     make_live(r, e);
@@ -253,6 +252,7 @@ void registry_engine_dead(struct registry *r, struct engine *e, char *cause_take
     e->norphans = 0;
     free(e->cause);
     e->cause = cause_take;
+    e->died = e->incarnation;
     if (hash_get(&r->by_session, 0, e->session) == e)
         hash_del(&r->by_session, 0, e->session);
     make_dead(r, e);

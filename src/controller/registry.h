@@ -33,13 +33,15 @@ struct engine {
     uint32_t number, incarnation, slot;
     enum engine_state state;
     uint64_t session, host_session, machine;
+    uint64_t set;     /* hello.h: engine_set */
     const char *uuid; /* as registry.uuids has it */
     char *host, *python;
+    uint32_t died;       /* the incarnation whose death `cause` tells */
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process can be seen here, else 0 */
     uint64_t away_since; /* monotonic ns */
     char *away_why;      /* away: a sentence, or NULL */
-    char *cause;         /* dead: CAUSE as JSON text */
+    char *cause;         /* of its last death: CAUSE as JSON text; NULL: none yet */
     struct list node;    /* registry.engines or registry.dead */
 
     struct conn *conn; /* its own link, or that of the host that relays it; NULL when away */
@@ -59,10 +61,9 @@ struct engine {
     struct list ack_node; /* in controller.ack_due when it is to be told */
     uint64_t resend_left; /* RESULTs that it sends again before what it holds is compared */
     struct held_task running, *unstarted;
-    uint32_t nunstarted;
     struct orphan *orphans;
-    uint32_t norphans;
-    struct death *death; /* while it is unclear whether it has died */
+    uint32_t nunstarted, norphans; /* how many of these two */
+    struct death *death;           /* while it is unclear whether it has died */
 };
 
 struct host {

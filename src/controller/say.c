@@ -9,10 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 
 struct payload *say_json(json_t *j_take)
 {
-    char *text = j_take ? json_dumps(j_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = j_take ? jsontext(j_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     struct payload *p = NULL;
 
     json_decref(j_take);

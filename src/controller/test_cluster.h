@@ -46,6 +46,8 @@ void cluster_stop(struct cluster *c);
 int cluster_wait(struct cluster *c); /* its exit code */
 /* The next event line of this name; others are skipped. */
 json_t *cluster_event(struct cluster *c, const char *name);
+/* To the controller, by the socket of its events. */
+void cluster_say(struct cluster *c, const char *text);
 void cluster_program(const char *path);
 
 int fake_connect(const struct cluster *c);

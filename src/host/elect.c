@@ -24,6 +24,7 @@ struct elect {
     struct relay *relay;
     struct connector *connector;
     struct link *link; /* a member's */
+    uint32_t handed;   /* EXITs that the relay has not taken yet */
     struct timer *timer;
     char why[sizeof(struct err)]; /* what was logged last */
 };
@@ -55,7 +56,11 @@ static void again(struct elect *x, uint64_t pause, const char *why)
 
 static void on_msg(struct link *l, struct msg *m, void *arg)
 {
-    msg_free(m); /* a relay tells its members nothing */
+    struct elect *x = arg;
+    bool last = m->h.type == MSG_ACK && x->handed && --x->handed == 0;
+    msg_free(m);
+    if (last)
+        x->c.taken(x->c.relay.arg);
 }
 
 static void on_closed(struct link *l, int code, const char *why, void *arg)
@@ -63,6 +68,7 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
     struct elect *x = arg;
     link_free(x->link);
     x->link = NULL;
+    x->handed = 0;
     log_debug(x->c.relay.log, "the host that relayed has ended: %s", why);
     decide(x);
     x->c.orphaned(x->c.relay.arg);
@@ -156,9 +162,16 @@ int elect_exit(struct elect *x, const struct header *h, struct payload *payload)
     if (!x->link)
         return CV_ECLOSED;
     int rc = link_send(x->link, h, NULL, 0, payload, 0);
-    if (rc == CV_OK)
-        link_flush(x->link); /* this host may end in this turn */
+    if (rc == CV_OK) {
+        x->handed++;
+        link_flush(x->link);
+    }
     return rc;
+}
+
+bool elect_waits(const struct elect *x)
+{
+    return x->handed > 0;
 }
 
 void elect_free(struct elect *x)

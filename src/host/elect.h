@@ -8,7 +8,8 @@
  *
  * Only what goes to and from engines takes this way: each host keeps its own link to the
  * controller for orders. An EXIT is handed to the relay, where it can follow all that came from
- * its engine.
+ * its engine; the relay says that it has taken it. A member that ends waits for that, since a relay
+ * that ends at the same time may not read it any more.
  *
  *   bind -> RELAY                  (until this host ends)
  *    ^ \--> JOINING -> MEMBER -> (its link ends) -> bind
@@ -27,6 +28,8 @@ struct elect_config {
     uint64_t session; /* of this host */
     /* A member: the relay has ended. What was handed to it may be lost. */
     void (*orphaned)(void *arg); /* relay.arg */
+    /* A member: the relay has taken all that was handed to it. */
+    void (*taken)(void *arg); /* relay.arg */
 };
 
 int elect_new(struct elect **ret, const struct elect_config *c, struct err *e) CV_CHECK;
@@ -34,6 +37,8 @@ const char *elect_endpoint(const struct elect *x); /* where engines connect, for
 struct relay *elect_relay(const struct elect *x);  /* NULL: another host relays */
 /* Hands an EXIT to the host that relays. CV_ECLOSED: there is none now. References payload. */
 int elect_exit(struct elect *x, const struct header *h, struct payload *payload) CV_CHECK;
+/* A member: has the relay still to take something? */
+bool elect_waits(const struct elect *x);
 void elect_free(struct elect *x); /* NULL is fine */
 
 #endif

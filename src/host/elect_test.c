@@ -22,7 +22,7 @@ struct world {
         struct world *w;
         struct elect *x;
         uint32_t exited;
-        bool orphaned;
+        bool orphaned, taken, ending;
     } hosts[HOSTS];
 };
 
@@ -36,10 +36,18 @@ static void on_leg_closed(void *arg, uint32_t number)
 {
 }
 
-static void on_exited(void *arg, const struct msg *m)
+static bool on_exited(void *arg, const struct msg *m)
 {
     struct host *h = arg;
     h->exited = m->h.engine;
+    loop_stop(h->w->loop);
+    return !h->ending;
+}
+
+static void on_taken(void *arg)
+{
+    struct host *h = arg;
+    h->taken = true;
     loop_stop(h->w->loop);
 }
 
@@ -65,7 +73,8 @@ static void join(struct world *w, unsigned i, const char *boot)
                                              .arg = h},
                                    .boot_id = boot,
                                    .session = i + 1,
-                                   .orphaned = on_orphaned};
+                                   .orphaned = on_orphaned,
+                                   .taken = on_taken};
     h->w = w;
     assert_int_equal(elect_new(&h->x, &c, NULL), CV_OK);
 }
@@ -152,6 +161,25 @@ static void another_one_relays_when_it_ends(void **state)
     }
 }
 
+/* A relay that is about to end does not take an EXIT; its member hears of the end. */
+static void what_a_relay_has_taken_is_said(void **state)
+{
+    struct world *w = *state;
+    struct host *relay = &w->hosts[0], *member = &w->hosts[1];
+    tell_until_it_arrives(w, member, relay, 7);
+    while (!member->taken)
+        loop_run(w->loop);
+    assert_false(elect_waits(member->x));
+    relay->ending = true;
+    tell_until_it_arrives(w, member, relay, 8);
+    assert_true(elect_waits(member->x));
+    elect_free(relay->x);
+    relay->x = NULL;
+    while (!member->orphaned)
+        loop_run(w->loop);
+    assert_false(elect_waits(member->x));
+}
+
 static void another_cluster_has_its_own(void **state)
 {
     struct world *w = *state;
@@ -166,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_first_relays_for_all, setup, teardown),
         cmocka_unit_test_setup_teardown(another_one_relays_when_it_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_a_relay_has_taken_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(another_cluster_has_its_own, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "host/single.h"
 #include "host/slot.h"
 #include "host/sweep.h"
@@ -256,7 +257,7 @@ static int start_forked(struct engines *g, struct slot *s, json_t *params, const
 {
     json_t *request =
         json_pack("{s:I,s:{},s:O}", "fork", (json_int_t)s->index, "env", "params", params);
-    char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    char *text = request ? jsontext(request, JSON_COMPACT) : NULL;
     int rc;
     if (text) {
         rc = zygote_fork(g->zygote, s->index, text, fds, e);
@@ -360,7 +361,7 @@ static void report_keep(struct slot *s, const struct death *d)
 {
     json_t *cause = NULL;
     free(s->report);
-    s->report = death_json(d, &cause) == CV_OK ? json_dumps(cause, JSON_COMPACT) : NULL;
+    s->report = death_json(d, &cause) == CV_OK ? jsontext(cause, JSON_COMPACT) : NULL;
     s->report_number = d->number;
     s->report_incarnation = d->incarnation;
     json_decref(cause);

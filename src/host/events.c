@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 
 int events_open(void)
 {
@@ -23,7 +24,7 @@ int events_open(void)
 
 void events_write(int fd, json_t *event_take)
 {
-    char *line = fd >= 0 && event_take ? json_dumps(event_take, JSON_COMPACT) : NULL;
+    char *line = fd >= 0 && event_take ? jsontext(event_take, JSON_COMPACT) : NULL;
     json_decref(event_take);
     if (!line)
         return;

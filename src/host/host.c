@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/list.h"
 #include "host/elect.h"
 #include "host/engines.h"
@@ -27,6 +28,7 @@
 #include "host/uplink.h"
 
 #define LAST_BYTES_NS (500 * NS_PER_MS)
+#define TAKEN_NS (2 * NS_PER_S) /* for a relay that hangs */
 #define SECOND_INTERRUPT_NS (5 * NS_PER_S)
 #define MPIEXEC_GRACE_NS (400 * NS_PER_MS)
 
@@ -52,6 +54,7 @@ struct host {
     bool terminated;  /* stopping by SIGTERM */
     bool no_engines;  /* none will come; the end waits for the last reports */
     bool ending;      /* finish() is due */
+    bool waited;      /* for the relay, which may still have to take an EXIT */
     int code, signal; /* what this program ends with */
     char reason[256]; /* why, for the last event */
 };
@@ -84,18 +87,6 @@ static void finish(struct host *h)
 {
     h->ending = true;
     timer_start(h->exits_timer, 0, 0);
-}
-
-/* Relaying ends first: engines of other hosts go to the next relay, and say there what they hold.
- */
-static void end(struct host *h)
-{
-    elect_free(h->elect);
-    h->elect = NULL;
-    if (h->uplink_over || !h->uplink)
-        loop_stop(h->loop);
-    else
-        uplink_close(h->uplink, h->reason);
 }
 
 /* What is told of the engines' ends. mpiexec and batch systems end us by SIGTERM without a word. */
@@ -180,6 +171,41 @@ static void exits_send(struct host *h)
     }
 }
 
+/* Lets go of all reports. tell: their engines have nothing more to say. */
+static void exits_drop(struct host *h, bool tell)
+{
+    list_each_safe(n, tmp, &h->exits)
+    {
+        struct exit_report *x = list_entry(n, struct exit_report, node);
+        if (tell)
+            send_exit(h, x->number, x->incarnation, x->json, false);
+        list_del(n);
+        free(x->json);
+        free(x);
+    }
+}
+
+/* Relaying ends first: engines of other hosts go to the next relay, and say there what they hold.
+ * Of engines of this host and of members nothing more comes then; what they ended with goes out. */
+static void end(struct host *h)
+{
+    if (h->elect && elect_waits(h->elect) && !h->uplink_over) {
+        if (!h->waited) {
+            h->waited = true;
+            timer_start(h->exits_timer, TAKEN_NS, 0);
+            return;
+        }
+        engines_each_report(h->engines, on_report, h);
+    }
+    elect_free(h->elect);
+    h->elect = NULL;
+    exits_drop(h, h->uplink && !h->uplink_over);
+    if (h->uplink_over || !h->uplink)
+        loop_stop(h->loop);
+    else
+        uplink_close(h->uplink, h->reason);
+}
+
 static void on_exits_due(void *arg)
 {
     struct host *h = arg;
@@ -221,12 +247,16 @@ static void tell_exit(struct host *h, const struct death *d, const char *json)
         send_exit(h, d->number, d->incarnation, json, relayed);
 }
 
-static void on_member_exit(void *arg, const struct msg *m)
+/* What comes when this host is about to end is left to the member. */
+static bool on_member_exit(void *arg, const struct msg *m)
 {
     struct host *h = arg;
     const struct slice *s = m->payload && m->payload->nbufs ? &m->payload->bufs[0] : NULL;
+    if (h->ending)
+        return false;
     if (s)
         exits_add(h, m->h.engine, m->h.incarnation, strndup((const char *)s->data, s->len), true);
+    return true;
 }
 
 /* Ends that the relay was told may not have reached the controller; it takes each once. */
@@ -234,6 +264,15 @@ static void on_orphaned(void *arg)
 {
     struct host *h = arg;
     engines_each_report(h->engines, on_report, h);
+    if (h->ending)
+        finish(h);
+}
+
+static void on_taken(void *arg)
+{
+    struct host *h = arg;
+    if (h->ending)
+        finish(h);
 }
 
 /* For people at this host: the sentence, and all of stderr where nobody else will show it. */
@@ -273,7 +312,7 @@ static void on_died(void *arg, const struct death *d, bool last)
     h->unclean |= !death_is_clean(d);
     log_death(h, d);
     int rc = death_json(d, &cause);
-    char *json = rc == CV_OK ? json_dumps(cause, JSON_COMPACT) : NULL;
+    char *json = rc == CV_OK ? jsontext(cause, JSON_COMPACT) : NULL;
     tell_exit(h, d, json ? json : NO_CAUSE);
     free(json);
     if (rc == CV_OK) {
@@ -290,7 +329,8 @@ static void on_died(void *arg, const struct death *d, bool last)
     if (!last)
         return;
     h->code = exit_code(h, d);
-    if (h->process_manager && d->known)
+    bool by_us = h->stopping && d->signal == SIGTERM; /* late: it was leaving already */
+    if (h->process_manager && d->known && !by_us)
         h->signal = d->signal;
     if (!h->stopping) {
         h->stopping = true;
@@ -335,7 +375,8 @@ static int find_relay(struct host *h, struct err *e)
                                              .arg = h},
                                    .boot_id = uplink_file(h->uplink)->boot_id,
                                    .session = h->session,
-                                   .orphaned = on_orphaned};
+                                   .orphaned = on_orphaned,
+                                   .taken = on_taken};
     return elect_new(&h->elect, &c, e);
 }
 
@@ -464,9 +505,9 @@ static void on_signal(void *arg, int signum)
         on_interrupt(h);
         return;
     }
-    h->terminated = signum == SIGTERM;
+    h->terminated = signum == SIGTERM; /* a rank that ends with a failure ends all, slowly */
     snprintf(reason, sizeof reason, "%s received", signal_name(signum));
-    stop(h, LOG_INFO_, 1, reason);
+    stop(h, LOG_INFO_, by_mpiexec(h) ? 0 : 1, reason);
 }
 
 /* SIGHUP stops, too, unless somebody (nohup) had it ignored. */
@@ -583,13 +624,7 @@ static void host_release(struct host *h)
     uplink_free(h->uplink);
     engines_free(h->engines);
     reaper_free(h->reaper);
-    list_each_safe(n, tmp, &h->exits)
-    {
-        struct exit_report *x = list_entry(n, struct exit_report, node);
-        list_del(n);
-        free(x->json);
-        free(x);
-    }
+    exits_drop(h, false);
     timer_free(h->exits_timer);
     for (int i = 0; i < 3; i++)
         watch_free(h->signals[i]);

@@ -42,21 +42,31 @@ static json_t *startup_json(const struct options *o)
     return j;
 }
 
+/* Which start of a supervisor's we are, or 0. */
+static uint64_t engine_set(void)
+{
+    const char *text = getenv("COVEY_ENGINE_SET");
+    char *end = NULL;
+    uint64_t set = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    return end && !*end ? set : 0;
+}
+
 int params_new(json_t **ret, const struct options *o, uint64_t host_session, bool process_manager)
 {
-    char session[24], machine[24];
+    char session[24], machine[24], set[24];
     json_error_t unused;
     snprintf(session, sizeof session, "%" PRIu64, host_session);
     snprintf(machine, sizeof machine, "%" PRIu64, machine_id());
+    snprintf(set, sizeof set, "%" PRIu64, engine_set());
     char *dump = config_dump(o->config);
     json_t *config = dump ? json_loads(dump, 0, &unused) : NULL;
     json_t *startup = startup_json(o), *p = NULL;
     if (config && startup)
-        p = json_pack("{s:I,s:i,s:s,s:s,s:s?,s:O,s:i,s:O,s:b,s:s}", "uid", (json_int_t)geteuid(),
-                      "host_pid", (int)getpid(), "host_session", session, "profile_dir",
-                      o->profile_dir, "work_dir", o->work_dir, "startup", startup, "log_level",
-                      o->log_level, "config", config, "process_manager", process_manager, "machine",
-                      machine);
+        p = json_pack("{s:I,s:i,s:s,s:s,s:s?,s:O,s:i,s:O,s:b,s:s,s:s}", "uid",
+                      (json_int_t)geteuid(), "host_pid", (int)getpid(), "host_session", session,
+                      "profile_dir", o->profile_dir, "work_dir", o->work_dir, "startup", startup,
+                      "log_level", o->log_level, "config", config, "process_manager",
+                      process_manager, "machine", machine, "engine_set", set);
     free(dump);
     json_decref(config);
     json_decref(startup);

@@ -70,14 +70,15 @@ static void hello_up(struct leg *g, struct msg *m)
         leg_free(g);
 }
 
-/* 0: it says nothing that can be understood. */
-static uint8_t role_of(const struct msg *m)
+/* 0: it says nothing that can be understood. An engine takes large buffers as descriptors. */
+static uint8_t role_of(const struct msg *m, uint32_t *ret_memfds)
 {
     struct hello h = {0};
     struct err e;
     if (m->h.type != MSG_HELLO || hello_decode(m->route, m->h.route_len, &h, &e) != CV_OK)
         return 0;
     uint8_t role = h.role;
+    *ret_memfds = h.memfds;
     hello_release(&h);
     return role;
 }
@@ -86,7 +87,8 @@ static void handle_hello(struct leg *g, struct msg *m)
 {
     static const struct wire_limits limits = {.body_max = WIRE_BODY_MAX,
                                               .route_max = WIRE_ROUTE_MAX};
-    uint8_t role = role_of(m);
+    struct link_memfds memfds = {0};
+    uint8_t role = role_of(m, &memfds.send);
     if (role != ROLE_ENGINE && role != ROLE_HOST) {
         log_warn(g->r->c.log,
                  "something that is no engine spoke to the relay's socket; it is cut off");
@@ -102,6 +104,7 @@ static void handle_hello(struct leg *g, struct msg *m)
         msg_free(m);
         return;
     }
+    link_set_memfds(g->link, &memfds);
     g->aux = g->r->next_aux++;
     if (hash_put(&g->r->by_aux, 0, g->aux, g, NULL) != CV_OK) {
         msg_free(m);
@@ -128,8 +131,11 @@ static void on_msg(struct link *l, struct msg *m, void *arg)
 {
     struct leg *g = arg;
     if (g->member) {
-        if (m->h.type == MSG_EXIT)
-            g->r->c.exited(g->r->c.arg, m);
+        const struct header taken = {
+            .type = MSG_ACK, .engine = m->h.engine, .incarnation = m->h.incarnation, .count = 1};
+        if (m->h.type == MSG_EXIT && g->r->c.exited(g->r->c.arg, m) &&
+            link_send(g->link, &taken, NULL, 0, NULL, 0) != CV_OK)
+            leg_free(g);
         msg_free(m);
         return;
     }

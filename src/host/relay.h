@@ -27,8 +27,9 @@ struct relay_config {
                    struct payload *payload, int flags);
     /* The link of an engine has ended: nothing more comes from it. */
     void (*closed)(void *arg, uint32_t number);
-    /* A member's engine has ended: its EXIT. */
-    void (*exited)(void *arg, const struct msg *m);
+    /* A member's engine has ended: its EXIT. Whether it is taken, which the member is told; one
+     * that is not, or that is not read any more, the member tells itself. */
+    bool (*exited)(void *arg, const struct msg *m);
     void *arg;
 };
 

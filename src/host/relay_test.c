@@ -14,9 +14,11 @@
 #include <cmocka.h>
 #include "base/clock.h"
 #include "net/connect.h"
+#include "net/pool.h"
 #include "wire/hello.h"
 
 #define MESSAGES 32
+#define MEMFDS 8 /* that an engine takes */
 
 struct world {
     struct loop *loop;
@@ -38,6 +40,7 @@ struct engine {
     struct link *link;
     struct header got[MESSAGES];
     unsigned ngot;
+    bool lent; /* the last one had a buffer that came as a descriptor */
     bool ended;
 };
 
@@ -62,11 +65,12 @@ static void on_leg_closed(void *arg, uint32_t number)
     loop_stop(w->loop);
 }
 
-static void on_exited(void *arg, const struct msg *m)
+static bool on_exited(void *arg, const struct msg *m)
 {
     struct world *w = arg;
     w->exited = m->h.engine;
     loop_stop(w->loop);
+    return true;
 }
 
 static void on_deadline(void *arg)
@@ -109,6 +113,7 @@ static void on_msg(struct link *l, struct msg *m, void *arg)
     struct engine *e = arg;
     assert_true(e->ngot < MESSAGES);
     e->got[e->ngot++] = m->h;
+    e->lent = payload_has_regions(m->payload);
     msg_free(m);
     loop_stop(e->w->loop);
 }
@@ -125,8 +130,10 @@ static void on_closed(struct link *l, int code, const char *why, void *arg)
 static void on_connect(void *arg, struct link *link, int code, const char *why)
 {
     static const struct link_callbacks callbacks = {.on_msg = on_msg, .on_closed = on_closed};
+    static const struct wire_limits open = {.body_max = WIRE_BODY_MAX, .route_max = WIRE_ROUTE_MAX};
     struct engine *e = arg;
     assert_non_null(link);
+    link_set_limits(link, &open);
     connector_free(e->connector);
     e->connector = NULL;
     e->link = link;
@@ -158,9 +165,12 @@ static void engine_free(struct engine *e)
 
 static void say_hello(struct engine *e, uint8_t role)
 {
-    const struct hello h = {.role = role, .session = 1, .number = WIRE_ENGINE_NONE};
+    const struct hello h = {
+        .role = role, .session = 1, .number = WIRE_ENGINE_NONE, .memfds = MEMFDS};
+    const struct link_memfds takes = {.receive = MEMFDS, .map = true};
     const struct header header = {.type = MSG_HELLO, .engine = WIRE_ENGINE_NONE};
     struct buf route = {0};
+    link_set_memfds(e->link, &takes);
     assert_int_equal(hello_encode(&h, &route), CV_OK);
     assert_int_equal(link_send(e->link, &header, route.data, (uint32_t)route.len, NULL, 0), CV_OK);
     buf_release(&route);
@@ -218,6 +228,30 @@ static void each_engine_gets_what_is_its_own(void **state)
     down(w, &nobody); /* dropped */
     engine_free(a);
     engine_free(b);
+}
+
+/* The engines of a machine share what came for them. */
+static void large_buffers_go_down_as_descriptors(void **state)
+{
+    struct world *w = *state;
+    struct engine *e = engine_joined(w, 7);
+    const struct header h = {.type = MSG_TASK, .engine = 7, .count = 1, .seq = 5};
+    const uint64_t len = 5u << 20;
+    struct pool *pool;
+    struct payload *p;
+    struct msg *m;
+    assert_int_equal(pool_new(&pool, UINT64_MAX), CV_OK);
+    struct region *r = pool_get(pool, len);
+    assert_int_equal(payload_new_regions(&p, 1, &len, &r), CV_OK);
+    region_unref(r);
+    assert_int_equal(msg_new(&m, &h, NULL, 0, p), CV_OK);
+    relay_down(w->relay, m);
+    while (e->ngot < 2)
+        loop_run(w->loop);
+    assert_int_equal(e->got[1].seq, 5);
+    assert_true(e->lent);
+    engine_free(e);
+    pool_free(pool);
 }
 
 static void nobody_speaks_for_another(void **state)
@@ -356,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_engine_gets_what_is_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_buffers_go_down_as_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_speaks_for_another, setup, teardown),
         cmocka_unit_test_setup_teardown(only_engines_come_in, setup, teardown),
         cmocka_unit_test_setup_teardown(a_member_tells_ends, setup, teardown),

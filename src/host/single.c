@@ -4,10 +4,12 @@
  * that what an interpreter says that can't even import is heard, too. */
 #include "host/single.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "proc/spawn.h"
 
 #define FIRST_FD 16 /* above what process managers hand over in practice: they count up from 3 */
@@ -37,6 +39,13 @@ bool single_is_mpiexec(void)
     return getenv("OMPI_COMM_WORLD_RANK") || (getenv("PMI_RANK") && !getenv("SLURM_PROCID"));
 }
 
+/* Ours are all closed by an exec. */
+static bool is_inherited(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    return flags >= 0 && !(flags & FD_CLOEXEC);
+}
+
 /* The first of five numbers that nothing here uses, so that no inherited descriptor is overwritten.
  */
 static int free_numbers(const int fds[5])
@@ -45,6 +54,9 @@ static int free_numbers(const int fds[5])
     for (int i = 0; i < 5; i++)
         if (fds[i] >= first)
             first = fds[i] + 1;
+    for (int fd = first; fd < first + 5; fd++)
+        if (is_inherited(fd))
+            first = fd + 1;
     return first;
 }
 
@@ -60,8 +72,7 @@ int single_start(const char *python, const char *module, json_t *params, const i
     json_t *pipes = own ? json_pack("{s:i,s:[ii],s:[ii]}", "status_fd", at, "stdout_fd", at + 1,
                                     at + 2, "stderr_fd", at + 3, at + 4)
                         : NULL;
-    char *dump =
-        pipes && json_object_update(own, pipes) == 0 ? json_dumps(own, JSON_COMPACT) : NULL;
+    char *dump = pipes && json_object_update(own, pipes) == 0 ? jsontext(own, JSON_COMPACT) : NULL;
     char *var = dump ? str_printf("COVEY_ENGINE_PARAMS=%s", dump) : NULL;
     if (!var) {
         err_set(e, rc, "out of memory");

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "host/peer.h"
 #include "host/source.h"
 #include "ssh/way.h"
@@ -21,6 +22,7 @@
 
 #define TELL_WAITING_NS NS_PER_S /* what takes less needs no line */
 #define LOOK_NS (50 * NS_PER_MS)
+#define LOOK_SOON_NS (5 * NS_PER_MS) /* for a file whose controller is just starting */
 #define RETRY_MIN_NS (50 * NS_PER_MS)
 #define RETRY_MAX_NS (2 * NS_PER_S)
 #define RETRY_GONE_NS (250 * NS_PER_MS) /* of a controller that may be starting again */
@@ -294,6 +296,7 @@ static void on_connect(void *arg, struct link *link_take, int code, const char *
     u->link = link_take;
     link_set_callbacks(u->link, &callbacks, u);
     link_set_limits(u->link, &limits);
+    link_receive_into_memfds(u->link);
     if (say_hello(u) != CV_OK) {
         note(u, LOG_ERROR_, "out of memory");
         retry_later(u);
@@ -405,7 +408,7 @@ static void search(struct uplink *u)
         log_info(u->c.log, "waiting for the connection file %s (for up to %g s)", u->c.path,
                  (double)u->c.timeout_ns / NS_PER_S);
     }
-    timer_start(u->timer, LOOK_NS, 0);
+    timer_start(u->timer, !u->have_file && now < u->tell_at ? LOOK_SOON_NS : LOOK_NS, 0);
 }
 
 /* Does the connection file still lead to the controller that we had? One that was started again
@@ -510,7 +513,7 @@ void uplink_close(struct uplink *u, const char *reason)
         return;
     }
     json_t *j = json_pack("{s:s}", "reason", reason);
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
     struct payload *p = NULL;
     const struct header h = {.type = MSG_BYE, .engine = WIRE_ENGINE_NONE};
     if (text && payload_new_copy(&p, text, strlen(text)) == CV_OK &&

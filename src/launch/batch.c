@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/template.h"
 #include "launch/words.h"
 
@@ -219,7 +220,7 @@ static int name_environment(struct batch *b)
         failed |= eq && (!name || json_object_set_new(o, name, json_string(eq + 1)));
         free(name);
     }
-    char *dump = failed ? NULL : json_dumps(o, JSON_COMPACT);
+    char *dump = failed ? NULL : jsontext(o, JSON_COMPACT);
     int rc = dump ? set_name(b, "environment_json", json_string(dump)) : oom(b);
     free(dump);
     json_decref(o);
@@ -449,7 +450,7 @@ static int batch_prepare(const struct launch_ops *ops, const struct launch_reque
     words_add(&b.env, "COVEY_CONFIG"); /* a path of this machine */
     struct launch_plan p = {.argv = argv.v, .env = b.env.v};
     if (!rc) {
-        p.input = json_dumps(b.order, JSON_COMPACT | JSON_SORT_KEYS);
+        p.input = jsontext(b.order, JSON_COMPACT | JSON_SORT_KEYS);
         rc = argv.failed || b.env.failed || !p.input ? oom(&b) : CV_OK;
     }
     json_decref(b.names);

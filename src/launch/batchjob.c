@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/batchstate.h"
 #include "launch/words.h"
 #include "proc/capture.h"
@@ -149,7 +150,7 @@ static char *find_id(const struct job *j, const regex_t *r, const char *said)
 
 static void say(json_t *event_take)
 {
-    char *text = event_take ? json_dumps(event_take, JSON_COMPACT) : NULL;
+    char *text = event_take ? jsontext(event_take, JSON_COMPACT) : NULL;
     if (text) {
         printf("%s\n", text);
         fflush(stdout);
@@ -199,7 +200,7 @@ static int submit(struct job *j)
         rc = run(command(j, "submit"), more, reads ? script : NULL, &said, &e);
     const char *text = buf_cstr(&said);
     if (rc < 0)
-        fprintf(stderr, "%s\n", e.text);
+        fprintf(stderr, "%s (submit_command names the batch system's own)\n", e.text);
     else if (rc)
         fprintf(stderr, "%s exited with code %d: %s\n",
                 json_string_value(json_array_get(command(j, "submit"), 0)), rc, text ? text : "");
@@ -252,12 +253,17 @@ static void signal_job(struct job *j, json_int_t signum)
 
 /* ---- is it still there? ---- */
 
-/* The end of what the job wrote: often the reason of its own. */
+/* The end of what the job wrote: often the reason of its own. That it has written no file is one,
+ * too. */
 static void quote_output(const struct job *j)
 {
     const char *path = json_string_value(json_object_get(j->order, "output"));
     struct buf b = {0};
-    char *text = path && !file_read(path, OUTPUT_MAX, &b, NULL) ? (char *)buf_cstr(&b) : NULL;
+    int rc = path ? file_read(path, OUTPUT_MAX, &b, NULL) : CV_OK;
+    char *text = path && !rc ? (char *)buf_cstr(&b) : NULL;
+    if (rc == CV_ENOENT)
+        fprintf(stderr, "%s is not there: it did not run, or its nodes do not see that folder\n",
+                path);
     if (text && *text)
         fprintf(stderr, "%s ends with:\n%s", path, text + tail_lines(text, b.len, OUTPUT_LINES));
     buf_release(&b);
@@ -326,8 +332,9 @@ static bool take_state(struct job *j, const char *state)
     j->gone = *state ? 0 : j->gone + 1;
     if (!batch_is_end(state) && j->gone < 2)
         return false;
-    fprintf(stderr, "job %s has ended: %s\n", j->id,
-            *state ? state : "the batch system does not know it any more");
+    const char *how = *state ? state : "the batch system does not know it any more";
+    fprintf(stderr, "job %s has ended: %s\n", j->id, how);
+    say(json_pack("{s:s, s:s, s:s}", "event", "job_ended", "id", j->id, "how", how));
     quote_output(j);
     if (!*state)
         delete_job(j, false);

@@ -8,12 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "launch/batchstate.h"
 #include "launch/words.h"
 #include "proc/procinfo.h"
 #include "proc/spawn.h"
 
-#define EVENTS_AS 3 /* the child's descriptor for events */
+#define EVENTS_AS 3             /* the child's descriptor for events */
+#define UNDO_NS (12 * NS_PER_S) /* Slurm's commands give up after 10 s */
 
 /* The plan's environment with the events' descriptor, which only a start knows; borrowed strings.
  */
@@ -79,20 +85,47 @@ int job_signal(const struct launch_job *j, int signum, struct err *e)
     return CV_OK;
 }
 
-/* What an agent would have done at its end. */
-static int run_undo(const char *line, struct err *e)
+/* Waits for a child until the deadline, then kills its group; its exit code, or -1: it was killed.
+ */
+static int wait_or_kill(pid_t pid)
 {
-    const char *const argv[] = {"/bin/sh", "-c", line, NULL};
-    const struct spawn s = {
-        .argv = argv, .stdin_fd = SPAWN_NULL, .stdout_fd = SPAWN_NULL, .stderr_fd = SPAWN_INHERIT};
-    pid_t pid;
-    int status;
-    int rc = process_spawn(&s, &pid, e);
-    if (rc)
-        return rc;
+    int status = 0, ended = 0;
+    for (uint64_t until = clock_mono() + UNDO_NS; !ended && clock_mono() < until;) {
+        ended = waitpid(pid, &status, WNOHANG);
+        if (!ended)
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    if (ended == pid)
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    kill(-pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    return CV_OK;
+    return -1;
+}
+
+/* What an agent would have done at its end. A job that is not there any more is no failure. */
+static int run_undo(const struct launch_job *j, struct err *e)
+{
+    int said = memfd_create("covey-undo", MFD_CLOEXEC);
+    const char *const argv[] = {"/bin/sh", "-c", j->undo, NULL};
+    const struct spawn s = {.argv = argv,
+                            .stdin_fd = SPAWN_NULL,
+                            .stdout_fd = said < 0 ? SPAWN_NULL : said,
+                            .stderr_fd = said < 0 ? SPAWN_NULL : said,
+                            .flags = SPAWN_SESSION};
+    char text[300] = "it did not end";
+    pid_t pid;
+    int rc = process_spawn(&s, &pid, e);
+    int code = rc ? 0 : wait_or_kill(pid);
+    ssize_t n = said < 0 || code <= 0 ? -1 : pread(said, text, sizeof text - 1, 0);
+    if (n >= 0)
+        text[n] = 0;
+    if (said >= 0)
+        close(said);
+    if (code && !(code > 0 && *text && batch_unknown(text)))
+        rc = err_set(e, CV_ESYS, "job %s was not deleted and may still be in its queue: `%s`: %s",
+                     j->id, j->undo, text);
+    return rc;
 }
 
 /* By force the whole group goes: what the program left behind there has no one to wait for it. */
@@ -104,7 +137,7 @@ int job_stop(const struct launch_job *j, bool force, struct err *e)
         rc = pgroup_kill(j->pid, SIGKILL, e);
     else if (alive)
         return job_signal(j, SIGTERM, e);
-    return j->undo[0] && !rc ? run_undo(j->undo, e) : rc;
+    return j->undo[0] && !rc ? run_undo(j, e) : rc;
 }
 
 json_t *job_describe(const struct launch_ops *ops, const struct launch_job *j)

@@ -30,6 +30,7 @@ struct launch_request {
     const struct config *config; /* the launchers' traits; NULL: none is set */
     const char *events_file; /* a controller's events where no descriptor reaches it; NULL: none */
     const char *launcher;    /* what the user said: a Python class's name */
+    const char *engine_set;  /* COVEY_ENGINE_SET: which start of engines this is; NULL: none */
     const char *name;        /* names its files: "ipengine-ID-PID-SET" */
     bool supervised;         /* there is a supervisor, which answers an agent */
     uint32_t n;              /* engines */
@@ -65,6 +66,7 @@ enum launch_flag {
      * commands, all JSON lines (docs/internals.md). It acts for something that runs elsewhere. */
     LAUNCH_AGENT = 1,
     LAUNCH_EVENTS_FILE = 2, /* no descriptor reaches a controller: its events come by a file */
+    LAUNCH_RANKS = 8,       /* it starts them here if it can; they are told themselves to end */
     LAUNCH_ELSEWHERE = 4,   /* on other machines, which can't reach a loopback address */
 };
 
@@ -85,7 +87,8 @@ struct launch_ops {
     bool (*poll)(const struct launch_job *j);
     /* Sends it a signal; what is gone is fine. Agents get theirs as commands instead. */
     int (*signal)(const struct launch_job *j, int signum, struct err *e);
-    /* Asks it to end (force: makes it end). Doesn't wait. */
+    /* Asks it to end (force: makes it end). Doesn't wait, but for a batch system that is asked to
+     * delete a job, for some seconds; fails when that may still be there. */
     int (*stop)(const struct launch_job *j, bool force, struct err *e);
     /* To JSON for the cluster file (new reference, NULL when out of memory) and back. */
     json_t *(*describe)(const struct launch_ops *ops, const struct launch_job *j);

@@ -55,7 +55,7 @@ const struct launch_ops launch_mpi = {
     .name = "mpi",
     .cls = "MPI",
     .aliases = ALIASES,
-    .flags = LAUNCH_EVENTS_FILE,
+    .flags = LAUNCH_EVENTS_FILE | LAUNCH_RANKS,
     .classes = {CONTROLLER, ENGINES},
     .prepare = mpi_prepare,
     LAUNCH_JOB_FUNCTIONS,

@@ -5,6 +5,7 @@
  * gets the whole config: which traits count is the class's business. */
 #include <stdlib.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/words.h"
 
 /* A list of texts; NULL gives an empty one. */
@@ -27,7 +28,7 @@ static char *make_request(const struct launch_request *r)
                           (json_int_t)r->n, "profile_dir", r->profile_dir, "cluster_id",
                           r->cluster_id, "work_dir", r->work_dir, "args", texts(r->args), "config",
                           config ? json_loads(config, 0, NULL) : NULL);
-    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = o ? jsontext(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(o);
     free(config);
     return text;

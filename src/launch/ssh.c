@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "launch/words.h"
 #include "ssh/words.h"
 
@@ -466,7 +467,7 @@ static int ssh_prepare(const struct launch_ops *ops, const struct launch_request
     words_add(&env, "COVEY_EVENTS_FD");
     struct launch_plan p = {.argv = argv.v, .env = env.v};
     json_t *o = rc ? NULL : json_pack("{s:s, s:O}", "do", "start", "hosts", s.hosts);
-    p.input = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    p.input = o ? jsontext(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     if (!rc && (argv.failed || env.failed || !p.input))
         rc = oom(&s);
     json_decref(o);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 
 void words_take(struct words *w, char *text)
 {
@@ -186,7 +187,7 @@ int words_add_places(struct words *w, const struct launch_ops *ops, const struct
             failed |= json_object_set(filled, name, v) != 0;
     }
     if (json_object_size(filled) && !failed) {
-        char *text = json_dumps(filled, JSON_COMPACT);
+        char *text = jsontext(filled, JSON_COMPACT);
         words_take(w, text ? str_printf("--IPEngine.environment=%s", text) : NULL);
         free(text);
     }
@@ -239,6 +240,7 @@ int words_add_environment(struct words *w, const struct launch_ops *ops,
     const char *name;
     add_variable(w, "IPP_PROFILE_DIR", r->profile_dir);
     add_variable(w, "IPP_CLUSTER_ID", r->cluster_id);
+    add_variable(w, "COVEY_ENGINE_SET", r->engine_set);
     if (own && !json_is_object(own))
         return wrong_kind(ops, r, "environment", "a dict of texts", e);
     json_object_foreach(own, name, v)

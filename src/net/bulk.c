@@ -242,7 +242,7 @@ void bulk_chunk(struct link *l, const struct header *h)
         return refuse(l, "a CHUNK that reaches beyond its buffer", h->seq);
     if (h->body_len > l->window_in || l->owed > l->window_in - h->body_len)
         return refuse(l, "more large data than its credit allows", h->seq);
-    if (payload_map(t->m->payload, t->buf) < 0)
+    if (memfd_room(l, t) < 0)
         return link_fail(l, CV_ENOMEM, "no memory for a buffer of %" PRIu64 " bytes",
                          t->m->payload->bufs[t->buf].len);
     l->owed += h->body_len;

@@ -110,6 +110,9 @@ struct link_memfds {
 };
 /* Nothing happens where descriptors can't travel. */
 void link_set_memfds(struct link *l, const struct link_memfds *m);
+/* Receives large buffers into memfds where it can: for a hop that sends them on to processes of
+ * this machine. */
+void link_receive_into_memfds(struct link *l);
 void link_release_due(struct link *l);
 
 const char *link_identity(const struct link *l); /* see transport_ops.identity */

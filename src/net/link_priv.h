@@ -106,6 +106,7 @@ struct link {
     enum link_state state;
     int depth;
     bool is_unix, closing, reported, read_again, write_again, blocked;
+    bool into_memfds; /* large buffers are received into the loop's pool */
     int handshake_want;
 
     /* sending */
@@ -224,6 +225,8 @@ void memfd_fds(const struct frame *f, int *fds);
 int memfd_left(struct link *l, const struct frame *f) CV_CHECK; /* its descriptors have left */
 /* Takes in the descriptors for t's buffers [t->buf, + n); a failure kills the link. */
 int memfd_take(struct link *l, struct transfer *t, const struct header *h) CV_CHECK;
+/* Memory for t's buffer that is about to come as CHUNKs; twice is fine. */
+int memfd_room(struct link *l, struct transfer *t) CV_CHECK;
 void memfd_released(struct link *l, const struct header *h); /* RELEASE has come */
 int memfd_release_flush(struct link *l) CV_CHECK;            /* queues those that are due */
 void memfd_end(struct link *l);                              /* of the link: no more RELEASEs */

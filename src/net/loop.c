@@ -33,6 +33,7 @@ struct loop {
     bool now_valid;
     uint8_t *read_buf;
     struct spares *spares;
+    struct pool *pool; /* NULL: nobody has asked yet */
     uv_timer_t spares_timer;
 };
 
@@ -70,11 +71,21 @@ static void run_jobs(struct list *jobs)
     }
 }
 
+static bool has_spares(const struct loop *l)
+{
+    struct pool_stats s = {0};
+    if (l->pool)
+        pool_stats(l->pool, &s);
+    return s.idle || spares_bytes(l->spares);
+}
+
 static void spares_cb(uv_timer_t *h)
 {
     struct loop *l = h->data;
     spares_age(l->spares, clock_mono() - SPARES_MS * NS_PER_MS);
-    if (!spares_bytes(l->spares))
+    if (l->pool)
+        pool_trim(l->pool);
+    if (!has_spares(l))
         uv_timer_stop(&l->spares_timer);
 }
 
@@ -90,7 +101,7 @@ static void end_turn(struct loop *l)
     }
     l->turn++;
     l->now_valid = false;
-    if (spares_bytes(l->spares) && !uv_is_active((uv_handle_t *)&l->spares_timer))
+    if (!uv_is_active((uv_handle_t *)&l->spares_timer) && has_spares(l))
         uv_timer_start(&l->spares_timer, spares_cb, SPARES_MS, SPARES_MS);
 }
 
@@ -179,6 +190,7 @@ void loop_free(struct loop *l)
     (void)r;
     spares_close(l->spares);
     spares_unref(l->spares);
+    pool_free(l->pool);
     free(l->read_buf);
     free(l);
 }
@@ -193,6 +205,13 @@ int loop_run(struct loop *l)
 struct spares *loop_spares(struct loop *l)
 {
     return l->spares;
+}
+
+struct pool *loop_pool(struct loop *l)
+{
+    if (!l->pool && pool_new(&l->pool, UINT64_MAX) < 0)
+        return NULL;
+    return l->pool;
 }
 
 uint64_t loop_turn_once(struct loop *l)

@@ -8,6 +8,7 @@
 
 #include "base/list.h"
 #include "net/loop.h"
+#include "net/pool.h"
 #include "wire/spares.h"
 
 #define LOOP_READ_SIZE (256u << 10)
@@ -29,5 +30,8 @@ uint8_t *loop_read_buffer(struct loop *l);
 uint64_t loop_turn(const struct loop *l);
 /* Memory of large messages that have been let go; kept for a second. */
 struct spares *loop_spares(struct loop *l);
+/* Where links of this loop receive what is to go on as descriptors; kept as pools keep it.
+ * NULL: out of memory. */
+struct pool *loop_pool(struct loop *l);
 
 #endif

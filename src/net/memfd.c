@@ -6,6 +6,9 @@
  * under the number that both ends count, until RELEASE names it. A link that ends with regions lent
  * can't know what the peer still maps: it sets their `discard`.
  *
+ * A hop that has large buffers to pass on receives them into memfds of its loop's pool, also where
+ * they come as CHUNKs, from another machine.
+ *
  * Receiving: a descriptor is what a peer says it is only after a look: a memfd that can neither
  * shrink nor lie on a file system where touching it may fail. What does not fit kills the link. A
  * received region knows the inbox of the link that it came by; dropped on any thread, it goes there
@@ -26,7 +29,7 @@
 
 #include "net/link_priv.h"
 
-#define COPY_MAX (4u << 20) /* up to this a buffer is copied out and released at once */
+#define COPY_MAX (4u << 20) /* up to this a receiver copies it out and releases it at once */
 
 enum { RELEASE_AGAIN = 0, RELEASE_DISCARD = 1 }; /* header.status of RELEASE */
 
@@ -268,6 +271,20 @@ static bool may_carry(uint8_t type)
     return type == MSG_TASK || type == MSG_RESULT || type == MSG_REPLY;
 }
 
+int memfd_room(struct link *l, struct transfer *t)
+{
+    struct payload *p = t->m->payload;
+    const struct slice *s = &p->bufs[t->buf];
+    bool goes_on = may_carry(t->m->h.type) || t->m->h.type == MSG_BLOB;
+    if (!s->data && l->into_memfds && goes_on && s->len > COPY_MAX) {
+        struct pool *pool = loop_pool(l->loop);
+        struct region *r = pool ? pool_get(pool, s->len) : NULL;
+        if (r)
+            payload_put(p, t->buf, r);
+    }
+    return payload_map(p, t->buf);
+}
+
 int memfd_take(struct link *l, struct transfer *t, const struct header *h)
 {
     if (!l->memfds.receive || !may_carry(t->m->h.type))
@@ -362,6 +379,11 @@ void link_set_memfds(struct link *l, const struct link_memfds *m)
     if (m->receive)
         l->t->ops->accept_fds(l->t);
     l->memfds = *m;
+}
+
+void link_receive_into_memfds(struct link *l)
+{
+    l->into_memfds = true;
 }
 
 void memfd_end(struct link *l)

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "net/loop_priv.h"
 #include "net/pool.h"
 #include "net/test_pair.h"
 
@@ -277,6 +278,51 @@ static void a_hop_sends_frames_where_descriptors_do_not_reach(void **state)
     pool_free(pool);
     pair_close(&p);
     pair_close(&q);
+}
+
+/* A hop between machines: what it received in frames goes on as one memfd to all that are near. */
+static void what_came_in_frames_goes_on_as_a_descriptor(void **state)
+{
+    struct pair p, q, r;
+    struct pool *pool;
+    struct pool_stats s;
+    int before = open_files();
+    assert_int_equal(pool_new(&pool, 1u << 30), CV_OK);
+    pair_open(&p); /* nothing is agreed on */
+    link_receive_into_memfds(p.b.link);
+    open_agreed(&q, 10, true);
+    open_agreed(&r, 10, true);
+    for (unsigned i = 0; i < 3; i++) {
+        post(p.a.link, MSG_TASK, i, in_regions(pool, 2, BIG, i));
+        struct msg *m = wait_msg(&p, &p.b);
+        check(m->payload, 2, BIG, i);
+        post(q.a.link, MSG_TASK, i, payload_ref(m->payload));
+        post(r.a.link, MSG_TASK, i, payload_ref(m->payload));
+        msg_free(m);
+        struct msg *mq = wait_msg(&q, &q.b), *mr = wait_msg(&r, &r.b);
+        assert_true(payload_has_regions(mq->payload) && payload_has_regions(mr->payload));
+        check(mq->payload, 2, BIG, i);
+        check(mr->payload, 2, BIG, i);
+        msg_free(mq);
+        msg_free(mr);
+        do {
+            pair_settle(&q);
+            pair_settle(&r);
+            pool_stats(loop_pool(p.loop), &s);
+        } while (s.idle < 2);
+        assert_int_equal(s.made, 2);
+    }
+    for (unsigned i = 0; i < 2; i++) { /* not worth it, or no message that goes on */
+        post(p.a.link, i ? MSG_OUTPUT : MSG_TASK, i, in_regions(pool, 1, i ? BIG : MEDIUM, i));
+        struct msg *m = wait_msg(&p, &p.b);
+        assert_false(payload_has_regions(m->payload));
+        msg_free(m);
+    }
+    pool_free(pool);
+    pair_close(&p);
+    pair_close(&q);
+    pair_close(&r);
+    assert_int_equal(open_files(), before);
 }
 
 /* A hop that keeps as many as it may copies what comes beyond. */
@@ -663,6 +709,7 @@ int main(void)
         cmocka_unit_test(a_hop_passes_on_what_it_never_maps),
         cmocka_unit_test(a_dead_holder_is_told_to_the_owner),
         cmocka_unit_test(a_hop_sends_frames_where_descriptors_do_not_reach),
+        cmocka_unit_test(what_came_in_frames_goes_on_as_a_descriptor),
         cmocka_unit_test(a_hop_keeps_so_many_and_copies_the_others),
         cmocka_unit_test(more_than_the_peer_takes_goes_in_frames),
         cmocka_unit_test(descriptors_need_no_credit),

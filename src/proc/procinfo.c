@@ -38,9 +38,11 @@ static ssize_t read_small(const char *path, char *out, size_t cap)
 int procinfo_parse(const char *stat, size_t n, struct procinfo *ret)
 {
     struct procinfo p = {0};
+    const char *name = memchr(stat, '(', n);
     const char *end = memrchr(stat, ')', n); /* the name may hold anything, parentheses too */
-    if (!end || sscanf(stat, "%d", &p.pid) != 1)
+    if (!end || !name || name > end || sscanf(stat, "%d", &p.pid) != 1)
         return CV_EINVAL;
+    snprintf(p.name, sizeof p.name, "%.*s", (int)(end - name - 1), name + 1);
     unsigned long long start;
     int got = sscanf(
         end + 1, " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",

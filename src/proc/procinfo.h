@@ -14,6 +14,7 @@
 struct procinfo {
     pid_t pid, ppid, pgid, sid;
     char state;     /* 'R', 'S', 'Z' ... */
+    char name[16];  /* of its program, cut to 15 characters */
     uint64_t start; /* field 22 of /proc/PID/stat: tells a reused pid */
 };
 

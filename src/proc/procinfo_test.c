@@ -20,6 +20,7 @@ static void stat_with_a_hostile_name(void **state)
     struct procinfo p;
     assert_int_equal(procinfo_parse(text, sizeof text - 1, &p), CV_OK);
     assert_int_equal(p.pid, 4711);
+    assert_string_equal(p.name, "a) R 1 (b");
     assert_int_equal(p.state, 'S');
     assert_int_equal(p.ppid, 10);
     assert_int_equal(p.pgid, 20);

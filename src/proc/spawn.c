@@ -194,8 +194,9 @@ static int await_exec(const struct spawn *s, pid_t pid, int fd, struct err *e)
     return failure_text(s, &f, e);
 }
 
-/* A child of vfork() shares our memory until it execs: no handler of ours may run in it, and no
- * signal may find them before they are gone. */
+/* No handler of ours may run in a child, as it would swallow the signal that is to end it (and a
+ * child of vfork() shares our memory until it execs); and no signal may find them before they are
+ * gone. */
 static void child_drop_handlers(void)
 {
     struct sigaction act;
@@ -208,15 +209,9 @@ static void child_drop_handlers(void)
 static pid_t start_child(struct plan *p)
 {
     sigset_t all, old;
-    if (!(p->s->flags & SPAWN_THREADED)) {
-        pid_t pid = fork();
-        if (pid == 0)
-            child_run(p);
-        return pid;
-    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    pid_t pid = vfork();
+    pid_t pid = p->s->flags & SPAWN_THREADED ? vfork() : fork();
     if (pid == 0) {
         child_drop_handlers();
         child_run(p);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -191,6 +192,43 @@ static void the_child_ends_with_its_parent(void **state)
     close(p[0]);
 }
 
+static void not_now(int signum)
+{
+}
+
+/* Ends a moment after it has begun to start a child: from one call to the next in another moment of
+ * that. Its handler is not the child's: between fork and exec the signal must end it all the same.
+ */
+static void the_parent_ends_while_it_starts_a_child(void **state)
+{
+    int p[2];
+    char byte;
+    assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+    for (int i = 0; i < 200; i++) {
+        pid_t parent = fork();
+        assert_true(parent >= 0);
+        if (parent == 0) {
+            const char *argv[] = {"sleep", "20", NULL};
+            struct spawn_fd keep = {p[1], 9};
+            struct spawn s = {
+                .argv = argv, .fds = &keep, .nfds = 1, .death_signal = SIGTERM, QUIET};
+            struct itimerval soon = {.it_value = {.tv_usec = 50 + 20 * (i % 100)}};
+            pid_t pid;
+            signal(SIGTERM, not_now);
+            setitimer(ITIMER_REAL, &soon, NULL); /* SIGALRM ends it */
+            if (process_spawn(&s, &pid, NULL) != CV_OK)
+                _exit(1);
+            pause();
+        }
+        assert_int_equal(waitpid(parent, NULL, 0), parent);
+    }
+    close(p[1]);
+    alarm(10);
+    assert_int_equal(read(p[0], &byte, 1), 0);
+    alarm(0);
+    close(p[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +241,7 @@ int main(void)
         cmocka_unit_test(session_and_stdin),
         cmocka_unit_test(signals_are_as_by_default),
         cmocka_unit_test(the_child_ends_with_its_parent),
+        cmocka_unit_test(the_parent_ends_while_it_starts_a_child),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/clock.h"
 
 #define UNSENT_TEXT_MAX                                                                            \
     (64u << 20) /* while the link is away; what is above only goes to the ring */
@@ -36,15 +37,9 @@ static uint32_t utf8_incomplete(const uint8_t *data, uint32_t n)
 static int add_text(struct engine_core *c, int kind, const uint8_t *data, uint32_t n)
 {
     struct eout *o = c->out_tail;
-    struct header h = {.type = MSG_OUTPUT,
-                       .status = (uint8_t)kind,
-                       .session = c->session,
-                       .seq = c->last_seq,
-                       .count = 1,
-                       .attempt = c->attempt,
-                       .engine = c->number,
-                       .incarnation = c->incarnation,
-                       .flags = c->nbegun ? 0 : MSG_F_LATE};
+    struct header h = engine_says(c, MSG_OUTPUT);
+    h.status = (uint8_t)kind;
+    h.flags = c->nbegun ? 0 : MSG_F_LATE;
     if (!o || o->h.type != MSG_OUTPUT || o->h.status != kind || o->h.session != h.session ||
         o->h.seq != h.seq || o->h.flags != h.flags || !o->text.len ||
         o->text.len + n > OUTPUT_TEXT_MAX) {
@@ -52,9 +47,13 @@ static int add_text(struct engine_core *c, int kind, const uint8_t *data, uint32
         if (r)
             return r;
         o = c->out_tail;
+        o->since = clock_mono();
     }
     c->out_text += n;
-    return buf_add(&o->text, data, n);
+    int r = buf_add(&o->text, data, n);
+    if (data[n - 1] == '\n')
+        engine_line_ended(c);
+    return r;
 }
 
 /* Any text, in pieces that end at UTF-8 boundaries. capture.mu is held. */
@@ -128,6 +127,17 @@ void capture_text(struct engine_core *c, int kind, const void *data, uint64_t n)
     drain_one(c, 1, true);
     send_text(c, kind, data, n);
     pthread_mutex_unlock(&c->capture.mu);
+}
+
+void capture_flush(struct engine_core *c)
+{
+    capture_drain(c, true);
+    pthread_mutex_lock(&c->mu);
+    if (c->out_tail && c->out_tail->text.len) {
+        c->out_tail->flushed = true;
+        engine_line_ended(c);
+    }
+    pthread_mutex_unlock(&c->mu);
 }
 
 int capture_init(struct engine_core *c, int stdout_fd, int stderr_fd, struct err *e)

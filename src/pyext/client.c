@@ -361,6 +361,36 @@ static PyObject *client_ends_with(PyObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *client_gives_up(PyObject *self, PyObject *arg)
+{
+    struct client *c = client_of(self);
+    double seconds = PyFloat_AsDouble(arg);
+    if (!c || (seconds == -1 && PyErr_Occurred()))
+        return NULL;
+    if (!(seconds > 0 && seconds < 1e9)) {
+        PyErr_SetString(PyExc_ValueError, "not a number of seconds above 0");
+        return NULL;
+    }
+    pthread_mutex_lock(&c->core->mu);
+    c->core->grace_ns = (uint64_t)(seconds * (double)NS_PER_S);
+    pthread_mutex_unlock(&c->core->mu);
+    Py_RETURN_NONE;
+}
+
+static PyObject *client_peer(PyObject *self, PyObject *arg)
+{
+    struct client *c = client_of(self);
+    int given = PyObject_AsFileDescriptor(arg);
+    if (!c || given < 0)
+        return NULL;
+    int fd = fcntl(given, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    fork_guard_hold(&c->core->io.guard, fd);
+    c->core->peer_fd = fd;
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_session(PyObject *self, void *unused)
 {
     struct client *c = (struct client *)self;
@@ -388,6 +418,9 @@ static PyMethodDef client_methods[] = {
     {"forget", FAST(client_forget), METH_FASTCALL,
      "The results of these ids are not wanted any more."},
     {"ends_with", client_ends_with, METH_O, "A lost link is given up when this file is gone, too."},
+    {"gives_up", client_gives_up, METH_O, "A link that is lost for so many seconds is given up."},
+    {"peer", client_peer, METH_O,
+     "The controller's pidfd, if it is on this machine; once, before connect()."},
     {"done", client_done, METH_O, "Whether the id is done or unknown."},
     {"done_count", client_done_count, METH_O, "How many of the ids are done or unknown."},
     {"wait", FAST(client_wait), METH_FASTCALL | METH_KEYWORDS,

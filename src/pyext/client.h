@@ -83,7 +83,7 @@ struct core {
     uint64_t nresults, nacked, unacked_bytes;
     bool ack_armed, closing;
     bool over;   /* more is kept than should be: the link still holds it */
-    int peer_fd; /* pidfd of the controller, or -1 */
+    int peer_fd; /* pidfd of the controller, or -1. Before connect(): any thread */
 
     pthread_mutex_t mu;
     struct hash slots;
@@ -108,13 +108,14 @@ struct core {
     /* requests to the I/O thread */
     bool want_connect, want_close;
     uint64_t connect_ns, linger_ns;
-    char *file; /* gone: so is the cluster (ends_with()) */
+    char *file;        /* gone: so is the cluster (ends_with()) */
+    uint64_t grace_ns; /* a link that is lost for so long is given up; 0: never */
     /* what became of it */
     int connect_fd; /* eventfd: connect() may look */
     enum { LINK_NEVER, LINK_OK, LINK_AWAY, LINK_CLOSED } link_state;
     bool connect_done;
     int code;
-    char why[256];
+    char why[512]; /* as struct err: an ssh's words, and what helps */
     double since;
     struct msg *welcome; /* of the first connection, for connect() */
     char *note;          /* about Python versions */

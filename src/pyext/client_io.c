@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "base/ranges.h"
 #include "pyext/waiter.h"
 
@@ -46,7 +47,7 @@ static void link_event(struct core *c, const char *name, const char *why, const 
         w = json_loadb((const char *)welcome->payload->bufs[0].data, welcome->payload->bufs[0].len,
                        0, NULL);
     json_t *j = json_pack("{s:s, s:s, s:o*}", "event", name, "why", why, "welcome", w);
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
     if (text)
         add_event(c, MSG_EVENT, text);
     free(text);
@@ -432,14 +433,25 @@ static void forget_peer(struct core *c)
     c->peer_fd = -1;
 }
 
-/* The controller's process, if it is on this machine. -1 also where kernels have no pidfds. */
+static bool peer_ended(const struct core *c)
+{
+    struct pollfd p = {.fd = c->peer_fd, .events = POLLIN};
+    return c->peer_fd >= 0 && poll(&p, 1, 0) == 1;
+}
+
+/* The controller's process, if it is on this machine. -1 also where kernels have no pidfds. By TCP
+ * it is the one that the connection file names, unless that has ended: then this is another. */
 static void remember_peer(struct core *c)
 {
     struct ucred u;
     socklen_t n = sizeof u;
+    if (!link_is_unix(c->up.link)) {
+        if (peer_ended(c))
+            forget_peer(c);
+        return;
+    }
     forget_peer(c);
-    if (!link_is_unix(c->up.link) ||
-        getsockopt(link_fd(c->up.link), SOL_SOCKET, SO_PEERCRED, &u, &n) < 0 || u.pid <= 0)
+    if (getsockopt(link_fd(c->up.link), SOL_SOCKET, SO_PEERCRED, &u, &n) < 0 || u.pid <= 0)
         return;
     c->peer_fd = (int)syscall(SYS_pidfd_open, u.pid, 0);
     if (c->peer_fd >= 0)
@@ -516,7 +528,7 @@ static void on_gone(void *arg, int code, const char *why)
         core_lose_all(c, c->want_close ? "the client was closed" : why, &due, &garbage);
         drop_outbox(c, &garbage);
         json_t *j = json_pack("{s:s}", "reason", c->why);
-        char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+        char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
         add_event(c, MSG_BYE, text ? text : "{}");
         free(text);
         json_decref(j);
@@ -535,11 +547,12 @@ static void on_gone(void *arg, int code, const char *why)
         io_stop(&c->io);
 }
 
-/* Who ended the cluster has removed its file. */
-static bool file_gone(struct core *c)
+/* Who ended the cluster has removed its file. Also how long a loss may last. */
+static bool file_gone(struct core *c, uint64_t *ret_grace_ns)
 {
     pthread_mutex_lock(&c->mu);
     bool gone = c->file && access(c->file, F_OK) < 0 && errno == ENOENT;
+    *ret_grace_ns = c->grace_ns;
     pthread_mutex_unlock(&c->mu);
     return gone;
 }
@@ -549,13 +562,16 @@ static bool file_gone(struct core *c)
 static const char *hopeless(void *arg, bool was_unix, uint64_t away_ns)
 {
     struct core *c = arg;
-    struct pollfd p = {.fd = c->peer_fd, .events = POLLIN};
+    uint64_t grace_ns;
+    bool gone = file_gone(c, &grace_ns);
+    if (grace_ns && away_ns >= grace_ns)
+        return "the controller could not be reached for longer than this client's controller_grace";
     if (away_ns < HOPELESS_NS)
         return NULL;
-    if (file_gone(c))
+    if (gone)
         return "the controller does not answer, and the cluster has ended (its connection file is "
                "gone); start it again";
-    if (!was_unix || c->peer_fd < 0 || poll(&p, 1, 0) != 1)
+    if (!peer_ended(c))
         return NULL;
     return "the controller has ended without a word (its process is gone); start the cluster again";
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "pyext/waiter.h"
 
 #define OUT_DEFERRED                                                                               \
@@ -217,7 +218,7 @@ int result_lost(struct result **ret, const char *why)
     struct result *r = calloc(1, sizeof *r);
     json_t *j =
         json_pack("{s:s, s:s, s:n, s:n}", "ename", "LostTask", "evalue", why, "engine", "cause");
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
     json_decref(j);
     int code = CV_ENOMEM;
     if (!r || !text)

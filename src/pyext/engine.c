@@ -403,7 +403,7 @@ static PyObject *engine_end(PyObject *self, PyObject *unused)
         return NULL;
     pthread_mutex_lock(&c->mu);
     c->running = false;
-    c->ended = clock_wall();
+    c->ended = clock_mono() + c->wall_ahead; /* somebody may have set the clock meanwhile */
     pthread_mutex_unlock(&c->mu);
     /* Never long, as the I/O thread empties the pipes without the GIL: releasing it here would cost
      * 5 ms where another Python thread is busy. */
@@ -516,11 +516,14 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
     return r ? -1 : 0;
 }
 
+/* Text of a stream; without buffers, a flush. */
 static int send_stream(struct engine_core *c, int kind, PyObject *buffers)
 {
     struct payload *p;
     if (pyin_payload(buffers, NULL, NULL, &p, NULL))
         return -1;
+    if (!p || !p->nbufs)
+        capture_flush(c);
     for (uint32_t i = 0; p && i < p->nbufs; i++)
         capture_text(c, kind, p->bufs[i].data, p->bufs[i].len);
     payload_unref(p);

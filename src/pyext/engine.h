@@ -43,6 +43,8 @@ struct eout {
     struct header h;
     struct payload *payload;
     struct buf text; /* OUTPUT of a stream that still grows: instead of payload */
+    uint64_t since;  /* clock_mono() when the text began */
+    bool flushed;    /* the text goes as it is, also without the end of its line */
 };
 
 struct capture {
@@ -58,7 +60,7 @@ struct engine_core {
     /* I/O thread only */
     struct io io;
     struct uplink up;
-    struct timer *started_timer;
+    struct timer *started_timer, *line_timer;
     uint64_t acked; /* RESULTs acknowledged on this connection */
     bool started_armed;
     bool closing;
@@ -89,6 +91,7 @@ struct engine_core {
     bool has_last;
     uint64_t last_seq; /* the item begun last */
     uint64_t ended, begun_mono;
+    uint64_t wall_ahead;   /* of what has begun: its times are the monotonic clock's and this */
     uint64_t started_told; /* begun_mono of the item that STARTED was sent for */
     bool wanted;           /* a cancel's SIGINT is under way, for wanted_seq */
     uint64_t wanted_session, wanted_seq;
@@ -97,6 +100,7 @@ struct engine_core {
     unsigned nout;
     uint64_t out_since; /* clock_mono() when the first of them came */
     uint64_t out_text;
+    bool out_waits; /* all but the last was sent; that one waits for the end of its line */
     struct msg *unacked_head, **unacked_tail;
     uint32_t nunacked;
 
@@ -126,12 +130,16 @@ void engine_queue_release(struct engine_core *c);
 extern const struct uplink_ops engine_uplink_ops;
 int engine_io_init(struct engine_core *c, struct err *e) CV_CHECK;
 void engine_io_end(void *arg);
+/* What a message of the item begun last says of it. The mutex is held. */
+struct header engine_says(const struct engine_core *c, uint8_t type);
 /* Appends to the outbox; takes payload also on failure. The mutex is held. */
 int engine_send(struct engine_core *c, const struct header *h,
                 struct payload *payload_take) CV_CHECK;
 /* A RESULT made here for items that never ran. The mutex is held. */
 void engine_refuse(struct engine_core *c, const struct header *h, uint64_t lo, uint64_t hi,
                    bool abort);
+/* The last OUTPUT of the outbox need wait no longer. The mutex is held. */
+void engine_line_ended(struct engine_core *c);
 void engine_outbox_release(struct engine_core *c);
 
 /* capture.c */
@@ -141,6 +149,8 @@ void capture_unwatch(struct engine_core *c);       /* I/O thread */
 void capture_release(struct engine_core *c);
 /* Moves what the pipes hold to the outbox; with `flush` also the start of a UTF-8 sequence. */
 void capture_drain(struct engine_core *c, bool flush);
+/* What was written goes out now, also where no line ends. */
+void capture_flush(struct engine_core *c);
 /* Text that Python's sys.stdout or sys.stderr got, behind what the pipes hold. */
 void capture_text(struct engine_core *c, int kind, const void *data, uint64_t n);
 

@@ -3,6 +3,7 @@
  * An engine's I/O thread: queues what arrives, sends the outbox in order, keeps RESULTs until they
  * are acknowledged and sends them again as the first thing after a reconnect. It never waits for
  * the main thread. STARTED is a matter of a timer that runs only while something is there to run.
+ * Text whose line has not ended waits for the rest, a moment long, behind a timer of its own.
  * Out of memory drops the link: the controller and we then compare again what is held. */
 #include "pyext/engine.h"
 
@@ -12,9 +13,13 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "pyext/waiter.h"
 
 #define STARTED_NS (5 * NS_PER_MS)
+/* How long text waits for the end of its line: pieces of one print() that leave one by one would be
+ * shown apart where several engines write. */
+#define LINE_NS (200 * NS_PER_MS)
 #define HELLO_UNSTARTED 8000 /* ranges of up to 31 bytes each, see add_held() */
 
 /* ---- the outbox ---- */
@@ -25,6 +30,17 @@ static int order_of(const struct header *h)
     return h->type == MSG_RESULT ? LINK_AFTER_BULK : 0;
 }
 
+struct header engine_says(const struct engine_core *c, uint8_t type)
+{
+    return (struct header){.type = type,
+                           .session = c->session,
+                           .seq = c->last_seq,
+                           .count = 1,
+                           .attempt = c->attempt,
+                           .engine = c->number,
+                           .incarnation = c->incarnation};
+}
+
 int engine_send(struct engine_core *c, const struct header *h, struct payload *payload_take)
 {
     struct eout *o = calloc(1, sizeof *o);
@@ -33,18 +49,27 @@ int engine_send(struct engine_core *c, const struct header *h, struct payload *p
         return CV_ENOMEM;
     }
     *o = (struct eout){.h = *h, .payload = payload_take};
-    bool was_empty = !c->out_head;
-    if (was_empty)
+    bool wake = !c->out_head || c->out_waits;
+    if (!c->out_head)
         c->out_head = o;
     else
         c->out_tail->next = o;
     c->out_tail = o;
     c->nout++;
-    if (was_empty) {
+    if (wake) {
+        c->out_waits = false;
         c->out_since = clock_mono();
         io_wake(&c->io, false); /* while nobody turns the loop, next() sends it */
     }
     return CV_OK;
+}
+
+void engine_line_ended(struct engine_core *c)
+{
+    if (!c->out_waits)
+        return;
+    c->out_waits = false;
+    io_wake(&c->io, false);
 }
 
 void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo, uint64_t hi,
@@ -112,7 +137,7 @@ static int send_one(struct engine_core *c, struct eout *o, struct msg **ret_resu
 static void unsend(struct engine_core *c, struct eout *head)
 {
     struct eout *tail = head;
-    while (tail->next)
+    while (tail->next && tail->next != c->out_head) /* which waits for the end of its line */
         tail = tail->next;
     tail->next = c->out_head;
     if (!c->out_head)
@@ -120,18 +145,41 @@ static void unsend(struct engine_core *c, struct eout *head)
     c->out_head = head;
 }
 
-static void send_outbox(struct engine_core *c)
+/* How long the end of the outbox waits yet for the end of its line. The mutex is held. */
+static uint64_t line_wait(const struct engine_core *c)
+{
+    const struct eout *o = c->out_tail;
+    if (!o || !o->text.len || o->flushed || c->want_close || o->text.data[o->text.len - 1] == '\n')
+        return 0;
+    uint64_t age = clock_mono() - o->since;
+    return age < LINE_NS ? LINE_NS - age : 0;
+}
+
+/* Takes the outbox, but for a line that has not ended: the list ends in front of *ret_waits, which
+ * stays. */
+static struct eout *take_outbox(struct engine_core *c, struct eout **ret_waits)
 {
     pthread_mutex_lock(&c->mu);
-    struct eout *head = c->out_head;
-    c->out_head = c->out_tail = NULL;
-    c->nout = 0;
-    c->out_text = 0;
+    uint64_t wait = line_wait(c);
+    struct eout *head = c->out_head, *waits = wait ? c->out_tail : NULL;
+    c->out_head = c->out_tail = waits;
+    c->nout = waits ? 1 : 0;
+    c->out_text = waits ? waits->text.len : 0;
+    c->out_waits = waits != NULL;
     pthread_mutex_unlock(&c->mu);
+    if (waits)
+        timer_start(c->line_timer, wait, 0);
+    *ret_waits = waits;
+    return head;
+}
+
+static void send_outbox(struct engine_core *c)
+{
+    struct eout *waits, *head = take_outbox(c, &waits);
     struct msg *results = NULL, **tail = &results;
     uint32_t n = 0;
     int r = 0;
-    while (head) {
+    while (head != waits) {
         struct eout *o = head;
         struct msg *m = NULL;
         r = send_one(c, o, &m);
@@ -148,7 +196,7 @@ static void send_outbox(struct engine_core *c)
         eout_free(o);
     }
     *tail = NULL;
-    if (!results && !head)
+    if (!results && head == waits)
         return;
     pthread_mutex_lock(&c->mu);
     if (results) {
@@ -156,7 +204,7 @@ static void send_outbox(struct engine_core *c)
         c->unacked_tail = tail;
         c->nunacked += n;
     }
-    if (head)
+    if (head != waits)
         unsend(c, head);
     pthread_mutex_unlock(&c->mu);
     if (r == CV_ENOMEM)
@@ -204,6 +252,23 @@ static void on_ack(struct engine_core *c, const struct header *ack)
 
 /* ---- STARTED ---- */
 
+/* Goes in front of text that still grows: behind it, it would cut a line in two. */
+static int tell_started(struct engine_core *c)
+{
+    struct header h = engine_says(c, MSG_STARTED);
+    h.time = c->begun[c->nbegun - 1].started;
+    struct eout *last = c->out_tail;
+    int r = engine_send(c, &h, NULL);
+    if (!r && last && last->text.len) {
+        struct eout text = *last;
+        *last = *c->out_tail;
+        *c->out_tail = text;
+        last->next = c->out_tail;
+        c->out_tail->next = NULL;
+    }
+    return r;
+}
+
 static void on_started_timer(void *arg)
 {
     struct engine_core *c = arg;
@@ -212,15 +277,7 @@ static void on_started_timer(void *arg)
     if (c->running && c->started_told != c->begun_mono) {
         uint64_t ran = clock_mono() - c->begun_mono;
         if (ran >= STARTED_NS) {
-            struct header h = {.type = MSG_STARTED,
-                               .session = c->session,
-                               .seq = c->last_seq,
-                               .count = 1,
-                               .attempt = c->attempt,
-                               .engine = c->number,
-                               .incarnation = c->incarnation,
-                               .time = c->begun[c->nbegun - 1].started};
-            if (engine_send(c, &h, NULL) == CV_OK)
+            if (tell_started(c) == CV_OK)
                 c->started_told = c->begun_mono;
         } else {
             again = STARTED_NS - ran;
@@ -402,7 +459,7 @@ static struct msg *make_bye(const char *why)
     struct payload *p = NULL;
     struct msg *m = NULL;
     json_t *j = json_pack("{s:s}", "reason", why);
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? jsontext(j, JSON_COMPACT) : NULL;
     if (text && payload_new_copy(&p, text, strlen(text)) == CV_OK && msg_new(&m, &h, NULL, 0, p))
         m = NULL;
     free(text);
@@ -447,6 +504,13 @@ const struct uplink_ops engine_uplink_ops = {.fill_hello = fill_hello,
                                              .on_gone = on_gone,
                                              .hopeless = hopeless};
 
+static void on_line_timer(void *arg)
+{
+    struct engine_core *c = arg;
+    if (c->up.state == UPLINK_UP && !c->closing)
+        send_outbox(c);
+}
+
 static void on_wake(void *arg)
 {
     struct engine_core *c = arg;
@@ -473,6 +537,8 @@ int engine_io_init(struct engine_core *c, struct err *e)
     loop_on_wake(c->io.loop, on_wake, c);
     int r = timer_new(&c->started_timer, c->io.loop, on_started_timer, c);
     if (!r)
+        r = timer_new(&c->line_timer, c->io.loop, on_line_timer, c);
+    if (!r)
         r = capture_watch(c);
     return r ? err_set(e, r, "out of memory") : CV_OK;
 }
@@ -483,5 +549,6 @@ void engine_io_end(void *arg)
     uplink_stop(&c->up);
     capture_unwatch(c);
     timer_free(c->started_timer);
-    c->started_timer = NULL;
+    timer_free(c->line_timer);
+    c->started_timer = c->line_timer = NULL;
 }

@@ -239,13 +239,16 @@ int engine_begun(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t
         c->begun = bigger;
         c->begun_cap = cap;
     }
-    uint64_t now = clock_wall();
+    uint64_t mono = clock_mono();
+    if (c->nbegun == 0)
+        c->wall_ahead = clock_wall() - mono;
+    uint64_t now = mono + c->wall_ahead;
     c->begun[c->nbegun++] = (struct begun){seq, now};
     c->session = session;
     c->attempt = attempt;
     c->last_seq = seq;
     c->has_last = true;
-    c->begun_mono = clock_mono();
+    c->begun_mono = mono;
     c->wanted = false;
     struct statuspage *p = c->page;
     atomic_store_explicit(&p->session, session, memory_order_relaxed);

@@ -73,7 +73,7 @@ int pydict_hello(PyObject *dict, struct hello *ret)
         get_str(dict, "versions", &h.versions) || get_str(dict, "host", &h.host) ||
         get_u32(dict, "number", &h.number) || get_u32(dict, "incarnation", &h.incarnation) ||
         get_u32(dict, "slot", &h.slot) || get_u64(dict, "host_session", &h.host_session) ||
-        get_u64(dict, "machine", &h.machine)) {
+        get_u64(dict, "machine", &h.machine) || get_u64(dict, "engine_set", &h.engine_set)) {
         hello_release(&h);
         return -1;
     }

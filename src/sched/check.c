@@ -36,12 +36,12 @@ static const char *task_check(const struct sched *s, const struct task *t, uint8
     if (!task_on_engine(t) && t->flags & (TASK_CANCEL | TASK_ABORT | TASK_TAKING | TASK_UNSURE))
         return "a task that is on no engine is being stopped there";
     if (t->state == SCHED_T_QUEUED && t->mode == SCHED_BALANCED && !t->parked &&
-        !set_alive(s, task_more(t)->set))
+        !set_alive(s, task_more(t)->set) && list_empty(&t->more->set->barren_node))
         return "a queued task can go nowhere";
     for (uint32_t i = 1; i < task_more(t)->nblack; i++)
         if (t->more->black[i].engine == t->more->black[i - 1].engine)
             return "a task is kept off one engine twice";
-    if (t->parked && !t->client->paused)
+    if (t->parked && !t->client->paused && !(e && e->state == SCHED_DEAD))
         return "a task is kept from its queue though its client is not paused";
     return NULL;
 }
@@ -94,8 +94,11 @@ static const char *engine_check(struct tally *y, struct engine *e)
     uint64_t pending = list_check(y, &e->pending, SCHED_T_WAITING, e);
     pending += list_check(y, &e->parked, SCHED_T_QUEUED, e);
     y->unassigned += pending;
-    if (e->state == SCHED_DEAD && engine_load(e) + pending)
-        return "a dead engine has tasks";
+    if (e->state == SCHED_DEAD && e->held[0] + e->held[1])
+        return "a dead engine holds tasks";
+    if (e->state == SCHED_DEAD ? e->queued + pending && list_empty(&e->losing_node)
+                               : !list_empty(&e->losing_node))
+        return "a dead engine's tasks are not about to end, or another's are";
     if (e->queued && engine_connected(e) && e->held[1] < DIRECT_WINDOW)
         return "a direct task is kept though its engine's window is open";
     if ((e->state == SCHED_AWAY) != heap_in(&e->grace))
@@ -120,13 +123,20 @@ const char *sched_check(const struct sched *s)
         if (broken)
             return broken;
     }
+    list_each(l, &s->losing)
+    {
+        e = list_entry(l, struct engine, losing_node);
+        const char *broken = e->forgotten ? engine_check(&y, e) : NULL;
+        if (broken)
+            return broken;
+    }
     if (y.broken)
         return y.broken;
     if (y.records != s->records)
         return "the count of live records is wrong";
     if (y.unassigned != s->unassigned)
         return "the count of unassigned items is wrong";
-    if (!list_empty(&s->resolved) || !list_empty(&s->dirty_sets))
+    if (!list_empty(&s->dirty_sets))
         return "something was left undone at the end of an event";
     for (size_t i = 0; (e = hash_next(&s->engines, &i));) /* last: it may park some */
         if (engine_has_room(s, e) && queue_best_for((struct sched *)s, e))

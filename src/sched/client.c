@@ -137,6 +137,7 @@ void client_back(struct sched *s, const struct sched_event *ev)
     struct client *c = hash_get(&s->clients, 0, ev->id.session);
     if (c) {
         c->gone = false;
+        c->swept = 0;
         heap_del(&s->client_timers, &c->grace);
     }
     for (uint32_t i = 0; i < ev->client.nwaiting; i++) {
@@ -146,19 +147,34 @@ void client_back(struct sched *s, const struct sched_event *ev)
     }
 }
 
+/* Ends what it has that no engine holds, a slice at a time. False: there is more. */
+static bool client_sweep(struct sched *s, struct client *c)
+{
+    struct task_word w = task_word(SCHED_S_ABORTED, "its client was gone for too long");
+    struct task_walk walk = task_walk(s, (struct sched_id){c->session, c->swept}, UINT64_MAX);
+    struct task *t;
+    while (c->live && s->budget && (t = task_walk_next(s, &walk))) {
+        s->budget--;
+        if (!task_on_engine(t))
+            task_end_all(s, t, &w);
+    }
+    c->swept = walk.seq;
+    if (c->live && walk.seq < walk.end)
+        return false;
+    c->swept = 0;
+    return true;
+}
+
 void client_tick(struct sched *s)
 {
     struct heap_node *n;
-    while ((n = heap_top(&s->client_timers)) && n->key <= s->now) {
+    while (s->budget && (n = heap_top(&s->client_timers)) && n->key <= s->now) {
         struct client *c = container_of(n, struct client, grace);
-        struct task_word w = task_word(SCHED_S_ABORTED, "its client was gone for too long");
-        heap_del(&s->client_timers, n);
-        struct task_walk walk = task_walk(s, (struct sched_id){c->session, 0}, UINT64_MAX);
-        struct task *t;
-        while (c->live && (t = task_walk_next(s, &walk)))
-            if (!task_on_engine(t))
-                task_end_all(s, t, &w);
-        if (c->live == 0)
+        if (!client_sweep(s, c))
+            return;
+        if (c->live == 0 && !c->paused)
             client_forget(s, c);
+        else
+            heap_del(&s->client_timers, n);
     }
 }

@@ -17,7 +17,10 @@
 
 struct watch {
     struct list edges;
+    struct list node; /* in s->told once the item has ended, and how */
     uint64_t session, seq;
+    uint32_t engine;
+    uint8_t status;
 };
 
 struct edge {
@@ -88,7 +91,9 @@ static void edge_drop(struct sched *s, struct edge *e)
         return;
     list_del(&e->node);
     if (list_empty(&e->watch->edges)) {
-        hash_del(&s->watches, e->watch->session, e->watch->seq);
+        if (list_empty(&e->watch->node))
+            hash_del(&s->watches, e->watch->session, e->watch->seq);
+        list_del(&e->watch->node);
         free(e->watch);
     }
     e->watch = NULL;
@@ -122,6 +127,7 @@ static int edge_add(struct sched *s, struct task_deps *d, uint8_t kind, struct s
             return CV_ENOMEM;
         *w = (struct watch){.session = id.session, .seq = id.seq};
         list_init(&w->edges);
+        list_init(&w->node);
         if (hash_put(&s->watches, id.session, id.seq, w, NULL) < 0) {
             free(w);
             return CV_ENOMEM;
@@ -214,17 +220,25 @@ void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uin
         struct watch *w = hash_del(&s->watches, session, seq);
         if (!w)
             continue;
-        list_each_safe(l, tmp, &w->edges)
-        {
-            struct edge *e = list_entry(l, struct edge, node);
-            list_del(&e->node);
-            e->watch = NULL;
-            note_end(e->deps, e->kind, (struct sched_id){session, seq}, status, engine);
-            if (deps_verdict(e->deps) != DEPS_OPEN && list_empty(&e->deps->node))
-                list_add_tail(&s->resolved, &e->deps->node);
-        }
-        free(w);
+        w->status = status;
+        w->engine = engine;
+        list_add_tail(&s->told, &w->node);
     }
+}
+
+/* One of those that wait for w hears of its end. */
+static void tell_one(struct sched *s, struct watch *w)
+{
+    struct edge *e = list_entry(w->edges.next, struct edge, node);
+    list_del(&e->node);
+    e->watch = NULL;
+    note_end(e->deps, e->kind, (struct sched_id){w->session, w->seq}, w->status, w->engine);
+    if (deps_verdict(e->deps) != DEPS_OPEN && list_empty(&e->deps->node))
+        list_add_tail(&s->resolved, &e->deps->node);
+    if (!list_empty(&w->edges))
+        return;
+    list_del(&w->node);
+    free(w);
 }
 
 /* The engines that follow allows, in d->where: where all ran, if that is one engine; or where any
@@ -278,27 +292,37 @@ bool deps_met(struct sched *s, struct task *t, const struct engine *direct)
     return set_alive(s, task_more(t)->base);
 }
 
+static void settle_one(struct sched *s, struct task_deps *d)
+{
+    struct task *t = d->task;
+    bool possible = false;
+    struct task_word w =
+        task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
+    if (deps_verdict(d) == DEPS_MET) {
+        w.why = t->engine ? "what it follows ran on another engine than the one it is for"
+                          : "no engine is left that its targets and dependencies allow";
+        possible = deps_met(s, t, t->engine);
+    } else {
+        w.about = deps_spoiler(t);
+    }
+    deps_free(s, t);
+    if (possible)
+        task_move(s, t, SCHED_T_QUEUED, t->engine, TASK_TAIL);
+    else
+        task_end_all(s, t, &w);
+}
+
+bool deps_due(const struct sched *s)
+{
+    return !list_empty(&s->resolved) || !list_empty(&s->told);
+}
+
 void deps_settle(struct sched *s)
 {
-    struct list *l;
-    while ((l = list_first(&s->resolved))) {
-        struct task_deps *d = list_entry(l, struct task_deps, node);
-        struct task *t = d->task;
-        bool possible = false;
-        struct task_word w =
-            task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
-        if (deps_verdict(d) == DEPS_MET) {
-            w.why = t->engine ? "what it follows ran on another engine than the one it is for"
-                              : "no engine is left that its targets and dependencies allow";
-            possible = deps_met(s, t, t->engine);
-        } else {
-            w.about = deps_spoiler(t);
-        }
-        deps_free(s, t);
-        if (possible) {
-            task_move(s, t, SCHED_T_QUEUED, t->engine, TASK_TAIL);
-        } else {
-            task_end_all(s, t, &w);
-        }
+    for (; s->budget && deps_due(s); s->budget--) {
+        if (!list_empty(&s->resolved))
+            settle_one(s, list_entry(s->resolved.next, struct task_deps, node));
+        else
+            tell_one(s, list_entry(s->told.next, struct watch, node));
     }
 }

@@ -15,11 +15,13 @@ int deps_new(struct sched *s, struct task *t, const struct sched_event *ev,
 /* The first of the tasks that it waits for whose end, or absence, spoils it; session 0: none. */
 struct sched_id deps_spoiler(const struct task *t);
 void deps_free(struct sched *s, struct task *t);
-/* Items [lo, hi) of session ended: those that waited for them get their answer in s->resolved. */
+/* Items [lo, hi) of session ended: those that wait for them are told by deps_settle(). */
 void deps_ended(struct sched *s, uint64_t session, uint64_t lo, uint64_t hi, uint8_t status,
                 uint32_t engine);
-/* Takes the tasks of s->resolved off the waiting list: to a queue, or to their end. */
+/* Tells those that waited, and takes the ones that have their answer off the waiting list: to a
+ * queue, or to their end. A slice of it. */
 void deps_settle(struct sched *s);
+bool deps_due(const struct sched *s); /* there is more of that */
 
 /* All are met: narrows t's engines by what follow asks for (direct: the one it is for, which stays
  * as it is). False: none of them is left. */

@@ -324,6 +324,52 @@ static void test_a_task_does_not_wait_for_itself(void **state)
     kit_release(&k);
 }
 
+/* Many wait for one task: they hear of its end in slices, and what has a chain behind it, too. */
+static void test_many_that_wait_are_told_in_slices(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION, 1, 2};
+    uint64_t last = 9;
+    size_t ended = 0;
+    kit_init(&k, (struct sched_options){.hwm = 1, .slice = 4});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    for (uint64_t seq = 2; seq <= last; seq++)
+        submit(&k, seq, &on, ALL | SUCCESS, NULL, 0);
+    for (uint64_t seq = last + 1; seq <= 2 * last; seq++)
+        submit(&k, seq, &(struct sched_range){SESSION, seq - 1, seq}, ALL | SUCCESS, NULL, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_ERROR, 0);
+    kit_expect_end(&k, 1, SCHED_S_ERROR);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 1); /* a result's slice is a small one */
+    assert_int_equal(kit_state(&k, 3), SCHED_T_WAITING);
+    kit_cancel(&k, 3, 1, SCHED_CANCEL_INTERRUPT, 0); /* before it has heard */
+    kit_expect_end(&k, 3, SCHED_S_CANCELLED);
+    submit(&k, 30, &(struct sched_range){SESSION, 2 * last, 2 * last + 1}, ALL | SUCCESS, NULL, 0);
+    while (sched_deadline(k.s) <= k.now) {
+        kit_tick(&k, 1);
+        assert_true(kit_actions(&k, SCHED_DELIVER) <= 4);
+        ended += kit_actions(&k, SCHED_DELIVER);
+        if (kit_action(&k, SCHED_DELIVER, last))
+            assert_int_equal(kit_action(&k, SCHED_DELIVER, last)->about.seq, 1);
+    }
+    assert_int_equal(ended, 2 * last - 1); /* [2, 18] without 3, and 30 */
+    assert_int_equal(sched_task_count(k.s), 0);
+    kit_release(&k);
+}
+
+static void test_freed_before_all_were_told(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION, 1, 2};
+    kit_init(&k, (struct sched_options){.hwm = 1, .slice = 2});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    for (uint64_t seq = 2; seq <= 9; seq++)
+        submit(&k, seq, &on, ALL | SUCCESS, NULL, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_release(&k); /* nothing leaks */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +388,8 @@ int main(void)
         cmocka_unit_test(test_cancelled_with_what_it_waits_for),
         cmocka_unit_test(test_ranges_without_end),
         cmocka_unit_test(test_a_task_does_not_wait_for_itself),
+        cmocka_unit_test(test_many_that_wait_are_told_in_slices),
+        cmocka_unit_test(test_freed_before_all_were_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

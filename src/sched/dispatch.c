@@ -264,6 +264,6 @@ void dispatch(struct sched *s)
             dispatch_queue(s, list_entry(s->dirty_sets.next, struct queue, dirty_node));
         while (!list_empty(&s->dirty))
             dispatch_engine(s, list_entry(s->dirty.next, struct engine, dirty_node));
-    } while (!list_empty(&s->resolved));
+    } while (s->budget && deps_due(s));
     steal(s);
 }

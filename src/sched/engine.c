@@ -50,7 +50,8 @@ static struct engine *engine_new(uint32_t number)
     e->state = SCHED_DEAD;
     struct list *lists[] = {&e->dirty_node, &e->sent[0],    &e->sent[1],   &e->running,
                             &e->waiting,    &e->pending,    &e->parked,    &e->sets,
-                            &e->load_node,  &e->steal_node, &e->idle_node, &e->dead_node};
+                            &e->load_node,  &e->steal_node, &e->idle_node, &e->dead_node,
+                            &e->losing_node};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return e;
@@ -200,7 +201,7 @@ static void mark_unreported(struct sched *s, struct engine *e, const struct sche
     }
 }
 
-/* It has no tasks, but sets of queued ones may still name it. */
+/* Nobody finds it by its number any more. Sets of queued tasks may still name it. */
 static void engine_forget(struct sched *s, struct engine *e)
 {
     struct list *l;
@@ -209,8 +210,40 @@ static void engine_forget(struct sched *s, struct engine *e)
     list_del(&e->dirty_node);
     list_del(&e->dead_node);
     s->ndead--;
-    hash_del(&s->engines, 0, e->number);
-    engine_free(e);
+    if (hash_get(&s->engines, 0, e->number) == e)
+        hash_del(&s->engines, 0, e->number);
+    e->forgotten = true;
+    if (list_empty(&e->losing_node))
+        engine_free(e);
+}
+
+static bool has_unsent(const struct engine *e)
+{
+    return !list_empty(&e->parked) || !list_empty(&e->waiting) || !list_empty(&e->pending);
+}
+
+/* Ends what it had not been sent, a slice of it. cause: ENGINE_DEAD's, while that is handled. */
+static void lose_unsent(struct sched *s, struct engine *e, void *cause)
+{
+    struct task_word w = task_word(SCHED_S_ENGINE_DIED, "its engine died before it had started");
+    w.engine = e->number;
+    w.incarnation = e->incarnation;
+    w.cause = cause;
+    struct list *unsent[] = {&e->parked, &e->waiting, &e->pending};
+    for (int i = 0; i < 3; i++)
+        for (; s->budget && !list_empty(unsent[i]); s->budget--)
+            task_end_all(s, list_entry(unsent[i]->next, struct task, node), &w);
+    list_del(&e->losing_node);
+    if (has_unsent(e))
+        list_add_head(&s->losing, &e->losing_node);
+    else if (e->forgotten)
+        engine_free(e);
+}
+
+void engines_lose_some(struct sched *s)
+{
+    while (s->budget && !list_empty(&s->losing))
+        lose_unsent(s, list_entry(s->losing.next, struct engine, losing_node), NULL);
 }
 
 /* ev NULL: the grace time is over, nothing is known. */
@@ -228,11 +261,7 @@ static void engine_lose(struct sched *s, struct engine *e, const struct sched_ev
     for (int i = 0; i < 3; i++)
         while (!list_empty(held[i]))
             task_lose(s, list_entry(held[i]->prev, struct task, node), ev, &w);
-    w.why = "its engine died before it had started";
-    struct list *unsent[] = {&e->parked, &e->waiting, &e->pending};
-    for (int i = 0; i < 3; i++)
-        while (!list_empty(unsent[i]))
-            task_end_all(s, list_entry(unsent[i]->next, struct task, node), &w);
+    lose_unsent(s, e, w.cause);
     queues_recheck(s, e);
     e->ewma_ns = 0;
     engine_touch(s, e);
@@ -272,19 +301,29 @@ int engine_join(struct sched *s, const struct sched_event *ev, struct err *err)
         return err_set(err, CV_EINVAL, "engine %u is here already", ev->engine);
     if (policy_join(s) < 0 || heap_reserve(&s->engine_timers, (uint32_t)s->engines.count + 1) < 0)
         return CV_ENOMEM;
-    if (!e) {
-        e = engine_new(ev->engine);
-        if (!e)
-            return CV_ENOMEM;
-        if (hash_put(&s->engines, 0, e->number, e, NULL) < 0) {
-            engine_free(e);
-            return CV_ENOMEM;
-        }
+    struct engine *fresh = !e || has_unsent(e) ? engine_new(ev->engine) : NULL;
+    if (!fresh && (!e || has_unsent(e)))
+        return CV_ENOMEM;
+    if (!e && hash_put(&s->engines, 0, fresh->number, fresh, NULL) < 0) {
+        engine_free(fresh);
+        return CV_ENOMEM;
     }
-    if (e->state != SCHED_DEAD)
+    if (e && e->state != SCHED_DEAD)
         engine_lose(s, e, NULL); /* its successor is here: it is gone */
+    if (e && has_unsent(e)) {
+        int r = hash_put(&s->engines, 0, fresh->number, fresh, NULL); /* replaces: can't fail */
+        assert(r == CV_OK);
+        (void)r;
+        engine_forget(s, e);
+        e = NULL;
+    }
+    if (!e)
+        e = fresh;
+    else if (fresh)
+        engine_free(fresh);
     s->ndead -= !list_empty(&e->dead_node);
     list_del(&e->dead_node);
+    list_del(&e->losing_node); /* others have ended what was left of its last life */
     e->incarnation = ev->incarnation;
     e->completed = 0;
     e->draining = false;

@@ -21,7 +21,8 @@ void engine_away(struct sched *s, const struct sched_event *ev);
 void engine_synced(struct sched *s, const struct sched_event *ev);
 void engine_dead(struct sched *s, const struct sched_event *ev);
 void engine_drain(struct sched *s, const struct sched_event *ev);
-void engine_tick(struct sched *s); /* away longer than the grace time */
+void engine_tick(struct sched *s);       /* away longer than the grace time */
+void engines_lose_some(struct sched *s); /* ends the tasks of dead ones, a slice of them */
 void engine_free(struct engine *e);
 struct engine *engine_find(const struct sched *s, uint32_t number, uint32_t incarnation);
 bool engine_takes(const struct engine *e); /* balanced tasks, now or when it is back */
@@ -61,8 +62,9 @@ bool task_is_at(const struct task *t, const struct sched_event *ev);
 void task_return(struct sched *s, struct task *t, const struct task_word *lost);
 /* t failed on that engine: it goes to others (hard: never there again). Twice is as once. */
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard);
-/* An engine left or takes no more: ends what is queued and can go nowhere any more. */
+/* An engine left or takes no more: what is queued and can go nowhere any more has to end. */
 void queues_recheck(struct sched *s, struct engine *left);
+void queues_end_some(struct sched *s); /* that, a slice of it */
 /* The first engine came, after none was left: likewise for what waited for any but some. */
 void queues_recheck_open(struct sched *s);
 

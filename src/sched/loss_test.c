@@ -316,6 +316,180 @@ static void test_the_dead_are_forgotten_in_time(void **state)
     kit_release(&k);
 }
 
+/* The engine is away, so that direct tasks wait for it; they are [1, 10]. */
+static void ten_wait(struct kit *k, struct sched_options o)
+{
+    kit_init(k, o);
+    kit_engine(k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(k, SCHED_ENGINE_AWAY, 0);
+    for (uint64_t seq = 1; seq <= 10; seq++)
+        kit_direct(k, seq, 0);
+}
+
+/* TICKs until none is due: how many tasks they end. */
+static size_t tick_through(struct kit *k, size_t slice)
+{
+    size_t n = 0;
+    while (sched_deadline(k->s) <= k->now) {
+        kit_tick(k, 1);
+        size_t ended = kit_actions(k, SCHED_DELIVER);
+        assert_true(ended <= slice);
+        n += ended;
+    }
+    return n;
+}
+
+static void join_again(struct kit *k, uint32_t incarnation)
+{
+    struct sched_event ev = {.type = SCHED_ENGINE_JOIN, .engine = 0, .incarnation = incarnation};
+    assert_int_equal(kit_handle(k, &ev), CV_OK);
+}
+
+/* Its successor comes meanwhile, is sent what is for it, and dies too. */
+static void test_a_long_queue_ends_in_slices(void **state)
+{
+    struct kit k;
+    ten_wait(&k, (struct sched_options){.slice = 4});
+    kit_dead(&k, 0, 0, 0);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 4);
+    kit_expect_end(&k, 4, SCHED_S_ENGINE_DIED);
+    kit_balanced(&k, 20, 1, 0);
+    assert_int_equal(k.a.n, 0); /* what is left is TICK's */
+    join_again(&k, 2);
+    kit_expect_sent(&k, 20, 0, 1);
+    kit_direct(&k, 21, 0);
+    assert_non_null(kit_action(&k, SCHED_SEND, 21));
+    kit_tick(&k, 1);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 4);
+    assert_int_equal(kit_action(&k, SCHED_DELIVER, 8)->incarnation, 1);
+    join_again(&k, 3); /* the second is gone with what it had: that was sent */
+    kit_tick(&k, 1);
+    kit_expect_end(&k, 10, SCHED_S_ENGINE_DIED);
+    assert_int_equal(tick_through(&k, 4), 0);
+    assert_int_equal(sched_task_count(k.s), 0);
+    kit_release(&k);
+}
+
+/* All that is left is cancelled, and its successor's tasks are not for an end. */
+static void test_nothing_is_left_to_end(void **state)
+{
+    struct kit k;
+    ten_wait(&k, (struct sched_options){.slice = 4});
+    kit_dead(&k, 0, 0, 0);
+    kit_cancel(&k, 5, 6, SCHED_CANCEL_INTERRUPT, 0);
+    assert_int_equal(sched_task_count(k.s), 0);
+    join_again(&k, 2);
+    struct sched_event away = {.type = SCHED_ENGINE_AWAY, .engine = 0, .incarnation = 2};
+    assert_int_equal(kit_handle(&k, &away), CV_OK);
+    kit_direct(&k, 30, 0);
+    kit_tick(&k, 1);
+    assert_int_equal(k.a.n, 0);
+    assert_int_equal(kit_state(&k, 30), SCHED_T_QUEUED);
+    kit_release(&k);
+}
+
+static void test_freed_with_a_long_queue(void **state)
+{
+    struct kit k;
+    ten_wait(&k, (struct sched_options){.slice = 1});
+    kit_dead(&k, 0, 0, 0);
+    join_again(&k, 2);
+    kit_release(&k); /* nothing leaks */
+}
+
+/* Meanwhile one of them is cancelled, and a paused client's are there. */
+static void test_what_is_about_to_end_can_be_cancelled(void **state)
+{
+    struct kit k;
+    ten_wait(&k, (struct sched_options){.slice = 2});
+    struct sched_event pause = {.type = SCHED_CLIENT_PAUSE, .id = {SESSION, 0}};
+    assert_int_equal(kit_handle(&k, &pause), CV_OK);
+    kit_dead(&k, 0, 0, 0);
+    kit_cancel(&k, 9, 1, SCHED_CANCEL_INTERRUPT, 0);
+    kit_expect_end(&k, 9, SCHED_S_CANCELLED);
+    pause.type = SCHED_CLIENT_RESUME;
+    assert_int_equal(kit_handle(&k, &pause), CV_OK);
+    assert_int_equal(tick_through(&k, 2), 7);
+    kit_release(&k);
+}
+
+/* Tasks of a set whose last engine has gone: those that are left when it comes again go there. */
+static void test_targets_that_are_gone_end_in_slices(void **state)
+{
+    struct kit k;
+    uint32_t target = 0;
+    kit_init(&k, (struct sched_options){.slice = 4, .hwm = 1});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    for (uint64_t seq = 1; seq <= 10; seq++) {
+        struct sched_event ev = kit_task(&k, seq, 1);
+        ev.submit.targets = &target;
+        ev.submit.ntargets = 1;
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    }
+    kit_dead(&k, 0, 0, 0);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 4);
+    kit_expect_end(&k, 1, SCHED_S_IMPOSSIBLE);
+    kit_tick(&k, 1);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER), 4);
+    join_again(&k, 2);
+    kit_expect_sent(&k, 9, 0, 1);
+    assert_int_equal(tick_through(&k, 4), 0);
+    assert_int_equal(kit_state(&k, 10), SCHED_T_QUEUED);
+    kit_release(&k);
+}
+
+static void test_a_client_gone_for_too_long(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.slice = 4, .hwm = 1, .client_grace_ns = 10 * MS});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 12; seq++)
+        kit_balanced(&k, seq, 1, 0);
+    struct sched_event gone = {.type = SCHED_CLIENT_GONE, .id = {SESSION, 0}};
+    assert_int_equal(kit_handle(&k, &gone), CV_OK);
+    kit_tick(&k, 10 * MS);
+    assert_int_equal(kit_actions(&k, SCHED_DELIVER),
+                     3); /* and it has looked at the one that runs */
+    kit_expect_end(&k, 2, SCHED_S_ABORTED);
+    struct sched_range all = {SESSION, 1, 13};
+    struct sched_event back = {.type = SCHED_CLIENT_BACK, .id = {SESSION, 0}};
+    back.client.waiting = &all;
+    back.client.nwaiting = 1;
+    assert_int_equal(kit_handle(&k, &back), CV_OK);
+    assert_int_equal(kit_action(&k, SCHED_AGAIN, 2)->count, 3);
+    assert_int_equal(tick_through(&k, 4), 0); /* it is there: the others stay */
+    assert_int_equal(sched_unassigned(k.s), 8);
+    assert_int_equal(kit_handle(&k, &gone), CV_OK);
+    k.now += 10 * MS;
+    assert_int_equal(tick_through(&k, 4), 8);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 1, SCHED_S_OK);
+    kit_release(&k);
+}
+
+/* Whatever else is due waits for TICK: who asks takes nothing but the answer. */
+static void test_a_client_that_is_back_gets_its_answer_alone(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.away_grace_ns = 10 * MS});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    struct sched_event ev = kit_task(&k, 1, 1);
+    ev.submit.timeout = 0.01;
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    k.now += 10 * MS;
+    struct sched_event back = {.type = SCHED_CLIENT_BACK, .id = {SESSION, 0}};
+    assert_int_equal(kit_handle(&k, &back), CV_OK);
+    assert_int_equal(k.a.n, 0);
+    assert_true(sched_deadline(k.s) <= k.now);
+    kit_tick(&k, 0);
+    assert_int_equal(kit_actions(&k, SCHED_ENGINE_GONE), 1);
+    kit_expect_end(&k, 1, SCHED_S_TIMEOUT);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +508,13 @@ int main(void)
         cmocka_unit_test(test_away_too_long),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_the_dead_are_forgotten_in_time),
+        cmocka_unit_test(test_a_long_queue_ends_in_slices),
+        cmocka_unit_test(test_nothing_is_left_to_end),
+        cmocka_unit_test(test_freed_with_a_long_queue),
+        cmocka_unit_test(test_what_is_about_to_end_can_be_cancelled),
+        cmocka_unit_test(test_targets_that_are_gone_end_in_slices),
+        cmocka_unit_test(test_a_client_gone_for_too_long),
+        cmocka_unit_test(test_a_client_that_is_back_gets_its_answer_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,18 +159,32 @@ void task_return(struct sched *s, struct task *t, const struct task_word *lost)
 
 static void queue_recheck(struct sched *s, struct task_set *set)
 {
-    if (set_alive(s, set))
+    if (set_alive(s, set) || !list_empty(&set->barren_node))
         return;
-    struct task *t;
     set_ref(set);
-    while ((t = queue_first(&set->queue))) {
-        if (task_more(t)->nblack && task_narrow(s, t))
-            continue;
-        struct task_word w =
-            task_word(SCHED_S_IMPOSSIBLE, "the last engine that might have run it is gone");
-        task_end_all(s, t, &w);
+    list_add_tail(&s->barren, &set->barren_node);
+}
+
+/* An engine that joins meanwhile is one that may run what is left. */
+void queues_end_some(struct sched *s)
+{
+    struct list *l;
+    while (s->budget && (l = list_first(&s->barren))) {
+        struct task_set *set = list_entry(l, struct task_set, barren_node);
+        bool alive = set_alive(s, set);
+        struct task *t;
+        for (; !alive && s->budget && (t = queue_first(&set->queue)); s->budget--) {
+            if (task_more(t)->nblack && task_narrow(s, t))
+                continue;
+            struct task_word w =
+                task_word(SCHED_S_IMPOSSIBLE, "the last engine that might have run it is gone");
+            task_end_all(s, t, &w);
+        }
+        if (!alive && queue_first(&set->queue))
+            return;
+        list_del(&set->barren_node);
+        set_unref(s, set);
     }
-    set_unref(s, set);
 }
 
 void queues_recheck_open(struct sched *s)

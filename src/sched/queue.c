@@ -178,6 +178,7 @@ static struct task_set *set_new(bool except, uint32_t n)
     }
     list_init(&set->filled_node);
     list_init(&set->open_node);
+    list_init(&set->barren_node);
     for (uint32_t i = 0; !except && i < n; i++) {
         list_init(&set->links[i].node);
         set->links[i].set = set;

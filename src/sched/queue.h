@@ -35,7 +35,7 @@ struct task_set {
     uint64_t hash;
     size_t refs;
     struct queue queue;
-    struct list filled_node, open_node;
+    struct list filled_node, open_node, barren_node;
     struct set_link *links; /* one per engine, unless except */
     bool except;            /* every engine but these */
     uint32_t n;

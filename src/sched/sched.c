@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "sched/dependency.h"
 #include "sched/dispatch.h"
 #include "sched/event.h"
 #include "sched/policy.h"
@@ -34,7 +35,8 @@ int sched_new(struct sched **ret, const struct sched_options *o, const struct sc
     s->rng = o->seed ? o->seed : 0x9E3779B97F4A7C15u;
     s->steal_at = UINT64_MAX;
     struct list *lists[] = {&s->slabs, &s->waiting, &s->resolved,   &s->ended, &s->filled,
-                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle,  &s->dead};
+                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle,  &s->dead,
+                            &s->told,  &s->barren,  &s->losing};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     queue_init(&s->any, NULL);
@@ -72,6 +74,12 @@ void sched_free(struct sched *s)
         return;
     records_free(s);
     void *v;
+    list_each_safe(l, tmp, &s->losing)
+    {
+        struct engine *e = list_entry(l, struct engine, losing_node);
+        if (e->forgotten)
+            engine_free(e);
+    }
     for (size_t i = 0; (v = hash_next(&s->engines, &i));)
         engine_free(v);
     for (size_t i = 0; (v = hash_next(&s->clients, &i));)
@@ -140,6 +148,24 @@ static int event_handle(struct sched *s, const struct sched_event *ev, struct er
     return err_set(e, CV_EINVAL, "an event of unknown type %d", (int)ev->type);
 }
 
+/* Some tasks are about to end, or to be queued, because of what an earlier event began. */
+static bool unfinished(const struct sched *s)
+{
+    return deps_due(s) || !list_empty(&s->losing) || !list_empty(&s->barren);
+}
+
+/* What is left over is for TICK alone. Of messages about single tasks there are many in a turn of
+ * the caller's loop. */
+static uint32_t budget_of(const struct sched *s, const struct sched_event *ev)
+{
+    uint32_t slice = s->o.slice ? s->o.slice : SLICE;
+    bool many = ev->type == SCHED_SUBMIT || ev->type == SCHED_STARTED || ev->type == SCHED_RESULT ||
+                ev->type == SCHED_GIVE_BACK;
+    if (ev->type != SCHED_TICK && unfinished(s))
+        return 0;
+    return many ? slice / 16 + 1 : slice;
+}
+
 int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
                  struct sched_actions *actions, struct err *e)
 {
@@ -148,12 +174,20 @@ int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
     s->out = actions;
     if (now > s->now)
         s->now = now;
+    s->budget = budget_of(s, ev);
     ended_free(s);
-    engine_tick(s);
-    task_tick(s);
-    client_tick(s);
+    bool asks = ev->type == SCHED_CLIENT_BACK;
+    if (!asks) {
+        engine_tick(s);
+        task_tick(s);
+        client_tick(s);
+    }
     int r = event_handle(s, ev, e);
-    dispatch(s);
+    if (!asks) {
+        engines_lose_some(s);
+        queues_end_some(s);
+        dispatch(s);
+    }
     s->out = NULL;
     if (s->oom)
         return err_set(e, CV_ECLOSED, "out of memory: decisions of the scheduler were lost");
@@ -170,6 +204,8 @@ uint64_t sched_deadline(const struct sched *s)
 {
     const struct heap *heaps[] = {&s->task_timers, &s->engine_timers, &s->client_timers};
     uint64_t at = s->steal_at;
+    if (unfinished(s))
+        return s->now;
     for (size_t i = 0; i < sizeof heaps / sizeof *heaps; i++) {
         const struct heap_node *n = heap_top(heaps[i]);
         if (n && n->key < at)

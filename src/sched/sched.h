@@ -35,6 +35,7 @@ struct sched_options {
     uint64_t away_grace_ns;   /* an away engine is dead after this (default 5 min) */
     uint64_t client_grace_ns; /* a gone client's unstarted tasks stay this long (0: for ever) */
     uint64_t seed;
+    uint32_t slice; /* tasks that one event ends at most beyond those that it names (default 500) */
     /* How a task that is terminal, and so forgotten here, ended: asked when a SUBMIT depends on an
      * id that is not live. Returns false for an id that was never heard of (InvalidDependency).
      * engine: where it ran, or SCHED_ENGINE_NONE. A read of the caller's records; NULL: none are
@@ -65,7 +66,8 @@ enum sched_event_type {
     SCHED_ENGINE_DEAD,   /* told by its host, or asked to shut down and gone */
     SCHED_ENGINE_DRAIN,  /* no new balanced tasks; what it holds unstarted is taken back */
     SCHED_CLIENT_GONE,
-    SCHED_CLIENT_BACK,  /* says which ranges it still waits for */
+    SCHED_CLIENT_BACK,  /* says which ranges it still waits for: a question, all that comes of it
+                           is AGAIN */
     SCHED_CLIENT_PAUSE, /* its results pile up: nothing of it is sent until CLIENT_RESUME */
     SCHED_CLIENT_RESUME,
     SCHED_CANCEL,
@@ -212,7 +214,9 @@ struct sched_actions {
 int sched_new(struct sched **ret, const struct sched_options *o, const struct sched_payload_ops *p,
               struct err *e) CV_CHECK;
 void sched_free(struct sched *s);
-/* now: monotonic ns. Appends to actions (the caller clears it before). CV_EINVAL with a text for an
+/* What would end a million tasks at once (an engine's queue, a client's, all that depend on one) is
+ * done in slices, one an event: meanwhile sched_deadline() says that TICK is due.
+ * now: monotonic ns. Appends to actions (the caller clears it before). CV_EINVAL with a text for an
  * event that can't be accepted (SUBMIT without items or targets): nothing was changed. A SUBMIT of
  * a range of which any item is live is a client's resend and is ignored: ids are never used twice,
  * and a range is accepted whole or not at all. The caller drops resends of what its records have as

@@ -17,12 +17,15 @@
 #define PREFETCH_NS (2 * SLOW_NS) /* work that an engine holds ahead */
 #define PREFETCH_MAX 256
 #define CLIENT_BLOCK 256u /* ids: see client.places */
+#define SLICE 500u        /* see sched_options.slice */
 
 struct engine {
     uint32_t number, incarnation;
-    uint8_t state; /* enum sched_engine_state */
-    bool ready;    /* may take a balanced task: in the policy's index */
-    bool draining; /* also while away */
+    uint8_t state;  /* enum sched_engine_state */
+    bool ready;     /* may take a balanced task: in the policy's index */
+    bool draining;  /* also while away */
+    bool forgotten; /* its number is another's: it lives as long as it has tasks */
+    uint32_t index; /* policies that pick at random: place in the index */
     struct list dirty_node;
     struct list sent[2]; /* by mode: balanced; direct and broadcast. Oldest first */
     struct list running;
@@ -36,8 +39,8 @@ struct engine {
     struct list load_node, steal_node; /* in the policy's index and s->victims */
     struct list idle_node;             /* in s->idle while it is up and has nothing to do */
     struct list dead_node;             /* in s->dead once it was lost */
+    struct list losing_node;           /* in s->losing while dead with tasks that have to end */
     uint32_t load_level, steal_level;
-    uint32_t index;       /* policies that pick at random: place in the index */
     struct heap_node lru; /* likewise: least recently used */
     uint64_t used;        /* number of the last SEND */
     uint64_t placed;      /* used when it was put into the index */
@@ -55,6 +58,7 @@ struct client {
     bool gone, paused;
     struct list parked; /* balanced tasks that had their turn while it was paused */
     struct heap_node grace;
+    uint64_t swept; /* the grace is over: its tasks below were looked at */
 };
 
 struct policy_ops;
@@ -65,7 +69,8 @@ struct sched {
     const struct policy_ops *policy;
     struct sched_actions *out; /* of the sched_handle() that runs */
     uint64_t now, rng;
-    bool oom; /* decisions were lost: it is at its end */
+    bool oom;        /* decisions were lost: it is at its end */
+    uint32_t budget; /* what is left of this event's slice */
 
     struct hash index;                  /* (session, block) -> task or page, see index.c */
     uint64_t block_use[64], block_mask; /* index entries by block size, and which sizes there are */
@@ -78,11 +83,14 @@ struct sched {
     struct hash sets;    /* content -> task_set */
 
     struct list waiting;    /* balanced tasks with open dependencies */
-    struct list resolved;   /* task_deps that got their answer in this event */
+    struct list resolved;   /* task_deps that have their answer */
+    struct list told;       /* watches of what has ended: those that wait are to hear of it */
     struct list ended;      /* terminal records, freed by the next event */
     struct queue any;       /* balanced tasks that may go anywhere */
     struct list filled;     /* task_sets with queued tasks */
     struct list open;       /* those of them that name what is excluded */
+    struct list barren;     /* those of which no engine is left: their tasks have to end */
+    struct list losing;     /* dead engines with tasks that have to end */
     struct list dirty_sets; /* queues that got tasks in this event */
     struct list dirty;      /* engines that got room in this event */
 

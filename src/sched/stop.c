@@ -110,7 +110,7 @@ static void task_overdue(struct sched *s, struct task *t)
 void task_tick(struct sched *s)
 {
     struct heap_node *n;
-    while ((n = heap_top(&s->task_timers)) && n->key <= s->now) {
+    for (; s->budget && (n = heap_top(&s->task_timers)) && n->key <= s->now; s->budget--) {
         struct task *t = container_of(n, struct task_more, timer)->task;
         struct task_word w = task_late(t->state == SCHED_T_WAITING);
         if (t->flags & TASK_KILL)

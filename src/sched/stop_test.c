@@ -202,6 +202,26 @@ static void test_client_back(void **state)
     kit_release(&k);
 }
 
+static void test_many_time_out_in_slices(void **state)
+{
+    struct kit k;
+    size_t ended = 0;
+    kit_init(&k, (struct sched_options){.slice = 4});
+    for (uint64_t seq = 1; seq <= 10; seq++) {
+        struct sched_event ev = kit_task(&k, seq, 1);
+        ev.submit.timeout = 0.01;
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    }
+    k.now += 10 * MS;
+    while (sched_deadline(k.s) <= k.now) {
+        kit_tick(&k, 1);
+        assert_true(kit_actions(&k, SCHED_DELIVER) <= 4);
+        ended += kit_actions(&k, SCHED_DELIVER);
+    }
+    assert_int_equal(ended, 10);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +235,7 @@ int main(void)
         cmocka_unit_test(test_timeout_of_what_a_free_engine_has),
         cmocka_unit_test(test_timeout_of_what_an_away_engine_holds),
         cmocka_unit_test(test_client_back),
+        cmocka_unit_test(test_many_time_out_in_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

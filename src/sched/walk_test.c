@@ -104,11 +104,30 @@ static void test_nothing_is_left_of_a_paused_client_that_went(void **state)
     kit_release(&k);
 }
 
+/* It is paused just after it went, before TICK has forgotten it: what it sent before stays. */
+static void test_a_client_that_went_is_paused_in_time(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_balanced(&k, 1, 1, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 1000);
+    client_is(&k, SCHED_CLIENT_GONE);
+    client_is(&k, SCHED_CLIENT_PAUSE);
+    kit_tick(&k, 1 * MS);
+    kit_balanced(&k, 2, 1, 0);
+    assert_int_equal(k.a.n, 0);
+    client_is(&k, SCHED_CLIENT_RESUME);
+    kit_expect_sent(&k, 2, 0, 1);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_task_is_seen_once),
         cmocka_unit_test(test_nothing_is_left_of_a_paused_client_that_went),
+        cmocka_unit_test(test_a_client_that_went_is_paused_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,12 @@ static void test_explanations(void **state)
     check_words("me@host: Permission denied (publickey).\r\n", "it ended with exit code 255",
                 SSH_REFUSED,
                 "ssh to me@host: me@host: Permission denied (publickey). (`ssh SERVER`");
+    check_words(
+        "Load key \"/k/id\": bad permissions\r\nme@host: Permission denied (publickey).\r\n", "",
+        SSH_REFUSED, "chmod 600");
+    check_words("Warning: Identity file /k/id not accessible: No such file or directory.\n"
+                "me@host: Permission denied (publickey).\r\n",
+                "", SSH_REFUSED, "the key's file is not there");
     check_words("Host key verification failed.\n", "", SSH_REFUSED, "log in once by hand");
     check_words(
         "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n", "",

@@ -133,8 +133,8 @@ static int explain(struct tls_transport *t, int code, bool handshake, struct err
         return err_set(e, CV_EAUTH, "a peer did not have the key");
     if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256)
         return err_set(e, CV_EAUTH,
-                       "the controller refused this file's key: was the controller restarted? (the "
-                       "file is older than it)");
+                       "the controller refused this file's key: the file is older than it, or the "
+                       "other one of the two (clients and engines have one each)");
     return err_set(e, CV_EAUTH, "who listens there does not have this file's key");
 }
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/jsontext.h"
 
 #define FILE_MAX (64u << 10)
 #define ENDPOINTS_MAX 32
@@ -44,7 +45,7 @@ void connfile_release(struct connfile *c)
 
 static int add_json(struct buf *out, json_t *take)
 {
-    char *text = take ? json_dumps(take, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = take ? jsontext(take, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     json_decref(take);
     if (!text)
         return CV_EINVAL;

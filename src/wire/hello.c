@@ -34,6 +34,7 @@ static const struct field HELLO_FIELDS[] = {
     {"incarnation", F_U32, offsetof(struct hello, incarnation), 0},
     {"slot", F_U32, offsetof(struct hello, slot), 0},
     {"host_session", F_U64, offsetof(struct hello, host_session), 0},
+    {"engine_set", F_U64, offsetof(struct hello, engine_set), 0},
     {"connects", F_U64, offsetof(struct hello, connects), 0},
     {"memfds", F_U32, offsetof(struct hello, memfds), 0},
 };

@@ -35,6 +35,7 @@ struct hello {
     uint32_t incarnation;  /* engine: held before (0: new) */
     uint32_t slot;         /* engine: its slot at its host; host: number of slots */
     uint64_t host_session; /* engine: session of its host (0: none) */
+    uint64_t engine_set;   /* engine: with whom its supervisor started it (0: not said) */
     uint64_t connects;     /* how many connections of this session there were, this one included:
                               an older one that comes late is not mistaken for it (0: not said) */
     uint32_t memfds;       /* descriptors of buffers that it takes at a time (0: none) */

@@ -285,6 +285,7 @@ static void hello_survives(void **state)
         .incarnation = 2,
         .slot = 3,
         .host_session = 1ull << 63,
+        .engine_set = UINT64_MAX - 1,
         .running = {1, 2, 3, 4},
         .unstarted = unstarted,
         .nunstarted = 2,
@@ -310,6 +311,7 @@ static void hello_survives(void **state)
     assert_int_equal(got.incarnation, 2);
     assert_int_equal(got.slot, 3);
     assert_int_equal(got.host_session, 1ull << 63);
+    assert_int_equal(got.engine_set, UINT64_MAX - 1);
     same_held(&got.running, &h.running);
     assert_int_equal(got.nunstarted, 2);
     same_held(&got.unstarted[0], &unstarted[0]);

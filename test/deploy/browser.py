@@ -15,7 +15,12 @@ from typing import Any
 
 NEEDS = ("chromium", "chromedriver")
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name of an element's id
+_LATER = ("element not interactable", "element click intercepted", "stale element reference")  # of a page that is still at work
 SHIFT_ENTER = "\ue008\ue007"
+
+
+class NotYet(AssertionError):
+    """The page has moved the element, or put something in front of it: a person would try again."""
 
 
 class Browser:
@@ -61,10 +66,17 @@ class Browser:
         return found[_ELEMENT]
 
     def click(self, css: str, text: str = "") -> None:
-        self._call(f"/element/{self.find(css, text)}/click", {})
+        self._until(lambda: self._try(f"/element/{self.find(css, text)}/click", {}), f"click at {css}")
 
     def type(self, css: str, text: str) -> None:
-        self._call(f"/element/{self.find(css)}/value", {"text": text})
+        self._until(lambda: self._try(f"/element/{self.find(css)}/value", {"text": text}), f"keys for {css}")
+
+    def _try(self, path: str, body: dict) -> bool:
+        try:
+            self._call(path, body)
+        except NotYet:
+            return False
+        return True
 
     def run(self, script: str, *arguments: Any) -> Any:
         """JavaScript in the page; its value."""
@@ -73,11 +85,12 @@ class Browser:
     def _until(self, condition, what: str):
         deadline = time.monotonic() + self.timeout
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"no {what} within {self.timeout} s: {self._page()}"
+            assert time.monotonic() < deadline, f"no {what} within {self.timeout} s: {self.text()}"
             time.sleep(0.1)
         return value
 
-    def _page(self) -> str:
+    def text(self) -> str:
+        """The end of what the page shows; of the driver's words before there is one."""
         return self.run("return document.body.innerText")[-3000:] if "/session/" in getattr(self, "url", "") else self.log.read_text()
 
     def _call(self, path: str, body: dict) -> Any:
@@ -86,4 +99,5 @@ class Browser:
             with urllib.request.urlopen(request, timeout=self.timeout + 30) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as e:
-            raise AssertionError(f"{path}: {e.read().decode()[:2000]}") from None
+            said = e.read().decode()[:2000]
+            raise (NotYet if any(word in said for word in _LATER) else AssertionError)(f"{path}: {said}") from None

@@ -193,6 +193,43 @@ def test_the_mpi_launcher_with_srun(site):
     site.daint.write("launcher.py", SRUN)
     said = site.run(f"{VENV_BIN}/python", "launcher.py", cwd="/srv/root", timeout=120, env={"OMPI_MCA_btl": "self,tcp"})
     assert said == "[0, 1, 2, 3] [6, 6, 6, 6] ['nid1', 'nid1', 'nid2', 'nid2']\n", said
+    nothing_is_left(site)
+
+
+def nothing_is_left(site):
     site.wait(lambda: not site.queue(), 20, "an empty queue")
     for box in site.boxes:
         wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")
+
+
+ABORT = """
+import time
+import covey as ipp
+def abort():
+    from mpi4py import MPI
+    MPI.COMM_WORLD.Abort(7)
+launcher = {{'mpi_cmd': ['srun'], 'mpi_args': ['--ntasks-per-node=2']}}
+batch = '#!/bin/sh\\n#SBATCH --export=ALL --nodes=2 --ntasks={{n}} --ntasks-per-node=2 --output={{output_file}}\\nsrun {{program_and_args}}\\n'
+config = {{'MPILauncher': launcher, 'SlurmLauncher': {{'batch_template': batch}}}}
+with ipp.Cluster(engines={engines!r}, n=4, controller_ip='*', config=config) as rc:
+    rc.wait_for_engines(4, timeout=60)
+    rc[:].execute('from mpi4py import MPI', block=True)     # MPI_Init waits for all ranks
+    others = [rc[i].apply_async(time.sleep, 600) for i in (0, 2, 3)]
+    for ar in (rc[1].apply_async(abort), *others):
+        try:
+            ar.get(30)
+        except ipp.EngineError as e:
+            print('told:', str(e).splitlines()[0], flush=True)
+    print(rc.ids)
+"""
+
+
+@pytest.mark.parametrize("engines,end", [("mpi", r"its MPI job has ended, as when a rank calls MPI_Abort or dies: srun exited with code \d+: srun: "),
+                                         ("slurm", r"its batch job \d+ has ended: FAILED")])
+def test_abort_under_srun(site, engines, end):
+    """MPI_Abort: Slurm kills ranks and their hosts at once, and the set's end says so of all, long before the grace time (300 s) has passed."""
+    site.daint.write("abort.py", ABORT.format(engines=engines))
+    said = site.run(f"{VENV_BIN}/python", "abort.py", cwd="/srv/root", timeout=120, env={"OMPI_MCA_btl": "self,tcp"})
+    told = re.findall("^told: .*", said, re.M)
+    assert len(told) == 4 and said.endswith("[]\n") and re.search(end, "\n".join(told)), said
+    nothing_is_left(site)

@@ -52,8 +52,18 @@ def test_the_file(two):
     (here.home / FILE).chmod(0o644)
     assert "file: " in doctor(here) and "chmod 600" in doctor(here)
     (here.home / FILE).chmod(0o600)
-    (here.home / FILE).write_text((here.home / FILE).read_text()[:100])
-    assert "is not a whole connection file" in doctor(here)
+    assert "is not an ssh server" in doctor(here, "--ssh=two words")
+    whole = (here.home / FILE).read_bytes()
+    for damaged in (whole[:100], b"\xff" + whole):
+        (here.home / FILE).write_bytes(damaged)
+        assert "is not a whole connection file" in doctor(here)
+    (here.home / FILE).write_bytes(whole)
+    edit(here, key="z" * 64)
+    assert "FAIL  key: the key is not 64 hex digits" in doctor(here)
+    edit(here, tunnel={"pid": "x"})
+    assert "that made this file (process x) has ended" in doctor(here)
+    edit(here, location="", tunnel=None, endpoints=["tcp://two..dots:4711"])
+    assert "the name two..dots is not known here" in doctor(here)
 
 
 def test_the_way(two):
@@ -99,7 +109,7 @@ def test_who_listens(two):
     controller = start("--ip=*", "--port=4711")
     edit(here, key="0" * 64)
     for text in (doctor(here), client(here)):
-        assert "refused this file's key" in text and "fetch it again" in text
+        assert "refused this file's key" in text and "Fetch the file again" in text
     controller.kill(9)
     controller.wait()
     for text in (doctor(here), client(here)):

@@ -2,6 +2,7 @@
 """Engines as ranks of a real MPI program: OpenMPI, and MPICH where it is installed beside it. mpi4py calls the same library as mpiexec."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from covey._programs import program_argv
 
 from ..system.conftest import files_of, wait_gone
+from .boxes import REPOSITORY
 from .conftest import blocks, need, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -121,3 +123,17 @@ def test_the_page(home, monkeypatch):
         ranks = rc[:].apply_sync(lambda: int(__import__("os").environ["OMPI_COMM_WORLD_RANK"]))
         assert ranks == [0, 1, 2, 3] == rc.ids
     assert subprocess.run([*program_argv("ipcluster"), "stop", "--profile=remotempi"], timeout=30).returncode == 0
+
+
+def test_two_kinds_of_mpi(home, monkeypatch):
+    """The page's `Every rank says size 1`: one kind's mpiexec, the other's library, which the page's command names and MPI4PY_MPIABI chooses."""
+    need(None if shutil.which("mpiexec.openmpi") else "not installed here: mpiexec.openmpi")
+    need(why_no_mpi4py(*KINDS["mpich"], monkeypatch, home.parent / "lib"))
+    command, = re.findall(r"`(python -c .*?)`", (REPOSITORY / "docs/deploying/mpi.md").read_text())
+    for abi, kind, size in (("mpich", "MPICH", 1), ("openmpi", "Open MPI", 2)):
+        monkeypatch.setenv("MPI4PY_MPIABI", abi)
+        said = subprocess.run(command.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True, timeout=60)
+        assert said.stdout.startswith(kind), said
+        with ipp.Cluster(engines="mpi", n=2, config={"MPILauncher": {"mpi_cmd": ["mpiexec.openmpi"]}}) as rc:
+            rc[:].execute("from mpi4py import MPI; size = MPI.COMM_WORLD.size", block=True)
+            assert rc[:]["size"] == [size, size]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from . import browser, containers
-from .conftest import need, wait_until
+from . import browser, containers, lab
+from .conftest import need
 from .remote_mpi import RemoteMpi
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(containers.BUILD_SECONDS + 300)]
@@ -88,21 +88,11 @@ def test_a_notebook_in_a_browser(machines, key, tmp_path):
     need(containers.why_not(*browser.NEEDS))
     before = machines.local.processes()
     with browser.Browser(tmp_path) as page:
-        page.open(f"http://127.0.0.1:{machines.port}/lab?reset")
+        page.open(f"http://127.0.0.1:{machines.port}")
         page.type("#password_input", "whocares")
         page.click("#login_submit")
-        page.click('.jp-LauncherCard[title*="Python 3"]')
-        page.find(".jp-Notebook-ExecutionIndicator[data-status=idle]")  # what is typed earlier is lost
-
-        def cell(number: int, code: str, wanted: str) -> None:
-            where = f".jp-Notebook .jp-CodeCell:nth-of-type({number}) "
-            start = code.partition("(")[0]  # behind it the editor closes brackets by itself
-            shown = "return document.querySelector(arguments[0]).textContent.startsWith(arguments[1])"
-            wait_until(lambda: page.run(shown, where + ".cm-content", start) or page.type(where + ".cm-content", code), 60, f"{start!r} in the cell")
-            page.type(where + ".cm-content", browser.SHIFT_ENTER)
-            page.find(where + ".jp-OutputArea-output", wanted)
-
-        cell(1, "import ipyparallel as ipp; cluster = ipp.Cluster(profile='remotempi'); rc = cluster.start_and_connect_sync(); rc.ids", "[0, 1, 2, 3]")
-        cell(2, "%px from mpi4py import MPI; print('rank', MPI.COMM_WORLD.rank, 'of', MPI.COMM_WORLD.size)", "rank 3 of 4")
-        cell(3, "rc.close(); cluster.stop_cluster_sync(); 'all ' + 'done'", "all done")
+        notebook = lab.Notebook(page)
+        notebook.run(1, "import ipyparallel as ipp; cluster = ipp.Cluster(profile='remotempi'); rc = cluster.start_and_connect_sync(); rc.ids", "[0, 1, 2, 3]")
+        notebook.run(2, "%px from mpi4py import MPI; print('rank', MPI.COMM_WORLD.rank, 'of', MPI.COMM_WORLD.size)", "rank 3 of 4")
+        notebook.run(3, "rc.close(); cluster.stop_cluster_sync(); 'all ' + 'done'", "all done")
     machines.nothing_is_left(before)

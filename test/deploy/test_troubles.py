@@ -6,6 +6,10 @@ import signal
 import pytest
 
 from . import pages
+from .boxes import VENV_BIN, why_not
+from .conftest import need, wait_until
+from .slurm import DAEMONS, Slurm
+from .test_daint import missing_mpi4py
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -143,6 +147,9 @@ def test_firewall(machines):
     shutil.copy(server.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
     told["A firewall drops it"] = client(laptop, "'c.json', timeout=3")
     told["Permission denied"] = client(laptop, "'c.json', sshserver='nobody1@server', timeout=5")
+    laptop.run("sh", "-c", "cp ~/.ssh/id_ed25519 ~/open && chmod 644 ~/open")
+    told["others can read the key's file"] = client(laptop, "'c.json', sshserver='root@server', sshkey='open', timeout=5")
+    told["the key's file is not there"] = fails(laptop, "ipengine", "--file=c.json", "--ssh=nobody1@server", "--sshkey=none", "--timeout=1")
     running.kill(signal.SIGTERM)
     running.wait()
     told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@server', timeout=5")
@@ -160,7 +167,9 @@ def test_login_node(machines):
     laptop, login, node = boxes["laptop"], boxes["login"], boxes["node"]
     told = Troubles("login-node")
     told["no readable"] = fails(laptop, "ipcluster", "tunnel", "root@login", "77")
-    told["Permission denied"] = fails(laptop, "ipcluster", "tunnel", "nobody1@login", "77")
+    failed = fails(laptop, "ipcluster", "tunnel", "nobody1@login", "77")
+    assert "`ssh nobody1@login` must work from here, and without a question" in failed, failed
+    told["Permission denied"] = failed
     running = controller(node)
     shutil.copy(login.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
     told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@login', timeout=5")
@@ -190,4 +199,78 @@ def test_containers(machines):
     told["connection refused"] = fails(here, "ipengine", "--timeout=2")
     running.kill(signal.SIGTERM)
     running.wait()
+    told.end()
+
+
+MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def test_mpi(machines):
+    laptop = machines("laptop", needs=("mpiexec.openmpi",))["laptop"]
+    told = Troubles("mpi")
+
+    def start(n, program="mpiexec.openmpi", env=None):
+        return fails(laptop, "ipcluster", "start", "--engines=mpi", f"-n={n}", f"--MPILauncher.mpi_cmd={program}", env=env)
+    told["attempt to run as root"] = start(2)
+    told["not enough slots"] = start(1000, env=MPI)
+    told["can't start 'mpiexec…': No such file"] = start(2, "mpiexec.none")
+    told.end()
+
+
+JOB = """\
+c.Cluster.engine_launcher_class = "slurm"
+c.Cluster.controller_ip = {ip!r}
+c.Cluster.n = 2
+c.SlurmLauncher.batch_template = '''#!/bin/sh
+#SBATCH --export=ALL --ntasks={{n}} --output={{output_file}}
+srun {srun} {{program_and_args}}
+'''
+"""
+IMPORT = """
+import covey as ipp
+rc = ipp.Client(profile="mpi")
+rc.wait_for_engines(1, timeout=60)
+rc[rc.ids[0]].execute("from mpi4py import MPI", block=True)
+"""
+BATCH = """\
+#!/bin/bash -l
+#SBATCH --output=job.out
+ipcontroller --ip="*" --profile=job
+"""
+
+
+def test_slurm(machines):
+    """Login node and node have one home; /tmp is each machine's own."""
+    need(why_not(*DAEMONS))
+    need(missing_mpi4py())
+    boxes = machines("login", "node", shared=("login", "node"))
+    login = boxes["login"]
+    told = Troubles("slurm")
+    with Slurm(boxes.folder / "slurm", nodes=["node"], boxes=boxes, controller="login") as slurm:
+        def start(folder, ip="*", srun=""):
+            login.run("sh", "-c", f"mkdir -p {folder} && cat >{folder}/ipcluster_config.py", input=JOB.format(ip=ip, srun=srun))
+            return login.run("ipcluster", "start", f"--profile-dir={folder}", "--daemonize", env=slurm.env).stderr
+
+        def stop(folder):
+            login.run("ipcluster", "stop", f"--profile-dir={folder}", env=slurm.env)
+            slurm.wait(lambda: not slurm.queue(), 20, "an empty queue")
+
+        def log(folder, text):
+            read = lambda: login.run("sh", "-c", f"cat {folder}/log/*").stdout  # noqa: E731
+            return wait_until(lambda: text in (said := read()) and said, 60, text)
+        told["can't start 'sbatch': No such file"] = fails(login, "ipcluster", "start", "--engines=slurm", "-n=1", env={"PATH": VENV_BIN})
+        shared, own = "/srv/root/.ipython/profile_{}", "/tmp/profile_own"
+        told["the controller listens on its own machine only"] = start(shared.format("alone"), ip="127.0.0.1")
+        told["can't reach the controller"] = log(shared.format("alone"), "can't reach the controller")
+        stop(shared.format("alone"))
+        start(shared.format("mpi"), srun="--mpi=none")
+        told["MPI_ERRORS_ARE_FATAL"] = fails(login, "python", "-c", IMPORT)
+        stop(shared.format("mpi"))
+        assert "pmix" in login.run("sh", "-c", "srun --mpi=list 2>&1", env=slurm.env).stdout
+        start(own)
+        told["is not there: it did not run, or its nodes do not see that folder"] = log(own, "is not there: ")
+        stop(own)
+        login.write("job.sbatch", BATCH)
+        fails(login, "sbatch", "--wait", "job.sbatch", env=slurm.env)
+        told["ipcontroller: command not found"] = (login.home / "job.out").read_text()
     told.end()

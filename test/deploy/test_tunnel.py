@@ -15,6 +15,8 @@ rc.wait_for_engines(2, timeout=30)
 print('first', rc[:].apply_sync(lambda: __import__('socket').gethostname()), flush=True)
 sys.stdin.readline()
 print('second', rc[:].apply_sync(lambda: 6 * 7), flush=True)
+sys.stdin.readline()
+print('third', rc[:].apply_sync(lambda: 6 * 7), flush=True)
 rc.close()
 """
 
@@ -36,9 +38,14 @@ def test_a_job_behind_a_login_node(machines):
     for pid in login.sshd_sessions():
         login.kill(pid)
     tunnel.wait_output("connected again")
-    session.process.stdin.write(b"\n")
-    session.process.stdin.flush()
+    session.say("")
     session.wait_output("second [42, 42]")
+    # ssh itself, which leaves its control socket behind
+    for pid in [pid for pid, line in laptop.processes().items() if line.startswith("ssh ")]:
+        laptop.kill(pid)
+    wait_until(lambda: tunnel.output.count("connected again") == 2, what="another ssh")
+    session.say("")
+    session.wait_output("third [42, 42]")
     assert session.wait() == 0
     assert "FAIL" not in laptop.run("ipcluster", "doctor", "--profile=job_77").stdout
     tunnel.kill(signal.SIGINT)
@@ -91,11 +98,13 @@ def test_two_tunnels_and_a_killed_one(machines):
     assert "`ipcluster tunnel` that made this file" in laptop.run("ipcluster", "doctor", "--profile=job_77", check=False).stdout
     last = tunnel()
     assert works()
+    job.kill(signal.SIGTERM)
+    assert job.wait() == 0
+    said = laptop.run("ipcluster", "doctor", "--profile=job_77", check=False).stdout
+    assert "FAIL  tunnel: " in said and "the job has ended, or its controller was started again" in said
     last.kill(signal.SIGTERM)
     assert last.wait() == 0 and not file.exists() and laptop.wait_idle() == {}
     assert not list((laptop.folder / "private/tmp").glob("covey*"))
-    job.kill(signal.SIGTERM)
-    assert job.wait() == 0
 
 
 def test_a_forward_that_leads_nowhere(machines):

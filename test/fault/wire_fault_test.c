@@ -12,6 +12,7 @@
 #include "base/args.h"
 #include "base/confload.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "wire/connfile.h"
 #include "wire/hello.h"
 #include "wire/msg.h"
@@ -220,6 +221,31 @@ static void a_full_disk_leaves_the_old_file(void **state)
     rmdir(p.dir);
 }
 
+/* What is given out can be read. */
+static void json_texts(void *arg)
+{
+    char *text = jsontext(arg, JSON_INDENT(2));
+    fault_pause();
+    json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+    if (text ? !json_equal(again, arg) : !fault_hit())
+        fail_msg("place %d: %s", (int)fault_place(), text ? text : "no text, and nothing failed");
+    json_decref(again);
+    free(text);
+    fault_go_on();
+}
+
+static void memory_is_short_for_json(void **state)
+{
+    json_t *j = json_object();
+    char key[] = "a-name-of-a-member-?";
+    for (char c = 'a'; c <= 'z'; c++) {
+        key[sizeof key - 2] = c;
+        json_object_set_new(j, key, json_pack("{s:i,s:[s,n]}", "number", c, "list", key));
+    }
+    assert_true(fault_each(FAULT_MEMORY, json_texts, j) >= 4);
+    json_decref(j);
+}
+
 static void memory_is_short_in_wire(void **state)
 {
     assert_true(fault_each(FAULT_MEMORY, routes, NULL) >= 6);
@@ -245,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_disk_leaves_the_old_file),
         cmocka_unit_test(memory_is_short_in_wire),
+        cmocka_unit_test(memory_is_short_for_json),
         cmocka_unit_test(memory_is_short_in_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,8 @@ def home(tmp_path, monkeypatch):
 
 
 def write(path, content=None, mode=0o600):
-    path.write_text(json.dumps(GOOD if content is None else content) if not isinstance(content, str) else content)
+    text = json.dumps(GOOD if content is None else content) if not isinstance(content, str) else content
+    path.write_bytes(text.encode(errors="surrogateescape"))
     path.chmod(mode)
     return path
 
@@ -155,8 +156,10 @@ def test_ctrl_c_while_output_is_filed_or_shown_neither_loses_nor_doubles_it(two,
 
 @pytest.mark.parametrize("content, mode, text", [
     (None, 0o644, "chmod 600"), ('{"cluster_id": "x", "boo', 0o600, "not a whole connection file"),
-    ({"a": 1}, 0o600, "has no 'boot_id'"), ({"registration": 1}, 0o600, "another ipyparallel"),
-    ([1], 0o600, "no JSON object"), ("", 0o600, "not a whole")])
+    ({"a": 1}, 0o600, "has no 'boot_id'"), ({"registration": 1}, 0o600, "one of ipyparallel itself.*python -m covey.cluster start"),
+    ([1], 0o600, "no JSON object"), ("", 0o600, "not a whole"), ("\udcff\udcfe\0", 0o600, "not a whole"), ("[" * 100_000, 0o600, "not a whole"),
+    *((dict(GOOD, endpoints=[e]), 0o600, "tcp://HOST:PORT") for e in ("", "unix:", "h:1", "tcp://h", "tcp://h:0", "tcp://h:99999", "tcp://h\0:1")),
+    (dict(GOOD, location="h\ud800"), 0o600, "'location' has characters")])
 def test_bad_files_say_what_is_wrong(tmp_path, content, mode, text):
     path = write(tmp_path / "f.json", content, mode)
     for call in (lambda: ipp.Client(path), lambda: ipp.Client(url_file=str(path))):

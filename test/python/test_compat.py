@@ -116,7 +116,7 @@ def test_an_environment_with_both_says_so(tmp_path, last):
     module = "ipyparallel" if last == "ours" else "covey.client"
     p = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); import {module}"], capture_output=True, text=True, timeout=60)
     assert (p.returncode == 0) == (last == "theirs"), p.stderr
-    assert f"both ipyparallel and covey-ipyparallel are installed in {site}" in p.stderr and "pip uninstall" in p.stderr
+    assert f"both ipyparallel and covey-ipyparallel are installed in {site}" in p.stderr and "pip uninstall ipyparallel covey-ipyparallel covey`" in p.stderr
 
 
 def test_modules_of_test_suites_can_be_imported_on_engines(tmp_path):
@@ -128,3 +128,18 @@ def test_the_import_waits_for_no_ipython(tmp_path):
         "assert not {'IPython', 'traitlets', 'numpy'} & set(sys.modules)\n"
         "assert ipp.client.magics.ParallelMagics and ipp.MultipleInstanceError.__module__.startswith('traitlets')\n"
         "assert not hasattr(ipp.client, 'nothing') and not hasattr(ipp, 'nothing')\n", tmp_path)
+
+
+def test_a_program_by_its_module_path_starts_without_the_package(tmp_path):
+    """Clusters of ipyparallel's programs start `python -m ipyparallel.controller`: what they don't need costs them half of it."""
+    for module in ("cluster", "controller", "engine"):
+        p = python("", tmp_path, "-X", "importtime", "-m", f"ipyparallel.{module}", "--version")
+        assert p.returncode == 0 and p.stdout == "9.2.0\n", p.stderr
+        assert "covey._programs" in p.stderr and "covey.client" not in p.stderr
+    assert python("", tmp_path, "-m", "ipyparallel.cluster", "stop").returncode == 11
+    assert "ipyparallel.util" in run("import sys; sys.argv = ['-m']; import ipyparallel; print(ipyparallel.util)", tmp_path).replace("covey", "ipyparallel"), "no program"
+
+
+def test_launchers_are_imported_without_ipython(tmp_path):
+    run("import sys, covey.launcher; assert 'IPython' not in sys.modules and 'importlib.metadata' not in sys.modules\n"
+        "assert covey.launcher.SlurmEngineSetLauncher().formatter.format('{n//2}', n=9) == '4'", tmp_path)

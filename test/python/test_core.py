@@ -851,6 +851,9 @@ def test_engine_close_flushes_results(engine):
     assert len(got[0].buffers[0]) == 5 << 20
 
 
+LINE_WAITS = 0.2  # seconds that text waits for the end of its line
+
+
 @pytest.fixture
 def captured(controller):
     pipes = [os.pipe(), os.pipe()]
@@ -892,6 +895,58 @@ def test_output_keeps_its_order_and_precedes_the_result(captured):
     got = collect(peer)
     assert got[0] == (STDOUT, 0, "from C, from Python, then \N{SNOWMAN}".encode())
     assert sorted(g[0] for g in got[1:]) == [STDERR, DISPLAY] and (STDERR, 0, b"last words") in got
+
+
+def in_a_task(captured, body):
+    """Runs `body` as a task's, again until it took less than the time that text waits for the end of its line."""
+    for seq in range(1, 50):
+        give(captured.peer, seq, b"x")
+        captured.link.next(5)
+        captured.link.begin(5, seq, 1)
+        since = time.monotonic()
+        got = body()
+        took = time.monotonic() - since
+        captured.link.end()
+        captured.link.result(0, [b"v"])
+        got += collect(captured.peer)
+        if took < LINE_WAITS:
+            return got
+    pytest.fail("the machine is too busy")
+
+
+def test_pieces_of_a_line_leave_together(captured):
+    """They would be shown apart where other engines' lines come between them."""
+    link, peer = captured.link, captured.peer
+
+    def body():
+        link.output(STDOUT, [b"one "])
+        peer.recv(fc.STARTED)  # of the I/O thread, which sends what there is
+        link.output(STDOUT, [b"line\n"])
+        return [(m.status, m.flags, m.buffers[0]) for m in [peer.recv(fc.OUTPUT)]]
+
+    assert in_a_task(captured, body) == [(STDOUT, 0, b"one line\n")]
+
+
+def test_a_flush_lets_the_start_of_a_line_go(captured):
+    link, peer = captured.link, captured.peer
+
+    def body():
+        link.output(STDOUT, [b"one "])
+        link.output(STDOUT, [])
+        got = peer.recv(fc.OUTPUT)
+        link.output(STDOUT, [b"line\n"])
+        return [(got.status, got.flags, got.buffers[0])]
+
+    assert in_a_task(captured, body) == [(STDOUT, 0, b"one "), (STDOUT, 0, b"line\n")]
+
+
+def test_the_start_of_a_line_does_not_wait_for_ever(captured):
+    link, peer = captured.link, captured.peer
+    give(peer, 1, b"x")
+    link.next(5)
+    link.begin(5, 1, 1)
+    link.output(STDOUT, [b"no end"])
+    assert peer.recv(fc.OUTPUT).buffers == [b"no end"]
 
 
 def test_late_output_is_flagged_and_early_output_has_no_task(captured):

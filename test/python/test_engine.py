@@ -130,8 +130,11 @@ def test_streams_behave_like_files():
     assert text(log, STDERR) == "bytes refused\n"
 
 
-def test_input_says_that_nobody_can_answer():
-    assert error(results(run([cell("input('name? ')")]))[0])["ename"] == "StdinNotImplementedError"
+@pytest.mark.parametrize("call, send", [("input('name? ')", "view['answer'] = input()"), ("__import__('getpass').getpass()", "view['answer'] = getpass()"),
+                                        ("__import__('getpass').getpass('password: ', stream=None)", "view.apply(f, getpass())")])
+def test_who_asks_on_an_engine_hears_what_to_do(call, send):
+    told = error(results(run([cell(call)]))[0])
+    assert told["ename"] == "StdinNotImplementedError" and "nobody can answer" in told["evalue"] and send in told["evalue"]
 
 
 def test_asyncio_between_and_in_tasks():

@@ -102,8 +102,10 @@ def test_composite_of_many_equal_ones():
     assert c.render_traceback()[0] == "[0-19:apply]" and "more exceptions" not in "\n".join([str(c), *c.render_traceback()])
     assert str(c).count("ValueError") == 1
     c = CompositeError("m", [remote(ValueError("v"), i % 2) for i in range(9)])
-    assert "[0:apply, 1:apply] 9 times: ValueError: v" in str(c), "tasks of a map: each engine once"
-    assert c.render_traceback()[-1] == "... 7 more exceptions ..."
+    assert str(c).splitlines()[1:] == ["[0:apply, 1:apply]: ValueError: v", "... 7 more exceptions ..."], "tasks of a map: each engine once, each error counted once"
+    assert c.render_traceback()[0] == "[0:apply, 1:apply]" and c.render_traceback()[-1] == "... 7 more exceptions ..."
+    c = CompositeError("m", [remote(ValueError("v"), 0) for i in range(7)] + [remote(KeyError("k"), 1) for i in range(4)])
+    assert str(c).splitlines()[-1] == "... 9 more exceptions (6 ValueError, 3 KeyError) ..."
     c = CompositeError("m", [remote(ValueError("v"), 2 * i) for i in range(1000)])
     assert "… and 900 more]" in str(c) and len(str(c)) < 2000
 

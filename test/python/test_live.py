@@ -244,7 +244,7 @@ def test_times(rc):
     ar = rc[:].apply_async(time.sleep, 0.1)
     assert ar.submitted[0].tzinfo is not None
     ar.get()
-    assert 0.2 <= ar.serial_time < 2 and 0.1 <= ar.wall_time < 2 and ar.wall_time == ar.elapsed
+    assert ar.serial_time >= 0.2 and ar.wall_time >= 0.1 and ar.wall_time == ar.elapsed
     assert all(m["submitted"] <= m["started"] <= m["completed"] for m in ar.metadata)
     assert [m["engine_uuid"] for m in ar.metadata] == [rc._engines[i]["uuid"] for i in (0, 1)]
 
@@ -291,47 +291,65 @@ def test_m5_cancel_interrupts_and_the_engine_survives(rc, until):
     assert queued.get(10) == 2 and time.monotonic() - t < 5 and rc[0]["kept"] == 5
 
 
-def test_m5_abort_only_unqueues(rc):
+def held(view, path):
+    """A task that ends when there is such a file."""
+    return view.apply_async(typed("""
+        def f(path):
+            import os, time
+            while not os.path.exists(path):
+                time.sleep(0.01)
+    """), str(path))
+
+
+def test_m5_abort_only_unqueues(rc, tmp_path):
     rc[:]["kept"] = 5
-    running = rc[0].apply_async(time.sleep, 1)
+    running = held(rc[0], tmp_path / "go")
     queued = [rc[0].apply_async(max, i, 2) for i in range(3)]
     for ar in queued:
         ar.abort()
     for ar in queued:
         with pytest.raises(ipp.TaskAborted):
             ar.get(10)
+    (tmp_path / "go").touch()
     assert running.get(10) is None and rc[0]["kept"] == 5
 
 
-def test_m5_ctrl_c_in_get_leaves_the_task_running(rc):
+def test_m5_ctrl_c_in_get_leaves_the_task_running(rc, tmp_path):
     import signal
-    ar = rc[0].apply_async(time.sleep, 1)
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    t = time.monotonic()
+    ar = held(rc[0], tmp_path / "go")
     with pytest.raises(KeyboardInterrupt):
-        ar.get()
-    assert time.monotonic() - t < 0.8 and not ar.ready() and ar.get(10) is None
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        ar.get(30)
+    assert not ar.ready()
+    (tmp_path / "go").touch()
+    assert ar.get(10) is None
 
 
-def test_a_signal_handler_may_use_the_client_that_waits(rc):
+def test_a_signal_handler_may_use_the_client_that_waits(rc, tmp_path):
     import signal
     said = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: said.append(rc[1].apply_sync(max, 3, 4)))
+
+    def handler(*_):
+        said.append(rc[1].apply_sync(max, 3, 4))
+        (tmp_path / "go").touch()
+
+    before = signal.signal(signal.SIGUSR1, handler)
     try:
-        ar = rc[0].apply_async(time.sleep, 0.6)
+        ar = held(rc[0], tmp_path / "go")
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
         assert ar.get(10) is None and said == [4]
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_one_thread_waits_long_while_others_come_and_go(rc):
-    slow, quick, failures = rc[0].apply_async(time.sleep, 1.5), rc[1], []
+def test_one_thread_waits_long_while_others_come_and_go(rc, tmp_path):
+    slow, quick, failures = held(rc[0], tmp_path / "go"), rc[1], []
 
     def work():
         try:
-            while not slow.ready():
+            for _ in range(200):
                 assert quick.apply_sync(max, 1, 2) == 2
+            (tmp_path / "go").touch()
         except BaseException as e:
             failures.append(e)
     threads = [threading.Thread(target=work) for _ in range(4)] + [threading.Thread(target=slow.get, args=(20,)) for _ in range(2)]
@@ -341,7 +359,7 @@ def test_one_thread_waits_long_while_others_come_and_go(rc):
     assert not failures and not any(t.is_alive() for t in threads)
 
 
-def test_closing_wakes_whoever_waits(cluster):
+def test_closing_wakes_whoever_waits(cluster, tmp_path):
     mine = cluster.connect_client_sync()
     mine.wait_for_engines(2)
     results = []
@@ -351,14 +369,14 @@ def test_closing_wakes_whoever_waits(cluster):
             results.append(ar.get(30))
         except BaseException as e:
             results.append(e)
-    threads = [threading.Thread(target=work, args=(mine[i].apply_async(time.sleep, 3),)) for i in (0, 1)]
+    threads = [threading.Thread(target=work, args=(held(mine[i], tmp_path / "go"),)) for i in (0, 1)]
     [t.start() for t in threads]
     with mine[0].temp_flags():
         assert mine.queue_status()  # both are waiting by now, one of them turns the loop
-    t = time.monotonic()
     mine.close()
-    [t.join(20) for t in threads]
-    assert len(results) == 2 and all(isinstance(r, BaseException) for r in results) and time.monotonic() - t < 2.5
+    [t.join(20) for t in threads]  # the tasks have not ended
+    assert len(results) == 2 and all(isinstance(r, BaseException) and not isinstance(r, TimeoutError) for r in results)
+    (tmp_path / "go").touch()
 
 
 def test_m6_a_fork_while_another_thread_waits(rc):

@@ -56,6 +56,24 @@ def test_s14_targets_as_free_as_in_stock(two):
     assert repr(rc[:]) == "<DirectView [0, 1]>" and len(rc[:]) == 2 and len(two.lv) == 2 and len(two.e0) == 1
 
 
+@pytest.mark.parametrize("call", [
+    lambda t, *seqs: t.lv.map(max, *seqs), lambda t, *seqs: t.lv.map(max, *seqs, chunksize=7), lambda t, *seqs: t.dv.map(max, *seqs),
+    lambda t, *seqs: t.dv.parallel(dist="r")(max).map(*seqs), lambda t, *seqs: t.lv.parallel(chunksize=7)(max).map(*seqs), lambda t, *seqs: list(t.lv.imap(max, *seqs))])
+@pytest.mark.parametrize("n", [20, 2000])  # of items: alone and in ranges
+def test_a_map_names_the_item_that_cannot_travel(two, call, n):
+    items = [1] * n
+    items[n - 3] = {"lock": threading.Lock()}
+    with pytest.raises(TypeError, match=rf"can't send item {n - 3}, argument 1\['lock'\]: cannot pickle"):
+        call(two, range(n), items)
+
+
+def test_a_map_whose_function_cannot_travel_names_that(two):
+    lock = threading.Lock()
+    for call in (lambda f: two.lv.map(f, [1]), lambda f: two.lv.map(f, range(100)), lambda f: two.lv.map(f, range(9), chunksize=2), lambda f: two.dv.map(f, range(9))):
+        with pytest.raises(TypeError, match="can't send the function's default 'x'"):
+            call(lambda i, x=lock: i)
+
+
 def test_m17_a_view_that_names_a_dead_engine_says_why(two):
     two.core.event(event="engine_died", id=0, uuid="u", cause={"text": "engine 0: killed by SIGSEGV"})
     for view in (two.e0, two.dv):

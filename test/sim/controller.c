@@ -176,6 +176,12 @@ static const char *const event_names[] = {
     "ENGINE_AWAY", "ENGINE_BACK",  "ENGINE_SYNCED", "ENGINE_DEAD", "ENGINE_DRAIN", "CLIENT_GONE",
     "CLIENT_BACK", "CLIENT_PAUSE", "CLIENT_RESUME", "CANCEL",      "TICK"};
 
+/* Until what is left over is gone on with: a controller may have much else to do. */
+static uint64_t turn(struct sim *m)
+{
+    return m->calm || sim_chance(m, 50) ? 1 : 1 + sim_below(m, 10 * MS);
+}
+
 void sim_event(struct sim *m, const struct sched_event *ev)
 {
     struct err e = {0};
@@ -195,7 +201,7 @@ void sim_event(struct sim *m, const struct sched_event *ev)
         sim_fail(m, ev->id, broken);
     uint64_t due = sched_deadline(m->s);
     if (due < m->tick_at) {
-        m->tick_at = due > m->now ? due : m->now + 1;
+        m->tick_at = due > m->now ? due : m->now + turn(m);
         sim_at(m, m->tick_at, H_TICK, 0);
     }
 }

@@ -297,6 +297,7 @@ static void sim_init(struct sim *m, uint64_t seed, uint64_t steps)
                               .outcome = controller_outcome,
                               .outcome_arg = m};
     o.hwm = sim_chance(m, 60) ? 0 : sim_chance(m, 20) ? 1u << 30 : 1 + (uint32_t)sim_below(m, 20);
+    o.slice = sim_chance(m, 60) ? 0 : 1 + (uint32_t)sim_below(m, 20);
     o.away_grace_ns = 1 + sim_below(m, 300 * MS);
     o.client_grace_ns = sim_chance(m, 50) ? 0 : 1 + sim_below(m, 100 * MS);
     if (m->calm)

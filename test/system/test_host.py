@@ -268,16 +268,18 @@ def test_one_engine_has_no_zygote(controller, start, connect):
     assert host.wait() == 3
 
 
-def test_under_a_process_manager_the_host_is_transparent(controller, start, connect, ipython_dir):
+@pytest.mark.parametrize("number", [7, 16, 18], ids="descriptor {}".format)
+def test_under_a_process_manager_the_host_is_transparent(controller, start, connect, ipython_dir, number):
     r, w = os.pipe()
-    os.set_inheritable(r, True)
-    process = subprocess.Popen(program_argv("ipengine"), env=dict(ipython_dir, PMI_RANK="3", PMI_FD=str(r)), pass_fds=[r], start_new_session=True)
+    manager = "import os, sys; os.dup2(int(sys.argv[1]), int(sys.argv[2])); os.execv(sys.argv[3], sys.argv[3:])"
+    process = subprocess.Popen([sys.executable, "-c", manager, str(r), str(number), *program_argv("ipengine")], pass_fds=[r],
+                               env=dict(ipython_dir, PMI_RANK="3", PMI_FD=str(number)), start_new_session=True)
     try:
         rc = connect(1)
         assert rc.ids == [3]
         assert rc[3].apply_sync(os.getsid, 0) == process.pid
         os.write(w, b"k")
-        assert rc[3].apply_sync(os.read, r, 1) == b"k"
+        assert rc[3].apply_sync(os.read, number, 1) == b"k"
         rc[3].apply_async(segfault)
         assert process.wait(15) == -signal.SIGSEGV
     finally:

@@ -298,12 +298,27 @@ def test_a_client_without_a_pool_sends_frames(cluster, monkeypatch):
         assert memfds(os.getpid()) == before
 
 
+def memory_of(x):
+    """Name and inode of what this array is mapped from."""
+    address = x.__array_interface__["data"][0]
+    for line in open("/proc/self/maps"):
+        first, _, last = line.split()[0].partition("-")
+        if int(first, 16) <= address < int(last, 16):
+            return line.split()[5:6], line.split()[4]
+
+
+def are_shared(memories):
+    """Whether the engines look at one and the same memfd."""
+    return len(set(map(str, memories))) == 1 and memories[0][0] == ["/memfd:covey-buffer"]
+
+
 def test_engines_behind_a_relay(stack_of):
     rc = stack_of(2, engine_args=["--no-unix"]).rc
     for n in (MIB, 6 * MIB):
         a = pattern(n, n)
         for back in rc[:].apply_sync(lambda x: x, a):
             assert (back == a).all()
+    assert are_shared(rc[:].apply_sync(memory_of, a))
 
 
 def test_a_client_on_tcp_and_engines_on_unix(cluster):
@@ -315,6 +330,7 @@ def test_a_client_on_tcp_and_engines_on_unix(cluster):
             a = pattern(n, n)
             for back in rc[:].apply_sync(lambda x: x, a):
                 assert (back == a).all()
+        assert are_shared(rc[:].apply_sync(memory_of, a))  # what came as bytes goes on as one memfd
 
 
 def test_a_large_result_is_kept_until_its_client_has_it(cluster):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Launchers other than local: MPI, and batch systems whose commands are ours (fakebatch.py); what they leave behind."""
+import contextlib
 import json
 import os
 import re
@@ -140,6 +141,51 @@ def test_a_job_that_can_t_be_deleted_is_told(home, batch, by):
         assert r.returncode == 1 and told in r.stderr, r
         cluster._supervisor.process.wait()
     os.killpg(pid, signal.SIGTERM)      # what the job is here
+
+
+@pytest.mark.parametrize("scancel, words", [("exec sleep 600", "it did not end"), ("sleep 7; echo no answer; exit 1", "no answer")])
+@pytest.mark.parametrize("supervised", [True, False])
+def test_a_batch_system_that_does_not_answer_holds_up_no_stop(home, batch, scancel, words, supervised):
+    """Its command is not waited for for ever, what it has left is named, and the exit code says so. Without a supervisor the file stays for another try."""
+    told = f"job 4711 was not deleted and may still be in its queue: `scancel 4711`: {words}"
+    cluster = ipp.Cluster(engines="slurm", n=1, cluster_id="k")
+    cluster.start_and_connect_sync().close()
+    real = (batch.folder / "scancel").rename(batch.folder / "scancel.real")
+    (batch.folder / "scancel").write_text(f"#!/bin/sh\n{scancel}\n")
+    (batch.folder / "scancel").chmod(0o755)
+    pid = batch.pid("4711")
+    if not supervised:
+        state = json.loads(Path(cluster.cluster_file).read_text())
+        os.kill(state["engines"]["0"]["pid"], signal.SIGSTOP)       # it can't react to its parent's death
+        os.kill(state["pid"], signal.SIGKILL)
+        os.kill(state["engines"]["0"]["pid"], signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{p}").exists() for p in (state["engines"]["0"]["pid"], state["controller"]["pid"])), what="their ends")
+    stop = [*program_argv("ipcluster"), "stop", "--cluster-id=k"]
+    r = subprocess.run(stop, timeout=60, capture_output=True, text=True)
+    assert r.returncode == 1 and told in r.stderr, r
+    assert Path(cluster.cluster_file).exists() == (not supervised)
+    cluster._supervisor.process.wait()
+    if supervised:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)      # what the job is here, if its engine has not ended it
+    else:
+        real.rename(batch.folder / "scancel")
+        assert subprocess.run(stop, timeout=60, capture_output=True).returncode == 11 and not batch.pid("4711")
+    assert wait_gone(home) == {}
+
+
+def test_a_stop_while_a_job_is_submitted(home, batch):
+    """The submission is cut short; that it may have come to a job all the same is told."""
+    (batch.folder / "sbatch").unlink()
+    (batch.folder / "sbatch").write_text(f"#!/bin/sh\ntouch {batch.folder}/submitting\nexec sleep 600\n")
+    (batch.folder / "sbatch").chmod(0o755)
+    start = subprocess.Popen([*program_argv("ipcluster"), "start", "--engines=slurm", "-n", "1"], stderr=subprocess.PIPE, text=True)
+    wait_until((batch.folder / "submitting").exists, what="the submission")
+    stop = run_ipcluster("stop")
+    told = "Slurm had not answered to a submission: a job of it may be in its queue"
+    assert stop.returncode == 1 and told in stop.stderr, stop
+    assert told in start.communicate(timeout=20)[1]
+    assert wait_gone(home) == {}
 
 
 def test_a_controller_in_a_queue(home, batch):
@@ -450,9 +496,16 @@ def test_a_batch_class_of_ones_own_by_ipcluster(home, batch, tmp_path, monkeypat
 
 
 def test_what_is_not_there_is_refused(home):
-    for name in ("winhpc", "Mesos"):
-        with pytest.raises(ipp.cluster.ClusterError, match=name):
+    for name in ("winhpc", "Mesos", 3):
+        with pytest.raises(ipp.cluster.ClusterError, match=str(name)):
             ipp.Cluster(engines=name, n=1).start_cluster_sync()
+
+
+@pytest.mark.parametrize("option", ["engines", "controller"])
+def test_a_name_that_is_no_launcher_s_is_told_before_anything_starts(home, monkeypatch, option):
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **kw: pytest.fail("something was started"))
+    with pytest.raises(ipp.cluster.ClusterError, match=f"^{option}='nosuch': there is no launcher 'nosuch'; there are .*local.*slurm"):
+        ipp.Cluster(**{option: "nosuch"}, n=1).start_cluster_sync()
 
 
 mpi = pytest.mark.skipif(shutil.which("mpiexec") is None, reason="no mpiexec on PATH")
@@ -484,6 +537,39 @@ def test_an_mpi_controller(home):
     with ipp.Cluster(controller="mpi", n=1, config=config) as rc:
         assert rc[0].apply_sync(abs, -1) == 1
     assert wait_gone(home) == {} and files_of(home) == []
+
+
+FAKE_MPIEXEC = """#!/bin/bash
+trap 'echo told >>"$0.told"; kill $(jobs -p)' TERM
+n=$2; shift 2
+ranks=()
+for ((i = 0; i < n; i++)); do OMPI_COMM_WORLD_RANK=$i {before} "$@" & ranks+=($!); done
+code=0
+for pid in "${{ranks[@]}}"; do
+    wait "$pid"; status=$?
+    while [ $status -gt 128 ] && kill -0 "$pid" 2>/dev/null; do wait "$pid"; status=$?; done
+    [ $status -eq 0 ] || code=$status
+done
+echo $code >>"$0.codes"
+exit $code
+"""
+
+
+@pytest.mark.parametrize("before, told", [("", False), ("python3 -c 'import subprocess, sys; "
+                         "p = subprocess.Popen([sys.executable, \"-c\", \"import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))\", *sys.argv[1:]]); sys.exit(p.wait())'", True)])
+def test_ranks_are_told_themselves_to_end(home, tmp_path, before, told):
+    """mpiexec waits a second when it is told; it is, where its ranks are not found below it."""
+    fake = tmp_path / "mpiexec"
+    fake.write_text(FAKE_MPIEXEC.format(before=before))
+    fake.chmod(0o755)
+    with ipp.Cluster(engines="mpi", controller="local" if told else "mpi", n=2, config={"MPILauncher": {"mpi_cmd": [str(fake)]}}) as rc:
+        pids = rc[:].apply_sync(os.getpid)
+        if not told:
+            rc.cluster.restart_engines_sync()
+            wait_until(lambda: len(rc.ids) == 2 and not set(rc[:].apply_sync(os.getpid)) & set(pids), what="new ranks")
+    assert wait_gone(home) == {} and os.path.exists(f"{fake}.told") == told
+    if not told:
+        assert (tmp_path / "mpiexec.codes").read_text().split() == ["0", "0", "0"], "a rank that ends with a failure would end all"
 
 
 @mpi

@@ -260,6 +260,39 @@ def test_records_as_ipyparallels_programs_read_them(kept):
         kept.db_query({}, keys=["nokey"])
 
 
+@pytest.mark.parametrize("args", [(), ("--sqlitedb",)])
+def test_metadata_says_how_a_task_was_submitted(stack_of, args):
+    rc = stack_of(*args, n=2).rc
+    lv = rc.load_balanced_view([0])
+    plain = rc[0].apply_async(abs, 1)
+    told = lv.set_flags(label="x", retries=2, timeout=30, priority=3).apply_async(abs, 1)
+    for ar in (plain, told):
+        ar.get(10)
+    metadata = [rc.db_query({"msg_id": ar.msg_ids[0]}, keys="metadata")[0]["metadata"] for ar in (plain, told)]
+    assert metadata == [{"label": None}, {"label": "x", "retries": 2, "timeout": 30.0, "priority": 3, "targets": [0]}]
+    assert rc.db_query({"label": "x"})[0]["metadata"] == metadata[1]
+    rc[:].set_flags(label='"y"', retries=1).apply_async(abs, 1).get(10)  # its route names all engines, in each of its records
+    assert [r["metadata"] for r in rc.db_query({"label": '"y"'})] == [{"label": '"y"'}] * 2
+
+
+def test_a_result_is_asked_for_before_its_task_was_sent(stack_of, monkeypatch):
+    """Who hands an id over at once may be quicker than the task itself."""
+    stack = stack_of()
+    first = stack.rc[0].apply_async(abs, 1)
+    first.get(10)
+    session, seq = first.msg_ids[0].split("_")
+    with ipp.Client(stack.client_file) as other:
+        early = other.get_result(f"{session}_{int(seq) + 1}")
+        assert not early.ready()
+        task = stack.rc[0].apply_async(abs, -7)
+        assert task.msg_ids == early.msg_ids and early.get(10) == 7
+        monkeypatch.setattr("covey._hub.UNSENT_PATIENCE", 0.05)
+        with pytest.raises(KeyError, match="no task .* is known here"):
+            other.get_result(f"{session}_{int(seq) + 1000}").get(10)
+        nobody_s = other.get_result(f"{'0' * 16}_5")
+        assert nobody_s.ready() and not nobody_s.successful(), "its client is not there: no need to wait"
+
+
 def test_resubmit_by_another_client(kept, cluster):
     call, run, mapped, failed = kept.marks
     with cluster.connect_client_sync() as rc:

@@ -1,11 +1,13 @@
 """Between machines (here: over TLS on loopback) what goes to many engines crosses once, whoever relays."""
 import json
 import os
+import signal
 import time
 
 import numpy as np
 import pytest
 
+from covey import EngineError
 from covey._calls import pack_call
 
 from .conftest import wait_until
@@ -108,6 +110,25 @@ def test_an_engine_of_another_host_than_the_relays_says_why_it_died(relayed):
     assert other not in stack.rc.ids
     left = next(i for i in stack.rc.ids)
     assert stack.rc[left].apply_sync(os.getppid) in pids
+
+
+def test_an_end_that_the_relay_does_not_read_is_told(relayed):
+    """The relay may hang, or end at the same moment: the host that leaves does not rely on it."""
+    stack = relayed(1, hosts=2)
+    [relay] = relaying(stack)
+    parents = stack.rc[:].apply_sync(os.getppid)
+    other = next(i for i, p in enumerate(parents) if p != relay.pid)
+    pid = stack.rc[other].apply_sync(os.getpid)
+    ar = stack.rc[other].apply_async(slow, 600, None)
+    os.kill(relay.pid, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="SIGKILL"):
+            ar.get(timeout=30)
+    finally:
+        os.kill(relay.pid, signal.SIGCONT)
+    wait_until(lambda: stack.rc.ids == [1 - other], what="one engine less")
+    assert stack.rc[:].apply_sync(os.getppid) == [relay.pid]
 
 
 def slow(seconds, value):

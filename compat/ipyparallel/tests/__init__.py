@@ -24,15 +24,22 @@ def _start(program: str, *args: str) -> subprocess.Popen[bytes]:
     return launchers[-1]
 
 
+def _start_engine(profile: str) -> subprocess.Popen[bytes]:
+    return _start("ipengine", f"--profile={profile}", "--InteractiveShell.colors=nocolor")
+
+
 def setup() -> None:
     """A controller and one engine of the profile `iptest`."""
     profile = os.path.join(ipython_dir(), "profile_iptest")
     os.makedirs(profile, exist_ok=True)  # a Client waits for the file, not for the folder
-    client_file = os.path.join(profile, "security", "ipcontroller-client.json")
-    if os.path.exists(client_file):
-        os.unlink(client_file)
+    for role in ("client", "engine"):
+        file = os.path.join(profile, "security", f"ipcontroller-{role}.json")
+        if os.path.exists(file):
+            os.unlink(file)
     _start("ipcontroller", "--profile=iptest", "--dictdb")
-    add_engines(1)
+    _start_engine("iptest")  # it waits for its file
+    with covey.Client(profile="iptest") as rc:
+        rc.wait_for_engines(1, timeout=TIMEOUT, interactive=False)
 
 
 def add_engines(n: int = 1, profile: str = "iptest", total: bool = False) -> list[subprocess.Popen[bytes]]:
@@ -40,16 +47,17 @@ def add_engines(n: int = 1, profile: str = "iptest", total: bool = False) -> lis
     with covey.Client(profile=profile) as rc:
         have = len(rc)
         n = max(n - have, 0) if total else n
-        started = [_start("ipengine", f"--profile={profile}", "--InteractiveShell.colors=nocolor") for _ in range(n)]
+        started = [_start_engine(profile) for _ in range(n)]
         rc.wait_for_engines(have + n, timeout=TIMEOUT, interactive=False)
     return started
 
 
 def teardown() -> None:
-    """Ends what was started here."""
+    """Ends what was started here, all at once."""
+    for process in launchers:
+        process.terminate()
     while launchers:
         process = launchers.pop()
-        process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * JSON as text. json_dumps() of jansson leaves out names of members when memory is short, and says
+ * nothing: what it gives then can't be read. */
+#ifndef COVEY_BASE_JSONTEXT_H
+#define COVEY_BASE_JSONTEXT_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+/* As json_dumps(): malloc'ed, with a NUL. NULL: out of memory, or no value (j may be NULL). */
+char *jsontext(const json_t *j, size_t flags);
+
+#endif
