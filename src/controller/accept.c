@@ -4,6 +4,7 @@
  * strangers do wrong is nobody's business: they are closed, with a line in the log at DEBUG, at
  * most one a second. All that they make the loop do has its turns in the controller's lane, so that
  * a flood of them is not felt by those who are in. */
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,9 @@
 #include "controller/say.h"
 
 #define BYE_FLUSH_NS NS_PER_S
-#define CHECK_MAX 8 /* strangers whose time is over, in a turn */
+#define CHECK_MAX 8    /* strangers whose time is over, in a turn */
+#define SWEEP_AFTER 32 /* who have left the door: what they needed there goes back to the kernel   \
+                        */
 
 /* It ends without having said who it is. */
 static void stranger_failed(const struct conn *k, const char *why)
@@ -52,10 +55,26 @@ static void look_for_room(void *arg)
     }
 }
 
+/* A handshake takes as much memory as the connection that it leaves; what many at a time have freed
+ * lies in holes between the connections. */
+static void sweep(void *arg)
+{
+    struct door *d = arg;
+
+    d->left = 0;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 static void leave_door(struct conn *k)
 {
-    admission_leave(&k->door->admission, &k->place);
-    look_for_room(k->door);
+    struct door *d = k->door;
+
+    admission_leave(&d->admission, &k->place);
+    if (++d->left == SWEEP_AFTER)
+        timer_start(d->sweep, NS_PER_S, 0);
+    look_for_room(d);
 }
 
 void conn_traffic(const struct conn *k, struct traffic *sum)
@@ -107,7 +126,9 @@ int door_init(struct door *d, struct controller *c)
     d->c = c;
     admission_init(&d->admission);
     int r = timer_new(&d->expiry, c->loop, look_for_silent, d);
-    return r == CV_OK ? timer_new(&d->room, c->loop, look_for_room, d) : r;
+    if (r == CV_OK)
+        r = timer_new(&d->room, c->loop, look_for_room, d);
+    return r == CV_OK ? timer_new(&d->sweep, c->loop, sweep, d) : r;
 }
 
 void door_close(struct door *d)
@@ -126,6 +147,7 @@ void door_release(struct door *d)
         conn_free(container_of(list_entry(l, struct place, node), struct conn, place));
     timer_free(d->expiry);
     timer_free(d->room);
+    timer_free(d->sweep);
 }
 
 void conn_admitted(struct conn *k, uint8_t role)

@@ -32,6 +32,8 @@ struct door {
     struct admission admission;
     struct timer *expiry; /* the next one's time is over */
     struct timer *room;   /* the listener is paused until then, or until a place is free */
+    struct timer *sweep;  /* what those who have left it needed goes back to the kernel then */
+    unsigned left;        /* how many have, since the last sweep */
 };
 
 /* A kind of line in the log that comes once a second at most. */
