@@ -589,6 +589,7 @@ int supervisor_run(const struct settings *s, const struct supervisor_hooks *hook
     struct err e;
     list_init(&v.sets);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* beyond `ulimit -f` a write fails */
     share_config();
     if (s->events_fd >= 0)
         fcntl(s->events_fd, F_SETFD, FD_CLOEXEC);

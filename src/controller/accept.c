@@ -15,9 +15,10 @@
 #include "controller/say.h"
 
 #define BYE_FLUSH_NS NS_PER_S
-#define CHECK_MAX 8    /* strangers whose time is over, in a turn */
-#define SWEEP_AFTER 32 /* who have left the door: what they needed there goes back to the kernel   \
-                        */
+#define CHECK_MAX 8 /* strangers whose time is over, in a turn */
+#define SWEEP_AFTER                                                                                \
+    32 /* who have left the door: what they needed there goes back to the kernel                   \
+        */
 
 /* It ends without having said who it is. */
 static void stranger_failed(const struct conn *k, const char *why)

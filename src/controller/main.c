@@ -86,6 +86,7 @@ static int run(const struct options *o, struct log *log, struct err *e)
     sigset_t handled, before;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* beyond `ulimit -f` a write, or a memfd, fails */
     raise_descriptor_limit();
     /* what comes before the loop can hear it waits: files that were written are removed again */
     sigemptyset(&handled);

@@ -127,6 +127,7 @@ int main(int argc, char **argv)
     struct err e = {{0}};
     int signum = 0, code = 0;
     signal(SIGPIPE, SIG_IGN); /* whoever reads our log or events may go */
+    signal(SIGXFSZ, SIG_IGN); /* beyond `ulimit -f` a write, or a memfd, fails */
     switch (options_parse(&o, argc, argv, stderr, &e)) {
     case OPTIONS_DONE:
         return 0;

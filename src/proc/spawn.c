@@ -130,6 +130,7 @@ _Noreturn static void child_run(struct plan *p)
     sigset_t none;
     sigemptyset(&none);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (s->death_signal) {
         prctl(PR_SET_PDEATHSIG, s->death_signal, 0, 0, 0);

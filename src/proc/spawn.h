@@ -43,7 +43,7 @@ struct spawn {
 
 /* Starts the child. On failure no child is left; e says what failed ("can't start 'x': No such file
  * or directory") and the code is CV_ENOENT, CV_EACCES, CV_ENOMEM or CV_ESYS. Signals that this
- * program blocks or ignores (SIGPIPE) are as by default in the child. */
+ * program blocks or ignores (SIGPIPE, SIGXFSZ) are as by default in the child. */
 int process_spawn(const struct spawn *s, pid_t *ret_pid, struct err *e) CV_CHECK;
 
 #endif

@@ -2,6 +2,7 @@
 import functools
 import json
 import os
+import resource
 import signal
 import zlib
 from pathlib import Path
@@ -331,6 +332,20 @@ def test_a_client_on_tcp_and_engines_on_unix(cluster):
             for back in rc[:].apply_sync(lambda x: x, a):
                 assert (back == a).all()
         assert are_shared(rc[:].apply_sync(memory_of, a))  # what came as bytes goes on as one memfd
+
+
+@pytest.mark.parametrize("who", ["controller", "relay"])
+def test_a_limit_of_file_sizes_ends_nobody(stack_of, who):
+    """`ulimit -f` counts for memfds, too: what is beyond is received into ordinary memory."""
+    stack = stack_of(2, engine_args=["--no-unix"] if who == "relay" else [])
+    config = json.loads(Path(stack.client_file).read_text())
+    config["endpoints"] = [e for e in config["endpoints"] if not e.startswith("unix:")]
+    for p in stack.processes:
+        resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
+    with ipp.Client(config) as rc:
+        a = pattern(6 * MIB, 1)
+        for back in rc[:].apply_async(lambda x: x, a).get(30):
+            assert (back == a).all()
 
 
 def test_a_large_result_is_kept_until_its_client_has_it(cluster):
