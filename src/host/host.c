@@ -3,8 +3,7 @@
  * See host.h. Life: start the zygote and the search for the controller side by side; when the
  * controller has let us in, start the engines; then pass on orders, tell deaths; at the end stop
  * the engines, say BYE and leave nothing. An engine's EXIT follows whatever else came from it: for
- * a relayed engine it waits until the engine's link has ended (or half a second, as a forked child
- * may hold it open), at the host that relays (elect.h). */
+ * a relayed engine it waits at the host that relays (exits.h, elect.h). */
 #include "host/host.h"
 
 #include <errno.h>
@@ -18,16 +17,15 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/jsontext.h"
-#include "base/list.h"
 #include "host/elect.h"
 #include "host/engines.h"
 #include "host/events.h"
+#include "host/exits.h"
 #include "host/params.h"
 #include "host/place.h"
 #include "host/single.h"
 #include "host/uplink.h"
 
-#define LAST_BYTES_NS (500 * NS_PER_MS)
 #define TAKEN_NS (2 * NS_PER_S) /* for a relay that hangs */
 #define SECOND_INTERRUPT_NS (5 * NS_PER_S)
 #define MPIEXEC_GRACE_NS (400 * NS_PER_MS)
@@ -47,8 +45,8 @@ struct host {
     struct watch *signals[3];
     json_t *params;
     json_t *environments; /* of the engines, by their places */
-    struct list exits;    /* reports that wait for a relayed engine's last bytes; members' too */
-    struct timer *exits_timer;
+    struct exits *exits;  /* of relayed engines, here and at members */
+    struct timer *end_timer;
     uint64_t interrupted; /* when SIGINT found nothing to interrupt */
     bool stopping, uplink_over, unclean;
     bool terminated;  /* stopping by SIGTERM */
@@ -57,14 +55,6 @@ struct host {
     bool waited;      /* for the relay, which may still have to take an EXIT */
     int code, signal; /* what this program ends with */
     char reason[256]; /* why, for the last event */
-};
-
-struct exit_report {
-    struct list node;
-    uint32_t number, incarnation;
-    char *json;
-    uint64_t due;
-    bool member; /* another host's: nobody here knows it when it is lost */
 };
 
 static bool by_mpiexec(const struct host *h)
@@ -80,13 +70,14 @@ static uint64_t stop_grace(const struct host *h)
     return by_mpiexec(h) && grace > MPIEXEC_GRACE_NS ? MPIEXEC_GRACE_NS : grace;
 }
 
-/* --- the end --- */
+/* --- stopping --- */
 
 /* From the next turn on, since the relay itself may be calling. */
 static void finish(struct host *h)
 {
     h->ending = true;
-    timer_start(h->exits_timer, 0, 0);
+    exits_hold(h->exits);
+    timer_start(h->end_timer, 0, 0);
 }
 
 /* What is told of the engines' ends. mpiexec and batch systems end us by SIGTERM without a word. */
@@ -138,112 +129,44 @@ static void on_report(void *arg, uint32_t number, uint32_t incarnation, const ch
     send_exit(arg, number, incarnation, json, false);
 }
 
-/* Sends the reports whose engines have nothing more to say; after the last one of all comes the
- * end. */
-static void exits_send(struct host *h)
-{
-    uint64_t now = clock_mono(), next = UINT64_MAX;
-    const struct relay *relay = h->elect ? elect_relay(h->elect) : NULL;
-    if (h->ending)
-        return;
-    list_each_safe(n, tmp, &h->exits)
-    {
-        struct exit_report *x = list_entry(n, struct exit_report, node);
-        if (x->member && !uplink_is_up(h->uplink))
-            continue; /* on_up() looks again */
-        if (x->due > now && relay_has(relay, x->number)) {
-            next = x->due < next ? x->due : next;
-            continue;
-        }
-        send_exit(h, x->number, x->incarnation, x->json, false);
-        list_del(n);
-        free(x->json);
-        free(x);
-    }
-    if (next != UINT64_MAX) {
-        timer_start(h->exits_timer, next > now ? next - now : 0, 0);
-        return;
-    }
-    timer_stop(h->exits_timer);
-    if (h->no_engines) {
-        h->no_engines = false;
-        finish(h);
-    }
-}
-
-/* Lets go of all reports. tell: their engines have nothing more to say. */
-static void exits_drop(struct host *h, bool tell)
-{
-    list_each_safe(n, tmp, &h->exits)
-    {
-        struct exit_report *x = list_entry(n, struct exit_report, node);
-        if (tell)
-            send_exit(h, x->number, x->incarnation, x->json, false);
-        list_del(n);
-        free(x->json);
-        free(x);
-    }
-}
-
-/* Relaying ends first: engines of other hosts go to the next relay, and say there what they hold.
- * Of engines of this host and of members nothing more comes then; what they ended with goes out. */
-static void end(struct host *h)
-{
-    if (h->elect && elect_waits(h->elect) && !h->uplink_over) {
-        if (!h->waited) {
-            h->waited = true;
-            timer_start(h->exits_timer, TAKEN_NS, 0);
-            return;
-        }
-        engines_each_report(h->engines, on_report, h);
-    }
-    elect_free(h->elect);
-    h->elect = NULL;
-    exits_drop(h, h->uplink && !h->uplink_over);
-    if (h->uplink_over || !h->uplink)
-        loop_stop(h->loop);
-    else
-        uplink_close(h->uplink, h->reason);
-}
-
-static void on_exits_due(void *arg)
-{
-    struct host *h = arg;
-    if (h->ending)
-        end(h);
-    else
-        exits_send(h);
-}
-
 /* For want of memory; nobody else would tell of an engine behind a relay. */
 #define NO_CAUSE "{\"text\":\"its host was out of memory and can't say why it ended\"}"
 
-/* To be sent when nothing more can come from that engine; at once where memory to wait is short.
- * Takes json. */
-static void exits_add(struct host *h, uint32_t number, uint32_t incarnation, char *json_take,
-                      bool member)
+static bool is_linked(void *arg, uint32_t number)
 {
-    struct exit_report *x = json_take ? calloc(1, sizeof *x) : NULL;
-    if (!x) {
-        send_exit(h, number, incarnation, json_take ? json_take : NO_CAUSE, member);
-        free(json_take);
-        return;
-    }
-    *x = (struct exit_report){.number = number,
-                              .incarnation = incarnation,
-                              .json = json_take,
-                              .due = clock_mono() + LAST_BYTES_NS,
-                              .member = member};
-    list_add_tail(&h->exits, &x->node);
-    exits_send(h);
+    const struct host *h = arg;
+    return h->elect && relay_has(elect_relay(h->elect), number);
+}
+
+static bool is_up(void *arg)
+{
+    return uplink_is_up(((const struct host *)arg)->uplink);
+}
+
+/* After the last report of all comes the end. */
+static void on_settled(void *arg)
+{
+    struct host *h = arg;
+    if (h->no_engines && !h->ending)
+        finish(h);
+}
+
+static int make_exits(struct host *h)
+{
+    const struct exits_config c = {.loop = h->loop,
+                                   .send = on_report,
+                                   .linked = is_linked,
+                                   .is_up = is_up,
+                                   .settled = on_settled,
+                                   .arg = h};
+    return exits_new(&h->exits, &c);
 }
 
 static void tell_exit(struct host *h, const struct death *d, const char *json)
 {
     bool relayed = h->elect && d->number != WIRE_ENGINE_NONE;
-    if (relayed && elect_relay(h->elect))
-        exits_add(h, d->number, d->incarnation, strdup(json), false);
-    else
+    if (!relayed || !elect_relay(h->elect) ||
+        exits_add(h->exits, d->number, d->incarnation, json, strlen(json), false) != CV_OK)
         send_exit(h, d->number, d->incarnation, json, relayed);
 }
 
@@ -254,9 +177,35 @@ static bool on_member_exit(void *arg, const struct msg *m)
     const struct slice *s = m->payload && m->payload->nbufs ? &m->payload->bufs[0] : NULL;
     if (h->ending)
         return false;
-    if (s)
-        exits_add(h, m->h.engine, m->h.incarnation, strndup((const char *)s->data, s->len), true);
+    if (s && exits_add(h->exits, m->h.engine, m->h.incarnation, (const char *)s->data, s->len,
+                       true) != CV_OK)
+        send_exit(h, m->h.engine, m->h.incarnation, NO_CAUSE, false);
     return true;
+}
+
+/* --- the end --- */
+
+/* Relaying ends first: engines of other hosts go to the next relay, and say there what they hold.
+ * Of engines of this host and of members nothing more comes then; what they ended with goes out. */
+static void end(void *arg)
+{
+    struct host *h = arg;
+    if (h->elect && elect_waits(h->elect) && !h->uplink_over) {
+        if (!h->waited) {
+            h->waited = true;
+            timer_start(h->end_timer, TAKEN_NS, 0);
+            return;
+        }
+        engines_each_report(h->engines, on_report, h);
+    }
+    elect_free(h->elect);
+    h->elect = NULL;
+    if (h->uplink && !h->uplink_over)
+        exits_flush(h->exits);
+    if (h->uplink_over || !h->uplink)
+        loop_stop(h->loop);
+    else
+        uplink_close(h->uplink, h->reason);
 }
 
 /* Ends that the relay was told may not have reached the controller; it takes each once. */
@@ -338,7 +287,7 @@ static void on_died(void *arg, const struct death *d, bool last)
         log_info(h->log, "%s", h->reason);
     }
     h->no_engines = true;
-    exits_send(h);
+    exits_look(h->exits);
 }
 
 static void on_registered(void *arg, uint32_t number)
@@ -351,9 +300,7 @@ static void on_registered(void *arg, uint32_t number)
 
 static void on_leg_closed(void *arg, uint32_t number)
 {
-    struct host *h = arg;
-    if (!list_empty(&h->exits))
-        exits_send(h);
+    exits_look(((struct host *)arg)->exits);
 }
 
 /* --- the controller --- */
@@ -389,7 +336,7 @@ static void on_up(void *arg, bool first)
         engines_each_report(h->engines, on_report, h);
         if (h->elect && elect_relay(h->elect))
             relay_uplink_back(elect_relay(h->elect));
-        exits_send(h);
+        exits_look(h->exits);
         return;
     }
     const char *endpoint = uplink_unix_endpoint(h->uplink);
@@ -609,7 +556,9 @@ static int host_start(struct host *h, struct err *e)
     if (rc == CV_OK)
         rc = watch_signals(h);
     if (rc == CV_OK)
-        rc = timer_new(&h->exits_timer, h->loop, on_exits_due, h);
+        rc = timer_new(&h->end_timer, h->loop, end, h);
+    if (rc == CV_OK)
+        rc = make_exits(h);
     if (rc != CV_OK)
         return err_set(e, rc, "out of memory");
     rc = reaper_new(&h->reaper, loop_uv(h->loop), e);
@@ -624,8 +573,8 @@ static void host_release(struct host *h)
     uplink_free(h->uplink);
     engines_free(h->engines);
     reaper_free(h->reaper);
-    exits_drop(h, false);
-    timer_free(h->exits_timer);
+    exits_free(h->exits);
+    timer_free(h->end_timer);
     for (int i = 0; i < 3; i++)
         watch_free(h->signals[i]);
     if (h->loop)
@@ -638,7 +587,6 @@ int host_run(const struct options *o, struct log *log, int events_fd, int *ret_s
 {
     struct host h = {.o = o, .log = log, .events = events_fd};
     struct err e = {{0}};
-    list_init(&h.exits);
     events_write(events_fd, json_pack("{s:s,s:i}", "event", "host", "pid", (int)getpid()));
     if (host_start(&h, &e) == CV_OK) {
         loop_run(h.loop);
