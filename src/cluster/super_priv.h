@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The supervisor's inside, shared by supervisor.c (life), sets.c (engine sets), setend.c (their
- * ends, for the controller), commands.c (what the control socket asks), ask.c (questions to a batch
- * system), away.c (engines whose links are lost) and tell.c (events, cluster file, progress). All
- * on the main thread. */
+ * The supervisor's inside, shared by supervisor.c (life), childevents.c (what its children say),
+ * sets.c (engine sets), setend.c (their ends, for the controller), commands.c (what the control
+ * socket asks), ask.c (questions to a batch system), away.c (engines whose links are lost) and
+ * tell.c (events, cluster file, progress). All on the main thread. */
 #ifndef COVEY_CLUSTER_SUPER_PRIV_H
 #define COVEY_CLUSTER_SUPER_PRIV_H
 
@@ -70,12 +70,18 @@ void super_stop(struct supervisor *v, int exit_code, const char *reason);
 void super_fail(struct supervisor *v, const char *why, const char *stderr_text);
 void super_check_ready(struct supervisor *v);
 void super_check_end(struct supervisor *v);
-void super_event(void *arg, struct child *c, json_t *event); /* of any child */
-void super_tick(struct supervisor *v);                       /* there is a new deadline */
+void super_tick(struct supervisor *v); /* there is a new deadline */
+int super_start_engines(
+    struct supervisor *v); /* those that were asked for; it fails by super_fail() */
 /* Starts what the request says; its files are named after what it is and `set` (NULL: none). */
 int super_launch(struct supervisor *v, struct child **ret, const struct launch_ops *ops,
                  struct launch_request *request, const char *set, const struct child_callbacks *cb,
                  struct err *e) CV_CHECK;
+
+/* childevents.c */
+void super_event(void *arg, struct child *c, json_t *event); /* of any child */
+/* The controller's connection files are there. */
+void super_listening(struct supervisor *v, json_t *event);
 
 /* sets.c */
 int set_start(struct supervisor *v, const char *id, uint32_t n, struct engine_set **ret,

@@ -101,6 +101,28 @@ void super_fail(struct supervisor *v, const char *why, const char *stderr_text)
     super_stop(v, 1, "the start failed");
 }
 
+static void controller_ended(void *arg, struct child *c, const struct reaped *r)
+{
+    struct supervisor *v = arg;
+    char *how = child_end_text(r), *tail = child_tail(c, 20);
+    char *why = str_printf("the controller %s", how ? how : "ended");
+    bool clean = r->known && !r->signal && r->code == 0;
+    child_free(c);
+    v->controller = NULL;
+    if (v->state == SUPER_STARTING) {
+        super_fail(v, why ? why : "the controller ended", tail ? tail : "");
+    } else if (v->state == SUPER_RUNNING) {
+        if (!clean)
+            log_error(v->s->log, "%s%s%s", why ? why : "the controller ended",
+                      tail && *tail ? "; it said last:\n" : "", tail ? tail : "");
+        super_stop(v, clean ? 0 : 1, why ? why : "the controller ended");
+    }
+    free(why);
+    free(how);
+    free(tail);
+    super_check_end(v);
+}
+
 /* ---- ready ---- */
 
 /* A batch system has taken the engines' job: when they come is its business. */
@@ -144,9 +166,9 @@ void super_check_ready(struct supervisor *v)
         v->hooks->ready(v->hooks->arg, v->cluster_file);
 }
 
-/* ---- events of the children ---- */
+/* ---- starting ---- */
 
-static int start_set(struct supervisor *v)
+int super_start_engines(struct supervisor *v)
 {
     struct engine_set *set;
     struct err e;
@@ -157,181 +179,6 @@ static int start_set(struct supervisor *v)
         tell_progress(v);
     return rc;
 }
-
-/* An engine that could not start, or died before all were there; by ssh also the controller. */
-static void engine_failed(struct supervisor *v, json_t *event)
-{
-    json_t *cause = json_object_get(event, "cause");
-    const char *text = json_string_value(json_object_get(cause, "text"));
-    const char *said = json_string_value(json_object_get(cause, "stderr"));
-    const char *who =
-        json_is_true(json_object_get(event, "controller")) ? "the controller" : "an engine";
-    if (v->state == SUPER_RUNNING)
-        log_warn(v->s->log, "%s failed: %s", who, text ? text : "");
-    if (v->state != SUPER_STARTING)
-        return;
-    char *why = str_printf("%s failed: %s", who, text ? text : "it ended before it was ready");
-    super_fail(v, why ? why : "out of memory", said ? said : "");
-    free(why);
-}
-
-/* Engines that start on other machines, and a controller that only this one can reach: without a
- * word they would just not come. */
-static void check_reach(const struct supervisor *v)
-{
-    const char *path = json_string_value(json_object_get(v->listening, "engine_file"));
-    json_t *file = path ? json_load_file(path, 0, NULL) : NULL, *endpoint;
-    bool apart = v->s->engines->flags & LAUNCH_ELSEWHERE ||
-                 (v->s->controller == &launch_ssh && v->s->engines != &launch_sshproxy);
-    const char *ssh = json_string_value(json_object_get(file, "ssh"));
-    bool tcp = false, reachable = !v->s->n || !apart || (ssh && *ssh);
-    size_t i;
-    json_array_foreach(json_object_get(file, "endpoints"), i, endpoint)
-    {
-        const char *text = json_string_value(endpoint);
-        if (!text || strncmp(text, "tcp://", 6))
-            continue;
-        tcp = true;
-        reachable |= strncmp(text + 6, "127.", 4) && strncmp(text + 6, "[::1]", 5);
-    }
-    if (tcp && !reachable)
-        log_warn(v->s->log, "the controller listens on its own machine only: engines on other "
-                            "machines need --ip='*' (Cluster.controller_ip)");
-    json_decref(file);
-}
-
-static void on_listening(struct supervisor *v, json_t *event)
-{
-    json_decref(v->listening);
-    v->listening = json_incref(event);
-    check_reach(v);
-    if (v->state != SUPER_STARTING)
-        return;
-    if (v->s->n && list_empty(&v->sets) && start_set(v))
-        return;
-    tell_cluster_file(v);
-    super_check_ready(v);
-}
-
-/* A batch job has its id: the cluster file must have it from now on. */
-static void job_submitted(struct supervisor *v, json_t *event)
-{
-    log_info(v->s->log, "submitted job %s", json_string_value(json_object_get(event, "id")));
-    if (v->state != SUPER_STOPPING)
-        tell_cluster_file(v);
-    super_check_ready(v);
-}
-
-static void engine_number(const json_t *event, char *out, size_t size)
-{
-    snprintf(out, size, "%lld", (long long)json_integer_value(json_object_get(event, "id")));
-}
-
-static void engine_joined(struct supervisor *v, json_t *event)
-{
-    char number[24];
-    engine_number(event, number, sizeof number);
-    json_object_set(v->engines, number, event);
-    json_object_del(v->away, number);
-    ask_quiet(v);
-    if (v->state != SUPER_STOPPING)
-        tell_progress(v);
-    super_check_ready(v);
-}
-
-static void engine_died(struct supervisor *v, json_t *event)
-{
-    char number[24];
-    engine_number(event, number, sizeof number);
-    json_object_del(v->engines, number);
-    away_over(v, number, event);
-    ask_quiet(v);
-    if (v->state == SUPER_STARTING)
-        engine_failed(v, event);
-    else if (v->state == SUPER_RUNNING)
-        tell_progress(v);
-}
-
-static void engine_away(struct supervisor *v, json_t *event)
-{
-    char number[24];
-    engine_number(event, number, sizeof number);
-    away_lost(v, number, event);
-    ask_quiet(v);
-}
-
-static void engine_back(struct supervisor *v, json_t *event)
-{
-    char number[24];
-    engine_number(event, number, sizeof number);
-    away_back(v, number);
-    ask_quiet(v);
-}
-
-/* What an engine's host says, where the controller is not ours and can't say it. */
-static void engine_up(struct supervisor *v, json_t *event)
-{
-    if (v->adopted)
-        engine_joined(v, event);
-}
-
-static void engine_down(struct supervisor *v, json_t *event)
-{
-    if (v->adopted)
-        engine_died(v, event);
-}
-
-/* Events that are for the supervisor alone: a child's end is not the cluster's. */
-static bool is_internal(const char *name)
-{
-    return !strcmp(name, "stopped") || !strcmp(name, "job") || !strcmp(name, "engine_up") ||
-           !strcmp(name, "engine_down");
-}
-
-void super_event(void *arg, struct child *c, json_t *event)
-{
-    static const struct {
-        const char *name;
-        void (*run)(struct supervisor *v, json_t *event);
-    } HANDLERS[] = {{"listening", on_listening},  {"engine_joined", engine_joined},
-                    {"engine_died", engine_died}, {"engine_failed", engine_failed},
-                    {"engine_away", engine_away}, {"engine_back", engine_back},
-                    {"engine_up", engine_up},     {"engine_down", engine_down},
-                    {"job", job_submitted},       {"undeleted", tell_undeleted}};
-    struct supervisor *v = arg;
-    const char *name = json_string_value(json_object_get(event, "event"));
-    if (ask_event(v, c, name, event))
-        return;
-    if (!is_internal(name))
-        tell_event(v, json_incref(event));
-    for (size_t i = 0; i < sizeof HANDLERS / sizeof HANDLERS[0]; i++)
-        if (!strcmp(name, HANDLERS[i].name))
-            HANDLERS[i].run(v, event);
-}
-
-static void controller_ended(void *arg, struct child *c, const struct reaped *r)
-{
-    struct supervisor *v = arg;
-    char *how = child_end_text(r), *tail = child_tail(c, 20);
-    char *why = str_printf("the controller %s", how ? how : "ended");
-    bool clean = r->known && !r->signal && r->code == 0;
-    child_free(c);
-    v->controller = NULL;
-    if (v->state == SUPER_STARTING) {
-        super_fail(v, why ? why : "the controller ended", tail ? tail : "");
-    } else if (v->state == SUPER_RUNNING) {
-        if (!clean)
-            log_error(v->s->log, "%s%s%s", why ? why : "the controller ended",
-                      tail && *tail ? "; it said last:\n" : "", tail ? tail : "");
-        super_stop(v, clean ? 0 : 1, why ? why : "the controller ended");
-    }
-    free(why);
-    free(how);
-    free(tail);
-    super_check_end(v);
-}
-
-/* ---- starting ---- */
 
 int super_launch(struct supervisor *v, struct child **ret, const struct launch_ops *ops,
                  struct launch_request *request, const char *set, const struct child_callbacks *cb,
@@ -411,7 +258,7 @@ static bool adopt(struct supervisor *v)
              "A controller of this profile runs already (process %d): the engines are for it, and "
              "it stays when they are stopped",
              (int)pid);
-    on_listening(v, listening);
+    super_listening(v, listening);
     json_decref(listening);
     return true;
 }
@@ -443,7 +290,7 @@ static void start_all(struct supervisor *v)
         return;
     }
     v->controller_pid = child_job(v->controller)->pid;
-    if (v->s->n && !wait && start_set(v))
+    if (v->s->n && !wait && super_start_engines(v))
         return;
     tell_cluster_file(v);
 }

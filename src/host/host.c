@@ -341,15 +341,12 @@ static void on_up(void *arg, bool first)
     }
     const char *endpoint = uplink_unix_endpoint(h->uplink);
     int rc = endpoint ? CV_OK : find_relay(h, &e);
-    if (rc == CV_OK)
-        rc = params_complete(h->params, uplink_file(h->uplink)) == CV_OK
-                 ? CV_OK
-                 : err_set(&e, CV_ENOMEM, "out of memory");
+    if (rc == CV_OK && params_complete(h->params, uplink_file(h->uplink)) != CV_OK)
+        rc = err_set(&e, CV_ENOMEM, "out of memory");
     if (rc == CV_OK)
         rc = engines_start(h->engines, h->elect ? elect_endpoint(h->elect) : endpoint, &e);
-    if (rc != CV_OK) {
+    if (rc != CV_OK)
         stop(h, LOG_CRITICAL_, 1, e.text);
-    }
 }
 
 static void on_down(void *arg)
