@@ -10,6 +10,7 @@ import argparse
 import errno
 import os
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -263,11 +264,14 @@ def main() -> int:
     p.add_argument("--ssh", "--sshserver", metavar="[USER@]HOST[:PORT]", help="the ssh server to go through (default: as the file says)")
     p.add_argument("--sshkey", metavar="FILE", help="the private key for it")
     args = p.parse_args()
-    findings = _all(args)
     failed = None
-    for finding in findings:
-        print(f"{'FAIL' if finding.fails else 'ok  '}  {finding}", flush=True)
-        failed = failed or (finding if finding.fails else None)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})     # ipcluster has blocked it while this was imported
+        for finding in _all(args):
+            print(f"{'FAIL' if finding.fails else 'ok  '}  {finding}", flush=True)
+            failed = failed or (finding if finding.fails else None)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 1 if failed else 0
 
 

@@ -317,10 +317,13 @@ def main() -> int:
     args = p.parse_args()
     if args.server.startswith("-") or not all(c.isalnum() or c in "_-.+" for c in args.name + args.cluster_id):
         p.error("that is no name of a server and a profile")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)     # SIGINT is since ipcluster started Python: until somebody takes it well
+    for number in stops:
         signal.signal(number, _stop)
     tunnel = Tunnel(args.server, args.name, args.cluster_id, ["-i", os.path.expanduser(args.sshkey)] if args.sshkey else [])
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         tunnel.open()
         say(f"{tunnel.where()} works now; Ctrl-C ends it")
         tunnel.keep()
@@ -331,7 +334,7 @@ def main() -> int:
         say("closed")
         return 0
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in stops:
             signal.signal(number, signal.SIG_IGN)
         tunnel.undo()
     return 0

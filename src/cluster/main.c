@@ -3,6 +3,7 @@
  * ipcluster: finds the verb and runs it. Options before the verb are the verb's (entry points put
  * --python=PATH there). */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,10 +50,11 @@ static int find_verb(int argc, char **argv)
 }
 
 /* Becomes `PYTHON -m MODULE ARGUMENTS`: the verb's words without --python, which stands before it.
- */
+ * A Ctrl-C while Python starts has to wait: the module takes it in when it can say so well. */
 static int run_module(const char *module, int argc, char **argv, int at)
 {
     const char *python = "python3";
+    sigset_t interrupt;
     char **words = calloc((size_t)argc + 4, sizeof *words);
     int n = 0;
     for (int i = 1; i < at; i++)
@@ -65,6 +67,9 @@ static int run_module(const char *module, int argc, char **argv, int at)
     words[n++] = (char *)module;
     for (int i = at + 1; i < argc; i++)
         words[n++] = argv[i];
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, NULL);
     execvp(python, words);
     fprintf(stderr, "ipcluster: can't start %s: %s\n", python, strerror(errno));
     free(words);

@@ -499,3 +499,11 @@ def test_c052_daemonized_engines_without_a_controller(ipython_dir):
     assert "0 of 1 engines were there after 1 s" in done.stderr
     done = run(ipython_dir, "ipcluster", "engines", "-n", "1", "--daemonize", "--IPEngine.timeout=0.5", check=1)
     assert "ipengine ended; it said last:" in done.stderr and "connection file" in done.stderr
+
+
+@pytest.mark.parametrize("words,code,says", [(("tunnel", "nowhere.invalid", "p"), 0, "[tunnel] closed\n"), (("doctor",), 130, "")])
+def test_an_early_ctrl_c_is_no_traceback(ipython_dir, tmp_path, words, code, says):
+    """One that comes while Python still starts."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.kill(os.getpid(), 2)\n")
+    done = run(ipython_dir, "ipcluster", *words, check=code, PYTHONPATH=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("", says)
