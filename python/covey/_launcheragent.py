@@ -18,7 +18,7 @@ import sys
 import traceback
 from typing import Any
 
-from .launcher import LauncherError, _config_of, load_spec
+from .launcher import LauncherError, LocalProcessLauncher, _config_of, load_spec
 
 
 class Agent:
@@ -85,6 +85,17 @@ class Agent:
         self.asked = True
         self.end.set()
 
+    def ended(self, engines: bool) -> int:
+        """The launcher says that what it started is over: a word that counts, unless it has only seen its command end. The exit code, which a
+        shell would give for one that a signal killed: that may have left engines."""
+        data = self.launcher.stop_data
+        print(f"{self.spec} has ended: {data}", file=sys.stderr)
+        command = isinstance(self.launcher, LocalProcessLauncher)
+        if engines and not command:
+            self.say(event="set_ended", why=f"its launcher {self.spec} says that they have ended: {data}")
+        code = data.get("exit_code") if command and isinstance(data, dict) else 1
+        return 128 - code if isinstance(code, int) and code < 0 else 1
+
     async def run(self) -> int:
         """From the request to the end; the exit code."""
         loop = asyncio.get_running_loop()
@@ -99,8 +110,7 @@ class Agent:
         loop.add_reader(0, self.on_input)
         await self.end.wait()
         if not self.asked:
-            print(f"{self.spec} has ended: {self.launcher.stop_data}", file=sys.stderr)
-            return 1
+            return self.ended(engines=request["what"] == "engines")
         try:
             await _done(self.launcher.stop())
         except Exception as e:

@@ -2,7 +2,7 @@
 """Launching by ssh (docs/internals.md, "Agents"): one module for both ends, which speak JSON lines through ssh's pipes.
 
 `python -m covey._sshagent local` is the supervisor's agent: one ssh for each host, told what to run there. `… remote` is what ssh
-runs: it writes the files, starts the program, hands its events back, and ends it when told to, when the line was cut for LEASE seconds,
+runs: it writes the files, starts the program, hands its events back and words to it on, and ends it when told to, when the line was cut for LEASE seconds,
 or when nothing came by it for SILENCE seconds (a machine that lost its power cuts no line). Files travel through the same connection, and no key is ever in an argument.
 """
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -165,6 +166,7 @@ class Remote:
         self.profile = below_home(request["profile_dir"])
         self.sent: list[SentFile] = []
         self.events, self.pending, self.stopping = -1, {0: pending}, False
+        self.words: socket.socket | None = None     # the other end of the program's COVEY_EVENTS_FD
         self.deadline: float | None = None      # when it is stopped, unless the near end is heard of; then when it is killed
         self.request = request
 
@@ -185,7 +187,8 @@ class Remote:
         except OSError as e:
             self.release()
             raise Refused(f"can't write a file there: {e} (to_send says where it goes)") from e
-        self.events, theirs = os.pipe()
+        self.words, other = socket.socketpair()
+        self.events, theirs = self.words.fileno(), other.fileno()
         argv = [os.path.expanduser(request["argv"][0]), *request["argv"][1:], f"--profile-dir={self.profile}", *request["args"]]
         env = {**os.environ, **request["env"], "COVEY_EVENTS_FD": str(theirs)}
         try:
@@ -193,7 +196,7 @@ class Remote:
         except OSError as e:
             self.release()
             raise Refused(f"can't start {argv[0]}: {e} (engine_cmd, controller_cmd or ipcluster_cmd says what is started)") from e
-        os.close(theirs)
+        other.close()
         self.pending[self.events] = b""
 
     def release(self) -> None:
@@ -227,6 +230,9 @@ class Remote:
         command = json.loads(line)
         if command["do"] == "stop":
             self.stop()
+        elif command["do"] == "say" and self.words is not None:
+            with contextlib.suppress(OSError):     # it has just ended, or reads nothing
+                self.words.send(json.dumps(command["word"]).encode() + b"\n", socket.MSG_DONTWAIT)
         elif command["do"] == "signal":
             number = command["signal"]
             for pid in [self.child.pid] if number == signal.SIGINT else engines_of(self.child.pid) or [self.child.pid]:
@@ -276,7 +282,10 @@ class Remote:
             raise
         finally:
             self.release()
-        return self.child.wait()
+        code = self.child.wait()
+        how = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        self.say(json.dumps({"event": "over", "how": how}).encode())
+        return code
 
     def follow(self) -> None:
         """Hands on what both sides say until the program has ended."""
@@ -353,6 +362,9 @@ class Host:
         self.process: Any = None
         self.tail = b""
         self.up = False         # the far end has said something
+        self.over = ""          # how what runs there has ended, says the far end
+        # its engines are a set of their own, if it is their host that runs there: they end with it
+        self.set = str(secrets.randbits(63) + 1) if spec["argv"][1:] == ["-m", "covey.engine"] else ""
 
     async def run(self) -> None:
         """Starts it, follows it, says how it ended."""
@@ -368,11 +380,15 @@ class Host:
         except OSError as e:
             self.fail(f"{self.spec['name']}: can't run {self.spec['ssh'][0]}: {e.strerror} (is OpenSSH installed? ssh_cmd names another one)")
             return
+        if self.set:
+            request["env"] = {**request["env"], "COVEY_ENGINE_SET": self.set}
         self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "kept", "fetch")}})
         if self.agent.stopping:
             self.send({"do": "stop"})
         await asyncio.gather(self.follow_events(), self.follow_words())
         code = await self.process.wait()
+        if self.set and self.over:
+            self.agent.say({"event": "set_ended", "set": self.set, "why": f"its host (ipengine) {self.over}"})
         if not self.agent.stopping:
             lost = self.up and (code == 255 or code < 0)
             said = self.tail.rstrip().rpartition(b"\n")[2] if lost else self.tail      # what stands before was said by what ran there
@@ -413,6 +429,9 @@ class Host:
             if not isinstance(event, dict) or "event" not in event:
                 continue        # which may be a number, or anything
             self.up = True
+            if event["event"] == "over":
+                self.over = str(event.get("how"))
+                continue
             if event.get("event") == "files":
                 self.write_fetched(event["files"].values())
                 continue
@@ -469,7 +488,7 @@ class Local:
         for command in map(json.loads, lines):
             if command["do"] == "stop":
                 self.stop()
-            elif command["do"] == "signal":
+            elif command["do"] in ("signal", "say"):
                 for host in self.hosts:
                     host.send(command)
 

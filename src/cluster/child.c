@@ -316,7 +316,10 @@ void child_tell(struct child *c, json_t *command_take)
 
 void child_say(struct child *c, json_t *word_take)
 {
-    write_line(c->words, word_take);
+    if (c->words < 0 && c->input >= 0)
+        child_tell(c, json_pack("{s:s, s:o}", "do", "say", "word", word_take));
+    else
+        write_line(c->words, word_take);
 }
 
 static void on_told_timer(uv_timer_t *t)

@@ -30,7 +30,8 @@ int child_stop(struct child *c, bool force, struct err *e) CV_CHECK;
 int child_signal(struct child *c, int signum, struct err *e) CV_CHECK;
 /* A command for an agent (docs/internals.md, "Agents"); others take none. */
 void child_tell(struct child *c, json_t *command_take);
-/* A word to a local controller, by its events' socket; others take none. */
+/* A word to a controller: to a local one by its events' socket, to one by ssh by its agent; others
+ * take none. */
 void child_say(struct child *c, json_t *word_take);
 const struct launch_job *child_job(const struct child *c);
 json_t *child_describe(const struct child *c); /* new reference; NULL when out of memory */

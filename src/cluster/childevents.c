@@ -84,6 +84,10 @@ static void engine_joined(struct supervisor *v, json_t *event)
     engine_number(event, number, sizeof number);
     json_object_set(v->engines, number, event);
     json_object_del(v->away, number);
+    list_each(at, &v->sets)
+    {
+        setend_look(list_entry(at, struct engine_set, node));
+    }
     ask_quiet(v);
     if (v->state != SUPER_STOPPING)
         tell_progress(v);

@@ -12,10 +12,18 @@
 #include "cluster/child.h"
 #include "cluster/control.h"
 #include "cluster/supervisor.h"
+#include "proc/procinfo.h"
 
 enum { SUPER_SIGNALS = 5 };
 
 enum super_state { SUPER_STARTING, SUPER_RUNNING, SUPER_STOPPING };
+
+/* A process that ends only after all ranks of a set; pid 0: none was seen. */
+struct holder {
+    pid_t pid;
+    uint64_t start;
+    char name[sizeof((struct procinfo *)0)->name];
+};
 
 /* Engines that were started together: one host. */
 struct engine_set {
@@ -23,6 +31,8 @@ struct engine_set {
     struct supervisor *owner;
     char *id;
     char start[24]; /* COVEY_ENGINE_SET of this start of it (setend.c) */
+    struct holder holder;
+    unsigned looks; /* for it */
     uint32_t n;
     struct child *child;
     bool stopping, again; /* again: start as many under this id when it has ended */
@@ -95,9 +105,11 @@ uint32_t set_signal(struct engine_set *s, int signum);
 
 /* setend.c */
 int setend_name_start(struct engine_set *s, struct err *e) CV_CHECK;
-/* The process that held its engines was reaped; said: its last words. */
+/* An engine has come: what holds the ranks must be there. */
+void setend_look(struct engine_set *s);
+/* The set's process was reaped; said: its last words. */
 void setend_reaped(struct engine_set *s, const struct reaped *r, const char *said);
-/* An agent's "job_ended"; false: it is another event. */
+/* An agent's "job_ended" or "set_ended"; false: it is another event. */
 bool setend_event(struct engine_set *s, const json_t *event);
 
 /* commands.c */

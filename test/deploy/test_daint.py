@@ -208,10 +208,11 @@ import covey as ipp
 def abort():
     from mpi4py import MPI
     MPI.COMM_WORLD.Abort(7)
-launcher = {{'mpi_cmd': ['srun'], 'mpi_args': ['--ntasks-per-node=2']}}
+launcher = {{'mpi_cmd': {command!r}, 'mpi_args': ['--ntasks-per-node=2']}}
 batch = '#!/bin/sh\\n#SBATCH --export=ALL --nodes=2 --ntasks={{n}} --ntasks-per-node=2 --output={{output_file}}\\nsrun {{program_and_args}}\\n'
-config = {{'MPILauncher': launcher, 'SlurmLauncher': {{'batch_template': batch}}}}
-with ipp.Cluster(engines={engines!r}, n=4, controller_ip='*', config=config) as rc:
+config = {{'MPILauncher': launcher, 'SlurmLauncher': {{'batch_template': batch}},
+          'SSHControllerLauncher': {{'hostname': 'nid2', 'remote_python': {python!r}}}}}
+with ipp.Cluster(engines={engines!r}, n=4, controller={controller!r}, controller_ip='*', config=config) as rc:
     rc.wait_for_engines(4, timeout=60)
     rc[:].execute('from mpi4py import MPI', block=True)     # MPI_Init waits for all ranks
     others = [rc[i].apply_async(time.sleep, 600) for i in (0, 2, 3)]
@@ -224,12 +225,23 @@ with ipp.Cluster(engines={engines!r}, n=4, controller_ip='*', config=config) as 
 """
 
 
-@pytest.mark.parametrize("engines,end", [("mpi", r"its MPI job has ended, as when a rank calls MPI_Abort or dies: srun exited with code \d+: srun: "),
-                                         ("slurm", r"its batch job \d+ has ended: FAILED")])
-def test_abort_under_srun(site, engines, end):
+# One that loads modules, and stays; one that srun replaces; a class of the user's.
+WRAPPER = "#!/bin/sh\necho modules are loaded\nsrun \"$@\"\n"
+EXEC = "#!/bin/sh\nexec srun \"$@\"\n"
+CLASS = "from covey.launcher import MPIEngineSetLauncher\nclass Mine(MPIEngineSetLauncher):\n    pass\n"
+SRUN_ENDED = r"its MPI job has ended, as when a rank calls MPI_Abort or dies: srun exited with code \d+"
+
+
+@pytest.mark.parametrize("engines,command,controller,end", [
+    ("mpi", ["srun"], "local", SRUN_ENDED + ": srun: "), ("slurm", [], "local", r"its batch job \d+ has ended: FAILED"),
+    ("mpi", ["/srv/root/wrapper"], "local", SRUN_ENDED), ("mpi", ["/srv/root/exec"], "local", SRUN_ENDED), ("mine:Mine", ["srun"], "local", SRUN_ENDED),
+    ("mpi", ["srun"], "ssh", SRUN_ENDED)], ids=["srun", "slurm", "wrapper", "exec", "class", "controller by ssh"])
+def test_abort_under_srun(site, engines, command, controller, end):
     """MPI_Abort: Slurm kills ranks and their hosts at once, and the set's end says so of all, long before the grace time (300 s) has passed."""
-    site.daint.write("abort.py", ABORT.format(engines=engines))
-    said = site.run(f"{VENV_BIN}/python", "abort.py", cwd="/srv/root", timeout=120, env={"OMPI_MCA_btl": "self,tcp"})
+    for name, text in (("wrapper", WRAPPER), ("exec", EXEC), ("mine.py", CLASS)):
+        site.daint.write(name, text).chmod(0o755)
+    site.daint.write("abort.py", ABORT.format(engines=engines, command=command, controller=controller, python=f"{VENV_BIN}/python"))
+    said = site.run(f"{VENV_BIN}/python", "abort.py", cwd="/srv/root", timeout=120, env={"OMPI_MCA_btl": "self,tcp", "PYTHONPATH": "/srv/root"})
     told = re.findall("^told: .*", said, re.M)
     assert len(told) == 4 and said.endswith("[]\n") and re.search(end, "\n".join(told)), said
     nothing_is_left(site)

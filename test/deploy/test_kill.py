@@ -131,6 +131,38 @@ def test_sshd_and_ssh_die(cluster):
     assert ssh and host2.wait_idle(40) == {}
 
 
+@pytest.mark.parametrize("controller", ["local", "ssh"])
+def test_a_host_that_is_killed(machines, controller):
+    """Its engines end with it, and ssh knows: who waits for them is told at once, not after the grace time (300 s). The other machine's stay."""
+    boxes = machines("laptop", "host1", "host2")
+    laptop, host1, host2 = boxes
+    laptop.write(".ipython/profile_default/ipcluster_config.py",
+                 CONFIG + f"c.Cluster.controller_launcher_class = '{controller}'\nc.SSHControllerLauncher.hostname = 'host2'\n")
+    process = laptop.popen("ipcluster", "start")
+    process.wait_output("Engines appear to have started successfully", 60)
+    s = session(laptop, """
+tasks = [rc[i].apply_async(where, 8) for i in range(4)]
+print('ready')
+for task in tasks:
+    try:
+        print('result', task.get(30))
+    except ipp.EngineError as e:
+        print('told:', str(e).splitlines()[0])
+print(len(rc.ids), 'stay')
+rc.close()
+""")
+    host, = [pid for pid, line in host1.processes().items() if "bin/ipengine " in line]
+    host1.kill(host)
+    s.wait_output("2 stay", 40)
+    told = re.findall(r"^told: .*engine \d \(pid \d+ on host1\) is gone: its host \(ipengine\) was killed by SIGKILL", s.output, re.M)
+    assert len(told) == 2 and s.output.count("result ") == 2 and s.wait() == 0, s.output
+    assert host1.wait_idle() == {} and host2.processes()
+    process.kill(signal.SIGTERM)
+    process.wait(40)
+    for box in boxes:
+        assert box.wait_idle(30) == {}
+
+
 BLOG_SESSION = """
 import ipyparallel as ipp, sys, time
 def where(t=0):

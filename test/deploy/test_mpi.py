@@ -14,7 +14,7 @@ import pytest
 from covey._programs import program_argv
 
 from ..system.conftest import files_of, wait_gone
-from .boxes import REPOSITORY
+from .boxes import REPOSITORY, why_not
 from .conftest import blocks, need, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -137,3 +137,35 @@ def test_two_kinds_of_mpi(home, monkeypatch):
         with ipp.Cluster(engines="mpi", n=2, config={"MPILauncher": {"mpi_cmd": ["mpiexec.openmpi"]}}) as rc:
             rc[:].execute("from mpi4py import MPI; size = MPI.COMM_WORLD.size", block=True)
             assert rc[:]["size"] == [size, size]
+
+
+ELSEWHERE = """
+import os, socket, subprocess
+import covey as ipp
+args = ['--host', 'host1:2,host2:2', '--prefix', '/usr', '--mca', 'btl', 'self,tcp', '--mca', 'btl_tcp_if_include', 'eth0', '--mca', 'oob_tcp_if_include', 'eth0']
+config = {'MPILauncher': {'mpi_cmd': ['mpiexec.openmpi'], 'mpi_args': args}}
+with ipp.Cluster(profile='default', cluster_id='', engines='mpi', n=4, controller_ip='*', config=config) as rc:
+    print(rc[:].apply_sync(socket.gethostname))
+    words = os.environ['WORDS'].split()
+    print(subprocess.run([words[0] + '.openmpi', *args[2:], *words[1:]], cwd=os.environ['HOME'], stdout=subprocess.PIPE, text=True).stdout)
+    def total():
+        from mpi4py import MPI
+        return MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank)
+    rc[:].execute('from mpi4py import MPI', block=True)
+    first = rc[0].apply_async(total)
+    print(first.wait(1), rc[1:].apply_sync(total), first.get(30))
+"""
+
+
+def test_ranks_of_other_machines(machines):
+    """The page's last two: what `mpiexec --host` shows, and a collective call that waits for the other engines."""
+    need(why_not("mpiexec.openmpi", "rsync"))
+    boxes = machines("login", "host1", "host2", shared=("login", "host1", "host2"), env={**ROOT, "MPI4PY_MPIABI": "openmpi"})
+    page = (REPOSITORY / "docs/deploying/mpi.md").read_text()
+    command, = re.findall(r"`(mpiexec --host .*?)`", page)
+    assert "`rc[1:].apply_sync(total)`" in page
+    said = boxes["login"].run("python", "-c", ELSEWHERE, env={"WORDS": command}, timeout=100).stdout
+    assert said.startswith("['host1', 'host1', 'host2', 'host2']\n") and said.endswith("False [6, 6, 6] 6\n"), said
+    assert said.count("ipcontroller-engine.json\n") == 2, said
+    for box in boxes:
+        assert box.wait_idle() == {}

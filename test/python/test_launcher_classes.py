@@ -1,6 +1,8 @@
 """The base classes of launchers, used as people who derive from them do: no cluster, real processes."""
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -32,6 +34,37 @@ def test_what_a_subclass_must_say():
     assert mine.get_env() == {"IPP_CLUSTER_ID": "c", "IPP_PROFILE_DIR": "/p"} and mine.cluster_args == ["--profile-dir=/p", "--cluster-id=c"]
     with pytest.raises(LauncherError, match="environment.'GPU'.*take {i} out"):
         Mine(environment={"GPU": "{i}"}).get_env()
+
+
+ENDS = """
+import sys
+from covey.launcher import EngineLauncher, LocalEngineSetLauncher
+class Word(EngineLauncher):
+    def start(self, n=1):
+        self.notify_start(n)
+        self.notify_stop({"job": 7, "state": "gone"})
+class Command(LocalEngineSetLauncher):
+    engine_cmd = [sys.executable, "-c", "raise SystemExit(3)"]
+class Killed(LocalEngineSetLauncher):
+    engine_cmd = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+"""
+
+
+@pytest.mark.parametrize("what,name,code,words", [("engines", "Word", 1, "its launcher ends:Word says that they have ended: {'job': 7, 'state': 'gone'}"),
+                                                  ("controller", "Word", 1, None), ("engines", "Command", 1, None), ("engines", "Killed", 137, None)])
+def test_what_the_end_of_engines_means(tmp_path, what, name, code, words):
+    """A launcher's own word counts; that its command has ended says nothing of engines elsewhere, and an exit code tells what was killed."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    request = {"do": "start", "what": what, "n": 2, "profile_dir": str(tmp_path), "cluster_id": "", "work_dir": ".", "args": []}
+    agent = subprocess.Popen([sys.executable, "-m", "covey.launcher", f"ends:{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    agent.stdin.write(json.dumps(request) + "\n")
+    agent.stdin.flush()
+    said, errors = agent.stdout.read(), agent.stderr.read()
+    assert agent.wait(timeout=30) == code, errors
+    assert [json.loads(line) for line in said.splitlines()] == ([{"event": "set_ended", "why": words}] if words else [])
+    for pipe in (agent.stdin, agent.stdout, agent.stderr):
+        pipe.close()
 
 
 def test_a_process_from_start_to_end(tmp_path):

@@ -28,11 +28,11 @@ def far(tmp_path):
     """far(first event, ...) -> the agent, with the event as `first`; nothing of it stays."""
     made = []
 
-    def far(first, more="", fetch=(), files=None, **others):
+    def far(first, more="", fetch=(), files=None, program=PROGRAM, **others):
         agent = subprocess.Popen([sys.executable, "-c", AGENT.format(more or "pass")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)})
         made.append(agent)
-        tell(agent, profile_dir="p", argv=[sys.executable, "-c", PROGRAM], args=[], env={"FIRST": first}, files=files or {}, fetch=list(fetch), **others)
+        tell(agent, profile_dir="p", argv=[sys.executable, "-c", program], args=[], env={"FIRST": first}, files=files or {}, fetch=list(fetch), **others)
         return agent
 
     yield far
@@ -89,6 +89,39 @@ def test_a_signal_to_an_engine_that_has_just_ended(far):
     agent = far("engine_up", more="agent.engines_of = lambda pid: [2**22]")      # no process has that number
     hear(agent, "engine_up")
     tell(agent, do="signal", signal=int(signal.SIGUSR1))
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 7
+
+
+# Says which set it is, repeats one line that it is told, and dies.
+LISTENER = """
+import json, os
+events = int(os.environ["COVEY_EVENTS_FD"])
+os.write(events, json.dumps({"event": "engine_up", "set": os.environ.get("COVEY_ENGINE_SET")}).encode() + b"\\n")
+heard = b""
+while not heard.endswith(b"\\n"):
+    heard += os.read(events, 1)
+os.write(events, json.dumps({"event": "heard", "line": json.loads(heard)}).encode() + b"\\n")
+os.kill(os.getpid(), 9)
+"""
+WORD = {"set_ended": "1", "why": "é"}
+
+
+def test_a_word_reaches_the_program_whose_end_is_told(far):
+    agent = far("", program=LISTENER)
+    hear(agent, "engine_up")
+    tell(agent, do="say", word=WORD)
+    assert hear(agent, "heard")["line"] == WORD
+    assert hear(agent, "over")["how"] == "was killed by SIGKILL"
+    assert agent.wait(timeout=20) == 137
+
+
+def test_words_to_a_program_that_reads_none(far):
+    """They are lost when nothing more fits in: nobody waits for that."""
+    agent = far("engine_up")
+    hear(agent, "engine_up")
+    for _ in range(200):
+        tell(agent, do="say", word={"set_ended": "1", "why": 4000 * "x"})
     tell(agent, do="stop")
     assert agent.wait(timeout=20) == 7
 
@@ -190,12 +223,12 @@ def near(tmp_path):
     ssh.chmod(0o755)
     made = []
 
-    def near(first, send=(), fetch=()):
+    def near(first, send=(), fetch=(), argv=(sys.executable, "-c", PROGRAM)):
         agent = subprocess.Popen([sys.executable, "-c", NEAR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                  env={**os.environ, "HOME": str(tmp_path)})
         made.append(agent)
         command = f"{sys.executable} -m covey._sshagent remote"
-        tell(agent, do="start", hosts=[{"name": "far", "ssh": [str(ssh), "-x", "far", "-y", command], "profile_dir": "~/p", "argv": [sys.executable, "-c", PROGRAM],
+        tell(agent, do="start", hosts=[{"name": "far", "ssh": [str(ssh), "-x", "far", "-y", command], "profile_dir": "~/p", "argv": list(argv),
                                         "args": [], "env": {"FIRST": first}, "send": list(send), "fetch": list(fetch)}])
         return agent
     yield near
@@ -233,6 +266,25 @@ def test_a_controller_s_files_are_named_by_what_they_are(near, tmp_path):
     assert (tmp_path / "got/log.bin").read_bytes() == BYTES
     tell(agent, do="stop")
     assert agent.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("module", ["covey.engine", "mine"])
+def test_the_end_of_a_host_is_that_of_its_engines(near, tmp_path, module):
+    """Said with the set's name, which is this host's alone; a command of the user's may have left engines."""
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\n{LISTENER}")
+    program.chmod(0o755)
+    agent = near("", argv=[str(program), "-m", module])
+    name = hear(agent, "engine_up")["set"]
+    tell(agent, do="say", word=WORD)
+    assert hear(agent, "heard")["line"] == WORD
+    first, *more = [json.loads(line) for line in agent.stdout]
+    if module == "covey.engine":
+        assert int(name) and first == {"event": "set_ended", "set": name, "why": "its host (ipengine) was killed by SIGKILL"}
+        first, *more = more
+    else:
+        assert name is None
+    assert first["event"] == "engine_failed" and not more
 
 
 def test_a_file_that_is_not_there_to_send(near):
