@@ -17,21 +17,17 @@
 #include "controller/say.h"
 #include "controller/schedlog.h"
 
-#define CLOSE_FACTOR 4   /* times client_buffer: then a client that does not read is closed */
 #define REFUSAL_MAX 4096 /* a longer reason of an engine is left out */
 
 /* --- to the client --- */
 
-void act_to_client(struct controller *c, struct client *x, const struct header *h,
-                   const void *route, uint32_t route_len, struct payload *p, int flags)
+void act_to_client(struct client *x, const struct header *h, const void *route, uint32_t route_len,
+                   struct payload *p, int flags)
 {
     if (!x->conn || x->conn->closing)
         return;
     if (link_send(x->conn->link, h, route, route_len, p, flags) != CV_OK)
         conn_bye(x->conn, "the controller is out of memory");
-    else if (link_queued_bytes(x->conn->link) > CLOSE_FACTOR * c->opt->client_buffer)
-        conn_bye(x->conn,
-                 "this client has not read for long and too much waits for it; results are kept");
 }
 
 /* Notes what the client must acknowledge. */
@@ -59,7 +55,7 @@ static void deliver(struct controller *c, const struct header *h, struct payload
         conn_bye(x->conn, "the controller is out of memory");
         return;
     }
-    act_to_client(c, x, h, NULL, 0, p, flags);
+    act_to_client(x, h, NULL, 0, p, flags);
 }
 
 void act_hand_over(struct controller *c, struct client *x, const struct store_record *r)
@@ -84,7 +80,7 @@ void act_hand_over(struct controller *c, struct client *x, const struct store_re
     }
     backlog_add(c, r->session, s->payload ? s->bytes : 0);
     if (note_sent(x, &h, s->payload) == CV_OK)
-        act_to_client(c, x, &h, NULL, 0, s->payload, 0);
+        act_to_client(x, &h, NULL, 0, s->payload, 0);
 }
 
 static void record_end(struct controller *c, const struct sched_action *a, const struct header *h,

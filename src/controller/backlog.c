@@ -76,6 +76,13 @@ void backlog_taken(struct controller *c, uint64_t session, uint64_t bytes)
     due(c, d);
 }
 
+uint64_t backlog_bytes(const struct controller *c, uint64_t session)
+{
+    const struct debt *d = hash_get(&c->backlog.by_session, 0, session);
+
+    return d ? d->bytes : 0;
+}
+
 void backlog_came(struct controller *c, uint64_t session)
 {
     backlog_taken(c, session, UINT64_MAX);

@@ -24,6 +24,8 @@ void backlog_release(struct backlog *b);
 /* A result was sent to the client, or kept for it. */
 void backlog_add(struct controller *c, uint64_t session, uint64_t bytes);
 void backlog_taken(struct controller *c, uint64_t session, uint64_t bytes); /* it has it */
+/* What it has yet to take. */
+uint64_t backlog_bytes(const struct controller *c, uint64_t session);
 /* It came or went. What it still waits for when it comes is added anew. Of one that is gone nothing
  * is counted any more once its last task has ended. */
 void backlog_came(struct controller *c, uint64_t session);

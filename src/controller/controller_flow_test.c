@@ -93,6 +93,47 @@ static void results_pile_up(void **state)
     cluster_stop(&c);
 }
 
+/* Results that are much more than a client may have to read come when it reads: it is not sent away
+ * for them, and what is printed meanwhile is not left out. */
+static void large_results_are_waited_for(void **state)
+{
+    enum { MANY = 12 };
+    struct cluster c;
+    struct fake client, engine;
+    char *big = calloc(1, SMALL);
+    struct msg *tasks[MANY + 1];
+    int seen[256] = {0};
+    struct header text = {
+        .type = MSG_OUTPUT, .status = OUTPUT_STDOUT, .session = S, .seq = MANY + 1, .count = 1};
+
+    cluster_start(&c, (const char *const[]){"--IPController.client_buffer=65536", "--hwm=0", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    for (int i = 0; i < MANY; i++)
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+    fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "prints");
+    for (int i = 0; i <= MANY; i++)
+        tasks[i] = fake_expect(&engine, MSG_TASK);
+    for (int i = 0; i < MANY; i++)
+        fake_result(&engine, tasks[i], RESULT_OK, big, SMALL);
+    fake_send(&engine, text, NULL, 0, "text", 4);
+    fake_result(&engine, tasks[MANY], RESULT_OK, "v", 1);
+    assert_int_equal(run_all(&engine, "v", 1), 0); /* all has come to the controller */
+    for (int i = 0; i < MANY + 2; i++) {
+        struct msg *m = fake_recv(&client);
+        seen[m->h.type]++;
+        msg_free(m);
+    }
+    assert_int_equal(seen[MSG_RESULT], MANY + 1);
+    assert_int_equal(seen[MSG_OUTPUT], 1);
+    for (int i = 0; i <= MANY; i++)
+        msg_free(tasks[i]);
+    free(big);
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
 /* A client that left: beyond half of size_limit its tasks wait for it, and nothing is lost. */
 static void results_wait_for_one_who_left(void **state)
 {
@@ -199,6 +240,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_ones_are_acknowledged_by_name),
         cmocka_unit_test(results_pile_up),
+        cmocka_unit_test(large_results_are_waited_for),
         cmocka_unit_test(results_wait_for_one_who_left),
         cmocka_unit_test(much_is_handed_over),
         cmocka_unit_test(a_long_hello),

@@ -476,10 +476,18 @@ void task_give_back(struct controller *c, const struct origin *o, struct msg *m)
 
 /* --- what is printed and shown, widgets --- */
 
+/* What waits for the client beside results, which may be large: backlog.h bounds those. */
+static uint64_t queued_output(const struct controller *c, const struct client *x)
+{
+    uint64_t queued = link_queued_bytes(x->conn->link), results = backlog_bytes(c, x->session);
+
+    return queued > results ? queued - results : 0;
+}
+
 /* May the client be given more to read? Says once that output is left out. */
 static bool may_send_output(struct controller *c, struct client *x)
 {
-    uint64_t queued = link_queued_bytes(x->conn->link);
+    uint64_t queued = queued_output(c, x);
 
     if (queued > c->opt->client_buffer && !x->muted) {
         struct header h = {.type = MSG_EVENT, .engine = WIRE_ENGINE_NONE};
@@ -490,7 +498,7 @@ static bool may_send_output(struct controller *c, struct client *x)
         static const char text[] =
             "{\"event\":\"notice\",\"text\":\"output was left out: this client reads too slowly\"}";
         if (payload_new_copy(&p, text, sizeof(text) - 1) == CV_OK)
-            act_to_client(c, x, &h, NULL, 0, p, 0);
+            act_to_client(x, &h, NULL, 0, p, 0);
         payload_unref(p);
     } else if (queued < c->opt->client_buffer / 4) {
         x->muted = false;
@@ -508,7 +516,7 @@ static void forward_side(struct controller *c, const struct msg *m)
     h.flags &= (uint16_t)~MSG_F_CHUNKED;
     if (h.body_len > WIRE_INLINE_MAX && ranges_add(&x->bulky, h.seq, h.seq + 1) != CV_OK)
         log_debug(c->log, "out of memory for the order of large messages");
-    act_to_client(c, x, &h, m->route, h.route_len, m->payload, 0);
+    act_to_client(x, &h, m->route, h.route_len, m->payload, 0);
 }
 
 void task_output(struct controller *c, const struct origin *o, struct msg *m)
