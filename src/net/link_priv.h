@@ -21,7 +21,8 @@
 #define LINK_COPY_MAX 2048u        /* payloads up to this are copied into the send queue */
 #define LINK_CHUNK_TCP (64u << 10) /* data of a CHUNK that may have to cross a slow network */
 #define LINK_ACTIVE_MAX 64u        /* large messages that we send at a time */
-#define LINK_TRANSFERS_MAX 4096u   /* large messages that a peer may have unfinished */
+/* that a peer may have unfinished: a byte of each may cost a huge page */
+#define LINK_TRANSFERS_MAX (2 * LINK_ACTIVE_MAX)
 #define LINK_IOV_MAX 512
 #define LINK_FRAMES_MAX 32
 
