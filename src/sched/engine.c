@@ -277,11 +277,16 @@ void engine_dead(struct sched *s, const struct sched_event *ev)
         engine_lose(s, e, ev);
 }
 
-void engine_tick(struct sched *s)
+void engine_tick(struct sched *s, const struct sched_event *ev)
 {
     struct heap_node *n;
     while ((n = heap_top(&s->engine_timers)) && n->key <= s->now) {
         struct engine *e = container_of(n, struct engine, grace);
+        if (ev->type == SCHED_ENGINE_BACK && e->number == ev->engine &&
+            e->incarnation == ev->incarnation) {
+            heap_del(&s->engine_timers, n);
+            continue;
+        }
         struct sched_action *a = sched_push(s);
         if (a)
             *a = (struct sched_action){

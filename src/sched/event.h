@@ -21,7 +21,8 @@ void engine_away(struct sched *s, const struct sched_event *ev);
 void engine_synced(struct sched *s, const struct sched_event *ev);
 void engine_dead(struct sched *s, const struct sched_event *ev);
 void engine_drain(struct sched *s, const struct sched_event *ev);
-void engine_tick(struct sched *s);       /* away longer than the grace time */
+/* Away longer than the grace time; but ev may say that it is back. */
+void engine_tick(struct sched *s, const struct sched_event *ev);
 void engines_lose_some(struct sched *s); /* ends the tasks of dead ones, a slice of them */
 void engine_free(struct engine *e);
 struct engine *engine_find(const struct sched *s, uint32_t number, uint32_t incarnation);

@@ -245,6 +245,25 @@ static void test_back_with_what_ended(void **state)
     kit_release(&k);
 }
 
+/* The grace time is over, but nobody has noticed yet. */
+static void test_back_at_the_last_moment(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.away_grace_ns = 10 * MS});
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+    kit_direct(&k, 5, 0);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 0);
+    kit_engine(&k, SCHED_ENGINE_AWAY, 1);
+    k.now += 10 * MS;
+    back(&k, 5, 0); /* engine 0 */
+    assert_int_equal(kit_actions(&k, SCHED_ENGINE_GONE), 1);
+    assert_int_equal(kit_state(&k, 5), SCHED_T_RUNNING);
+    kit_result(&k, 0, 5, 1, 1, SCHED_S_OK, 0);
+    kit_expect_end(&k, 5, SCHED_S_OK);
+    kit_release(&k);
+}
+
 static void test_away_too_long(void **state)
 {
     struct kit k;
@@ -505,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_range_is_split_where_it_ran),
         cmocka_unit_test(test_away_and_back),
         cmocka_unit_test(test_back_with_what_ended),
+        cmocka_unit_test(test_back_at_the_last_moment),
         cmocka_unit_test(test_away_too_long),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_the_dead_are_forgotten_in_time),

@@ -178,7 +178,7 @@ int sched_handle(struct sched *s, uint64_t now, const struct sched_event *ev,
     ended_free(s);
     bool asks = ev->type == SCHED_CLIENT_BACK;
     if (!asks) {
-        engine_tick(s);
+        engine_tick(s, ev);
         task_tick(s);
         client_tick(s);
     }
