@@ -125,6 +125,14 @@ def check_end(p, failing, fine=(0,)):
         raise Wrong(f"{p.program} ended with {code} without a sentence")
 
 
+def ended(p, seconds):
+    try:
+        p.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 class Work:
     """What is done with a program that is up, by a client of its own. A step may end with an error that says something; then a new client,
     with a new engine where the engines were not its, must get it done."""
@@ -151,7 +159,7 @@ class Work:
                     self.connect(last)
                 return do()
             except Exception as e:
-                if self.p.poll() is not None:
+                if ended(self.p, 2 if last else 0):  # what it leaves goes first
                     raise Ended from None
                 if last or not str(e):
                     raise Wrong(f"the work does not go on: {type(e).__name__}: {e}") from e
