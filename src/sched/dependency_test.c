@@ -370,6 +370,95 @@ static void test_freed_before_all_were_told(void **state)
     kit_release(&k); /* nothing leaks */
 }
 
+static unsigned ticks(struct kit *k)
+{
+    unsigned n = 0;
+    for (; sched_deadline(k->s) <= k->now; n++)
+        kit_tick(k, 1);
+    return n;
+}
+
+static void twenty(struct kit *k)
+{
+    kit_init(k, (struct sched_options){.hwm = 1, .slice = 4});
+    kit_engine(k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1; seq <= 20; seq++)
+        kit_balanced(k, seq, 1, 0);
+}
+
+/* What ends before it was looked at counts, though no record says so (any more). */
+static void test_many_ids_are_looked_at_in_slices(void **state)
+{
+    struct kit k;
+    struct sched_range on[] = {{SESSION, 5, 10}, {SESSION, 1, 21}, {SESSION, 3, 3}};
+    twenty(&k);
+    struct sched_event ev = kit_task(&k, 21, 1);
+    ev.submit.after = on;
+    ev.submit.nafter = 3;
+    ev.submit.after_flags = ALL | SUCCESS | FAILURE;
+    ev.submit.follow = &on[1];
+    ev.submit.nfollow = 1;
+    ev.submit.follow_flags = SUCCESS | FAILURE; /* of any */
+    assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    kit_cancel(&k, 2, 1, SCHED_CANCEL_INTERRUPT, 0);  /* it was looked at */
+    kit_cancel(&k, 15, 1, SCHED_CANCEL_INTERRUPT, 0); /* it was not */
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_OK, 0);
+    assert_true(ticks(&k) >= 7);
+    for (uint64_t seq = 3; seq <= 20; seq++) {
+        assert_int_equal(kit_state(&k, 21), SCHED_T_WAITING);
+        if (seq != 15)
+            kit_cancel(&k, seq, 1, SCHED_CANCEL_INTERRUPT, 0);
+    }
+    ticks(&k);
+    kit_result(&k, 0, 3, 1, 1, SCHED_S_CANCELLED, 0); /* the engine had it */
+    ticks(&k);
+    assert_int_equal(kit_state(&k, 21), SCHED_T_SENT); /* where 1 ran */
+    kit_release(&k);
+}
+
+static void test_a_later_slice_finds_what_never_was(void **state)
+{
+    static const uint64_t own[] = {21, 40, 41};
+    for (int i = 0; i < 3; i++) { /* itself, nothing, all are there */
+        struct kit k;
+        struct sched_range on = {SESSION, 1, i < 2 ? 31 : 21};
+        twenty(&k);
+        submit(&k, own[i], &on, ALL | SUCCESS, NULL, 0);
+        assert_int_equal(kit_state(&k, own[i]), SCHED_T_WAITING);
+        while (sched_deadline(k.s) <= k.now && !kit_actions(&k, SCHED_DELIVER))
+            kit_tick(&k, 1);
+        if (i < 2)
+            kit_expect_end(&k, own[i], SCHED_S_INVALID);
+        else
+            assert_int_equal(kit_state(&k, own[i]), SCHED_T_WAITING);
+        ticks(&k);
+        kit_release(&k);
+    }
+}
+
+/* At each point: before all was looked at, and before all edges are gone. */
+static void test_it_ends_or_all_ends_in_the_middle(void **state)
+{
+    for (int n = 0; n < 14; n++) {
+        for (int ended = 0; ended < 2; ended++) {
+            struct kit k;
+            twenty(&k);
+            submit(&k, 21, &(struct sched_range){SESSION, 1, 21}, SUCCESS | FAILURE, NULL, 0);
+            for (int i = 0; i < n; i++)
+                kit_tick(&k, 1);
+            if (ended) {
+                kit_cancel(&k, 21, 1, SCHED_CANCEL_INTERRUPT, 0);
+                kit_expect_end(&k, 21, SCHED_S_CANCELLED);
+                kit_cancel(&k, 2, 1, SCHED_CANCEL_INTERRUPT, 0);
+                kit_cancel(&k, 19, 1, SCHED_CANCEL_INTERRUPT, 0);
+                if (n % 2)
+                    ticks(&k);
+            }
+            kit_release(&k);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +479,9 @@ int main(void)
         cmocka_unit_test(test_a_task_does_not_wait_for_itself),
         cmocka_unit_test(test_many_that_wait_are_told_in_slices),
         cmocka_unit_test(test_freed_before_all_were_told),
+        cmocka_unit_test(test_many_ids_are_looked_at_in_slices),
+        cmocka_unit_test(test_a_later_slice_finds_what_never_was),
+        cmocka_unit_test(test_it_ends_or_all_ends_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,9 +34,9 @@ int sched_new(struct sched **ret, const struct sched_options *o, const struct sc
     s->policy = policy;
     s->rng = o->seed ? o->seed : 0x9E3779B97F4A7C15u;
     s->steal_at = UINT64_MAX;
-    struct list *lists[] = {&s->slabs, &s->waiting, &s->resolved,   &s->ended, &s->filled,
-                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle,  &s->dead,
-                            &s->told,  &s->barren,  &s->losing};
+    struct list *lists[] = {&s->slabs, &s->waiting, &s->resolved,   &s->ended,   &s->filled,
+                            &s->open,  &s->dirty,   &s->dirty_sets, &s->idle,    &s->dead,
+                            &s->told,  &s->barren,  &s->losing,     &s->filling, &s->dropping};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     queue_init(&s->any, NULL);
@@ -73,6 +73,7 @@ void sched_free(struct sched *s)
     if (!s)
         return;
     records_free(s);
+    deps_release(s);
     void *v;
     list_each_safe(l, tmp, &s->losing)
     {
@@ -158,7 +159,7 @@ static bool unfinished(const struct sched *s)
  * the caller's loop. */
 static uint32_t budget_of(const struct sched *s, const struct sched_event *ev)
 {
-    uint32_t slice = s->o.slice ? s->o.slice : SLICE;
+    uint32_t slice = slice_of(s);
     bool many = ev->type == SCHED_SUBMIT || ev->type == SCHED_STARTED || ev->type == SCHED_RESULT ||
                 ev->type == SCHED_GIVE_BACK;
     if (ev->type != SCHED_TICK && unfinished(s))

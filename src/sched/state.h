@@ -85,6 +85,8 @@ struct sched {
     struct list waiting;    /* balanced tasks with open dependencies */
     struct list resolved;   /* task_deps that have their answer */
     struct list told;       /* watches of what has ended: those that wait are to hear of it */
+    struct list filling;    /* task_deps of which not all was looked at */
+    struct list dropping;   /* task_deps without a task: their edges have to go */
     struct list ended;      /* terminal records, freed by the next event */
     struct queue any;       /* balanced tasks that may go anywhere */
     struct list filled;     /* task_sets with queued tasks */
@@ -113,6 +115,11 @@ struct sched {
     uint32_t up;                /* engines that are up */
     uint32_t alive;             /* engines that take balanced tasks, now or when they are back */
 };
+
+static inline uint32_t slice_of(const struct sched *s)
+{
+    return s->o.slice ? s->o.slice : SLICE;
+}
 
 static inline int mode_class(uint8_t mode)
 {

@@ -139,13 +139,14 @@ static void submit_place(struct sched *s, struct task *t, struct engine *engine,
         return;
     }
     struct sched_id spoiler = deps_spoiler(t);
+    struct task_word broken = deps_broken(t);
     deps_free(s, t);
     if (met) {
         task_move(s, t, SCHED_T_QUEUED, engine, TASK_TAIL);
         return;
     }
     if (verdict == DEPS_INVALID)
-        w = task_word(SCHED_S_INVALID, "it depends on a task that was never heard of");
+        w = broken;
     if (verdict == DEPS_MET)
         w.why = engine ? "what it follows ran on another engine than the one it is for"
                        : "none of the engines that its targets and dependencies allow is there";

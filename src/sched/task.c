@@ -515,8 +515,9 @@ bool task_end_items(struct sched *s, struct task *t, uint64_t lo, uint64_t hi,
             mark_done(t, end);
         if (end > lo) {
             deliver(s, t, lo, end, w);
-            if (t->flags & TASK_WATCHED)
-                deps_ended(s, task_session(t), lo, end, w->status, w->engine);
+            if (t->flags & TASK_WATCHED || !list_empty(&s->filling))
+                deps_ended(s, task_session(t), lo, end, w->status, w->engine,
+                           t->flags & TASK_WATCHED);
         }
         lo = end > lo ? end : lo + 1;
     }

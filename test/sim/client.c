@@ -29,7 +29,7 @@ static void pick_dependencies(struct sim *m, struct client *c, struct submit *b)
     for (uint32_t i = 0; i < b->ndeps; i++) {
         const struct client *o = sim_chance(m, 80) ? c : &m->clients[sim_below(m, m->nclients)];
         uint64_t lo = sim_below(m, o->next + (sim_chance(m, 5) ? 2 : 0));
-        uint64_t hi = lo + 1 + sim_below(m, 3);
+        uint64_t hi = lo + 1 + sim_below(m, sim_chance(m, 20) ? 100 : 3);
         b->deps[i] = (struct sched_range){o->session, lo ? lo : 1, hi > lo ? hi : lo + 1};
         if (b->deps[i].hi > o->next && o->next > b->deps[i].lo)
             b->deps[i].hi = o->next;
