@@ -248,6 +248,95 @@ static void set_has_ended_before_its_host(void **state)
     cluster_stop(&c);
 }
 
+/* One that was only out of reach comes back just then: before the word it goes on with its task;
+ * after it that has failed, once, and the engine is a new one. */
+static void set_has_ended_and_an_engine_is_back(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 20,
+                      .incarnation = 1,
+                      .host_session = 99,
+                      .machine = 1,
+                      .host = "node1",
+                      .uuid = "u",
+                      .engine_set = 1};
+    const char *word = "{\"set_ended\": \"1\", \"why\": \"its batch job 7 has ended\"}\n";
+
+    cluster_start(&c, NULL);
+    fake_client(&client, &c, S);
+    engine_of_set(&engine, &c, 20, 1);
+    uint64_t seq = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "long");
+    struct msg *task = fake_expect(&engine, MSG_TASK);
+    fake_close(&engine);
+    json_decref(fake_event(&client, "engine_away"));
+    h.running = (struct held_task){S, seq, 1, task->h.attempt};
+    memset(&engine, 0, sizeof(engine));
+    fake_hello(&engine, &c, &h, 1, NULL);
+    json_decref(fake_event(&client, "engine_back"));
+    cluster_say(&c, word);
+    json_decref(fake_query(&client, "{\"query\":\"engines\"}"));
+    fake_result(&engine, task, RESULT_OK, "done", 4);
+    expect_result(&client, seq, RESULT_OK, "done");
+    msg_free(task);
+
+    seq = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "long");
+    task = fake_expect(&engine, MSG_TASK);
+    fake_close(&engine);
+    expect_result(&client, seq, RESULT_ENGINE_DIED, "its batch job 7 has ended");
+    h.running = (struct held_task){S, seq, 1, task->h.attempt};
+    h.connects++;
+    memset(&engine, 0, sizeof(engine));
+    fake_hello(&engine, &c, &h, 1, NULL);
+    assert_int_equal(engine.number, 0);
+    assert_int_equal(engine.incarnation, 2);
+    fake_result(&engine, task, RESULT_OK, "late", 4);
+    msg_free(task);
+    json_decref(fake_event(&client, "engine_joined"));
+    seq = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "next");
+    task = fake_expect(&engine, MSG_TASK);
+    fake_result(&engine, task, RESULT_OK, "next", 4);
+    msg_free(task);
+    expect_result(&client, seq, RESULT_OK, "next"); /* and not the late one before it */
+    fake_close(&engine);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
+/* What comes by the socket in pieces, too long, nested or without an end is skipped, and what comes
+ * after it counts; of many sets the newest are remembered. */
+static void bad_words_of_sets(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    char line[200], *junk = malloc(40001);
+
+    cluster_start(&c, NULL);
+    fake_client(&client, &c, S);
+    engine_of_set(&engine, &c, 20, 7);
+    uint64_t seq = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "long");
+    msg_free(fake_expect(&engine, MSG_TASK));
+    memset(junk, '[', 40000);
+    memcpy(junk + 40000, "\n", 1);
+    junk[40000] = 0;
+    cluster_say(&c, junk);
+    free(junk);
+    cluster_say(&c, "\n\n{\"set_ended\": \"7\", \"why\": \"\xff\"}\n{\"set_ended\": \"7\"}\n");
+    for (int i = 0; i < 70; i++) {
+        snprintf(line, sizeof(line), "{\"set_ended\": \"%d\", \"why\": \"set %d\"}\n",
+                 i == 10 ? 7 : 1000 + i, i);
+        for (char *p = line; *p; p++) {
+            const char piece[] = {*p, 0};
+            cluster_say(&c, piece);
+        }
+    }
+    fake_close(&engine);
+    expect_result(&client, seq, RESULT_ENGINE_DIED, "node1) is gone: set 10");
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 /* Away for longer than the grace: what it ran ends with who that was, and for how long. */
 static void given_up(void **state)
 {
@@ -639,6 +728,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engine_away_and_back),
         cmocka_unit_test(exit_told_by_host),
+        cmocka_unit_test(set_has_ended_and_an_engine_is_back),
+        cmocka_unit_test(bad_words_of_sets),
         cmocka_unit_test(given_up),
         cmocka_unit_test(set_has_ended),
         cmocka_unit_test(set_has_ended_before_its_host),

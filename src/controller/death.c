@@ -209,7 +209,6 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
     act_must(c, &ev);
     end_orphans(c, e, &ev, dump);
     event_engine_died(c, e, dump ? dump : "{}");
-    e->ended = true;
     registry_engine_dead(&c->registry, e, dump);
     json_decref(cause);
 }
@@ -238,7 +237,8 @@ static void conclude(struct controller *c, struct engine *e)
     const char *why = set_ended(c, e);
     char text[1000];
 
-    if (!cause && !e->leaving && why)
+    e->ended = cause || e->leaving || !why; /* nobody has seen this one end: it may come back */
+    if (!e->ended)
         snprintf(text, sizeof(text), "engine %u (pid %u on %s) is gone: %s", e->number, e->pid,
                  e->host, why);
     else if (cause || e->leaving)

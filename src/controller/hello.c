@@ -145,7 +145,7 @@ static bool is_late(const struct visit *v)
 
 static void turn_late_away(struct visit *v)
 {
-    log_info(v->c->log, "an old connection of a %s on %s came late; it is closed",
+    log_info(v->c->log, "an old connection of the %s on %s came late; it is closed",
              role_name(v->h.role), v->h.host ? v->h.host : "?");
     if (v->k->role == ROLE_HOST) /* the relay's link stays */
         return;
