@@ -34,12 +34,15 @@ ALIASES = {
     "util": "covey.util",
 }
 
-# Programs look at type(x).__module__ ('ipyparallel' in str(type(view))).
+# Programs look at type(x).__module__ ('ipyparallel' in str(type(view))), and people at tracebacks. Classes whose instances travel
+# to engines keep covey's path: an engine may have no ipyparallel.
 MODULES = {
-    "ipyparallel.client.client": ("covey.client", "Client"),
-    "ipyparallel.client.view": ("covey.view", "View DirectView LoadBalancedView BroadcastView"),
-    "ipyparallel.client.asyncresult": ("covey.asyncresult", "AsyncResult AsyncMapResult AsyncHubResult"),
-    "ipyparallel.cluster.cluster": ("covey.cluster", "Cluster ClusterManager"),
+    "ipyparallel.client.client": "covey.client.Client covey.task.ExecuteReply covey.task.Metadata",
+    "ipyparallel.client.view": "covey.view.View covey.view.DirectView covey.view.LoadBalancedView covey.view.BroadcastView"
+                               " covey.executor.ViewExecutor covey.executor.LazyMapIterator",
+    "ipyparallel.client.asyncresult": "covey.asyncresult.AsyncResult covey.asyncresult.AsyncMapResult covey.asyncresult.AsyncHubResult",
+    "ipyparallel.client.remotefunction": "covey.decorators.RemoteFunction covey.decorators.ParallelFunction",
+    "ipyparallel.cluster.cluster": "covey.cluster.Cluster covey.cluster.ClusterManager",
 }
 
 # What programs import from a module that is not its own there.
@@ -94,7 +97,10 @@ def share_names() -> None:
 
 def rename_types() -> None:
     """Gives the classes that programs look at ipyparallel's module paths."""
-    for module, (source, names) in MODULES.items():
-        found = importlib.import_module(source)
-        for name in names.split():
-            getattr(found, name).__module__ = module
+    for module, paths in MODULES.items():
+        for source, _, name in [path.rpartition(".") for path in paths.split()]:
+            getattr(importlib.import_module(source), name).__module__ = module
+    error = importlib.import_module("covey.error")
+    for kind in [getattr(error, name) for name in error.__all__]:
+        if isinstance(kind, type) and kind.__module__ == "covey.error":
+            kind.__module__ = "ipyparallel.error"

@@ -15,7 +15,7 @@ from . import error, serialize
 from ._tasktable import TaskTable
 from .asyncresult import AsyncHubResult, AsyncResult
 from .task import ABORT, BROADCAST, DIRECT, ENGINE_NONE, EXECUTE, MAP, Metadata, Task, msg_id, parse_msg_id
-from .util import as_list, int_keys, limit_of, plural
+from .util import as_list, int_keys, limit_of, passed_on, plural
 
 
 class Cache(MutableMapping):
@@ -357,10 +357,11 @@ class Jobs(TaskTable):
         source = str(packed[0], "utf-8", "replace") if kind == EXECUTE else ""
         return kind, flags, engine, route or None, packed, source
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> Future | None:
         """Takes jobs (default: all outstanding) that have not started off the queue: they end as TaskAborted.
 
         targets : only those for these engines
+        block : wait until the jobs have ended; else it returns a Future, which is done
         """
         ids = self._ids_of(jobs)
         tasks: list[Task] = []
@@ -371,6 +372,8 @@ class Jobs(TaskTable):
         self._send_cancel(tasks, ABORT, 0)
         if block if block is not None else self.block:
             self._wait(tasks, None, None)
+            return None
+        return passed_on()
 
 
 _TIMES = ("submitted", "started", "completed", "received")

@@ -22,7 +22,7 @@ from ._jobs import Cache, Jobs
 from ._mixed import beside_covey
 from ._tasktable import result_of
 from .task import ExecuteReply, Metadata, Task  # noqa: F401  (programs import them from here)
-from .util import interactive_session, limit_of, plural, progress
+from .util import interactive_session, limit_of, passed_on, plural, progress
 
 if TYPE_CHECKING:
     from .executor import ViewExecutor
@@ -487,9 +487,7 @@ class Client(Jobs):
             self._query("signal", targets=numbers, signal=int(sig))
         if self.block if block is None else block:
             return None
-        sent: Future = Future()
-        sent.set_result(None)
-        return sent
+        return passed_on()
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empties engines' namespaces. Unless `block` it returns a Future."""

@@ -109,7 +109,7 @@ class ParallelFunction(RemoteFunction):
         block = kwargs.pop("block", self.block)
         block = self.view.block if block is None else block
         if not n:
-            return []
+            return self.view._nothing_mapped(self.__name__, block)
         tasks, sizes = self._submit(self.view._with(**self.flags), parts, n, elementwise)
         ar = AsyncMapResult(self.view.client, tasks, self.__name__, sizes, self.map_object if sizes else None, self.ordered,
                             self.return_exceptions)

@@ -132,7 +132,7 @@ def require(*objects: Any, **mapping: Any) -> Callable[[Callable], dependent]:
 class Dependency(set):
     """A set of tasks that another one waits for (``after``) or goes to the engine of (``follow``).
 
-    dependencies : msg_ids, AsyncResults, or a list of these
+    dependencies : msg_ids, AsyncResults, or a list of these; or what `as_dict` of another one gave
     all : wait for all of them, not just any
     success, failure : which ends count
 
@@ -140,6 +140,10 @@ class Dependency(set):
     """
 
     def __init__(self, dependencies: Any = (), all: bool = True, success: bool = True, failure: bool = False):
+        if isinstance(dependencies, dict):
+            d = dependencies
+            all, success, failure = d.get("all", True), d.get("success", True), d.get("failure", False)
+            dependencies = d.get("dependencies", ())
         if not (success or failure):
             raise ValueError("a Dependency needs success or failure: nothing would ever meet it")
         self.all = all

@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from . import _remote, error, serialize
@@ -160,9 +161,9 @@ class View(ScheduledFlags):
         """Waits for jobs (default: this view's), at most `timeout` seconds; tells whether all are done."""
         return self.client.wait(self.outstanding if jobs is None else jobs, timeout)
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> Future | None:
         """Takes jobs (default: this view's) that have not started off the queue: they end as TaskAborted."""
-        self.client.abort(self.outstanding if jobs is None else jobs, targets, block)
+        return self.client.abort(self.outstanding if jobs is None else jobs, targets, block)
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict:
         """`Client.queue_status` of this view's engines."""
@@ -238,6 +239,10 @@ class View(ScheduledFlags):
         if "block" in kwargs:
             raise TypeError("map_sync does not take a keyword argument 'block'")
         return self.map(f, *sequences, block=True, **kwargs)
+
+    def _nothing_mapped(self, name: str, block: bool) -> Any:
+        """What a map of no items gives: a list, also if it does not wait. Programs compare it with []."""
+        return []
 
     def imap(self, f: Callable, *sequences: Iterable, **kwargs: Any) -> Iterator:
         """`map` as an iterator."""
@@ -505,6 +510,9 @@ class BroadcastView(DirectView):
     _flag_names = DirectView._flag_names | {"is_coalescing"}
     is_coalescing = False
 
+    def _nothing_mapped(self, name: str, block: bool) -> Any:
+        return [] if block else AsyncMapResult(self.client, [], name)
+
     def _send(self, kind: int, flags: int, packed: serialize.Packed, place: Any, label: str | None,
               source: str = "") -> list[Task]:
         tasks = super()._send(kind, flags, packed, place, label, source)
@@ -567,7 +575,7 @@ class LoadBalancedView(View):
             chunksize: int | None = 1, ordered: bool = True, return_exceptions: bool = False, label: str | None = None) -> Any:
         """Like Python's `map`: each call on an engine that is free.
 
-        chunksize : calls in one task. With 1 (or None) each item is a task of its own; they still travel together.
+        chunksize : calls in one task. With 1 (or None, or 0) each item is a task of its own; they still travel together.
         ordered : False lets iteration give results as they come
         return_exceptions : errors take their results' place
 
@@ -575,9 +583,9 @@ class LoadBalancedView(View):
         """
         if not sequences:
             raise TypeError("map() needs at least one sequence")
-        chunksize = 1 if chunksize is None else chunksize
+        chunksize = chunksize or 1  # programs divide, and get 0 for few items
         if chunksize < 1:
-            raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+            raise ValueError(f"chunksize can't be negative: {chunksize}")
         block = self.block if block is None else block
         view = self._labelled(label)
         if chunksize == 1:
@@ -586,7 +594,7 @@ class LoadBalancedView(View):
             tasks, sizes = view._map_chunks(f, sequences, chunksize)
             joiner = Map
         if not tasks:
-            return []
+            return self._nothing_mapped(getname(f), block)
         ar = AsyncMapResult(self.client, tasks, getname(f), sizes, joiner, ordered, return_exceptions)
         return ar.get() if block else ar
 

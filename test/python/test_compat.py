@@ -92,6 +92,19 @@ def test_types_say_ipyparallel(tmp_path):
     assert out.count("ipyparallel.") == 4
 
 
+def test_errors_and_what_is_not_sent_say_ipyparallel(tmp_path):
+    run("""
+import ipyparallel as ipp
+for kind in (getattr(ipp.error, name) for name in ipp.error.__all__):
+    assert not isinstance(kind, type) or kind in (ipp.TimeoutError, ipp.error.CancelledError) or kind.__module__ == 'ipyparallel.error', kind
+for name in 'ViewExecutor RemoteFunction ParallelFunction ExecuteReply RemoteError CompositeError'.split():
+    assert getattr(ipp, name).__module__.startswith('ipyparallel.'), name
+import pickle
+e = pickle.loads(pickle.dumps(ipp.error._remake('ValueError', 'no', '', {})))
+assert isinstance(e, ValueError) and isinstance(e, ipp.RemoteError) and repr(type(e)) == "<class 'ipyparallel.error.RemoteError'>", repr(type(e))
+""", tmp_path)
+
+
 def test_ipython_profile_create_parallel(tmp_path):
     p = python("", tmp_path, "-m", "IPython", "profile", "create", "job", "--parallel")
     assert p.returncode == 0, p.stderr

@@ -164,14 +164,21 @@ def test_direct_map(two):
 
 
 def test_balanced_map(two):
-    for chunksize in (None, 1, 3, 100):
+    for chunksize in (None, 0, 1, 3, 100):
         ar = two.lv.map_async(square, range(10), chunksize=chunksize)
         assert ar.get() == [x * x for x in range(10)] and len(ar) == 10 and ar.progress == 10
     assert len(two.lv.map_async(square, range(10), chunksize=3).msg_ids) == 4
     assert two.lv.map_sync(operator.add, [1, 2, 3], itertools.count()) == [1, 3, 5]
     assert two.lv.map_sync(square, (x for x in range(3))) == [0, 1, 4] and two.lv.map_sync(square, []) == []
     with pytest.raises(ValueError):
-        two.lv.map_sync(square, [1], chunksize=0)
+        two.lv.map_sync(square, [1], chunksize=-1)
+
+
+def test_a_map_of_nothing(two):
+    b = two.rc.broadcast_view()
+    assert two.dv.map_async(square, []) == two.lv.map_async(square, []) == b.map_sync(square, []) == []
+    ar = b.map_async(square, [])
+    assert isinstance(ar, ipp.AsyncMapResult) and ar.get() == list(ar) == [] and ar.ready() and ar.successful() and len(ar) == 0 and ar.wait()
 
 
 @pytest.mark.parametrize("chunksize", [1, 2])
@@ -351,7 +358,7 @@ def test_what_is_outstanding_costs_what_is_under_way_not_all_that_ever_was(two, 
     assert not mine.wait(timeout=0.01)
     two.core.finish(1, 1), two.core.finish(4, 1)
     assert mine.wait(timeout=5) and not mine.outstanding and not other.wait(timeout=0.01)
-    mine.abort()
+    assert mine.abort().result() is None
     assert not two.core.sent
     other.abort()
     assert [kw["seq"] for _, kw in two.core.sent] == [2, 5]
@@ -362,6 +369,8 @@ def test_dependency_sets():
     d = ipp.Dependency(ids)
     assert not d.check(ids[:1]) and d.check(ids) and d.unreachable([], ids[:1]) and not d.unreachable(ids, [])
     d = ipp.Dependency(ids, all=False, failure=True)
+    again = ipp.Dependency(d.as_dict())
+    assert again == d and (again.all, again.success, again.failure) == (False, True, True)
     assert d.check([], ids[1:]) and d.as_dict()["failure"] and sorted(d.as_dict()["dependencies"]) == ids
     with pytest.raises(ValueError):
         ipp.Dependency(ids, success=False, failure=False)
