@@ -167,11 +167,13 @@ static int stop_id(const struct settings *s, const char *id)
     char *path = clusterfile_path(s->profile_dir, id);
     json_t *o = NULL;
     int code = EXIT_FAILED;
-    if (path && !clusterfile_read(path, &o, NULL) && clusterfile_running(o)) {
+    if (!path) {
+        log_error(s->log, "out of memory");
+    } else if (!clusterfile_read(path, &o, NULL) && clusterfile_running(o)) {
         code = stop_one(s, path, id, o);
     } else if (o && clusterfile_elsewhere(o)) {
         code = not_from_here(s, path, o);
-    } else if (path && !(o && undo_stale(s, path, o))) {
+    } else if (!(o && undo_stale(s, path, o))) {
         log_critical(s->log, "Could not find cluster file %s%s: `ipcluster list` shows what runs",
                      path, o ? " of a cluster that runs (it was stale)" : "");
         code = EXIT_ALREADY_STOPPED;

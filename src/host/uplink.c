@@ -40,6 +40,7 @@ struct uplink {
     bool was_up;
     struct source source;
     bool have_file, told_waiting;
+    bool doubted; /* refused once: the file was read again */
     struct connfile file;
     struct tls_context *tls;
     struct ssh_way *way; /* NULL: none is needed */
@@ -187,6 +188,10 @@ static void refused(struct uplink *u, const char *why)
         note(u, LOG_WARN_, "%s: the controller refused: %s; waiting for a newer file", u->c.path,
              why);
     u->have_file = false;
+    if (!u->doubted) { /* short of memory, jansson reads something else than what is there */
+        u->doubted = true;
+        source_again(&u->source);
+    }
     retry_later(u);
 }
 
