@@ -2,8 +2,8 @@
  *
  * CANCELs of many ids: each task that ends by one has a message of its own, so a million of them
  * would hold up everybody. They are done in slices, one at the end of each turn of the loop, in the
- * order in which they came; who asked may be gone by then. Owned by the controller's list. Without
- * memory to wait in, one is done at once. */
+ * order in which they came; who asked may be gone by then. Ids that were never used cost nothing.
+ * Owned by the controller's list. Without memory to wait in, one is done at once. */
 #include <stdlib.h>
 #include "controller/act.h"
 #include "controller/controller.h"
@@ -18,13 +18,20 @@ struct cancel {
 
 void cancels_add(struct controller *c, const struct sched_event *ev)
 {
-    struct cancel *x = ev->count > SLICE ? malloc(sizeof(*x)) : NULL;
+    uint64_t next = sched_client_next(c->sched, ev->id.session);
+    uint64_t used = next > ev->id.seq ? next - ev->id.seq : 0;
+    struct sched_event part = *ev;
 
+    if (part.count > used)
+        part.count = (uint32_t)used;
+    if (!part.count)
+        return;
+    struct cancel *x = part.count > SLICE ? malloc(sizeof(*x)) : NULL;
     if (!x) {
-        act_must(c, ev);
+        act_must(c, &part);
         return;
     }
-    x->ev = *ev;
+    x->ev = part;
     list_add_tail(&c->cancels, &x->node);
 }
 

@@ -4,6 +4,8 @@
  * for: tasks, results, output, queries. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 #include "controller/test_cluster.h"
 #include "wire/route.h"
 
@@ -344,12 +346,50 @@ static void client_that_does_not_read(void **state)
     cluster_stop(&c);
 }
 
+/* Seconds of CPU that the controller has used. */
+static double busy(const struct cluster *c)
+{
+    struct timespec t;
+    clockid_t clock;
+
+    assert_int_equal(clock_getcpuclockid(c->pid, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &t), 0);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* They would keep it busy for minutes. */
+static void cancel_of_what_never_was(void **state)
+{
+    struct cluster c;
+    struct fake client;
+
+    cluster_start(&c, (const char *const[]){NULL});
+    fake_client(&client, &c, S);
+    uint64_t seq = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
+    for (int i = 0; i < 50; i++)
+        fake_send(&client,
+                  (struct header){.type = MSG_CANCEL,
+                                  .session = i % 2 ? S : S + 1,
+                                  .seq = i < 25 ? seq : 1000,
+                                  .count = UINT32_MAX,
+                                  .engine = WIRE_ENGINE_NONE},
+                  NULL, 0, NULL, 0);
+    expect_result(&client, seq, RESULT_CANCELLED, "CancelledError");
+    json_decref(fake_query(&client, "{\"query\":\"engines\"}"));
+    double before = busy(&c);
+    usleep(300000);
+    assert_true(busy(&c) - before < 0.15);
+    fake_close(&client);
+    cluster_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_task),
         cmocka_unit_test(large_result),
         cmocka_unit_test(cancels),
+        cmocka_unit_test(cancel_of_what_never_was),
         cmocka_unit_test(client_gone_and_back),
         cmocka_unit_test(output_reaches_client_and_record),
         cmocka_unit_test(queries),

@@ -50,6 +50,12 @@ bool sched_client_live(const struct sched *s, uint64_t session)
     return c && c->live;
 }
 
+uint64_t sched_client_next(const struct sched *s, uint64_t session)
+{
+    const struct client *c = hash_get(&s->clients, 0, session);
+    return c ? c->next : 0;
+}
+
 const char *sched_state_name(enum sched_task_state st)
 {
     static const char *const names[] = {"unknown", "waiting", "queued",    "sent",    "running",

@@ -255,6 +255,8 @@ enum sched_task_state sched_task_state(const struct sched *s, struct sched_id id
 /* Is any of [id, +count) known and unfinished? */
 bool sched_live(const struct sched *s, struct sched_id id, uint64_t count);
 bool sched_client_live(const struct sched *s, uint64_t session); /* any of that client's? */
+/* None of its ids from there on was ever used. */
+uint64_t sched_client_next(const struct sched *s, uint64_t session);
 const char *sched_state_name(enum sched_task_state st);
 size_t sched_unassigned(const struct sched *s); /* waiting + queued items */
 size_t sched_task_count(const struct sched *s); /* live records */
