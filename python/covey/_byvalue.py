@@ -254,6 +254,16 @@ def reduce_function(f: types.FunctionType) -> tuple:
     return _function, args, state, None, None, _fill_function
 
 
+def with_slots(cls: type, args: tuple) -> tuple:
+    """What cloudpickle makes a class from, and its slots: where they are ordinary attributes, an instance can't go back to
+    the class that has them."""
+    slots = cls.__dict__.get("__slots__")
+    if not slots or len(args) != 6:  # none: a NamedTuple, which lets nobody set them; more: an Enum
+        return args
+    kind, name, bases, namespace, *rest = args
+    return kind, name, bases, {**namespace, "__slots__": slots}, *rest
+
+
 CACHED = type(functools.lru_cache(len))  # what functools' caches make of a function: pickle would write its name alone
 
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ._byvalue import (
     CACHED, MAIN, OUT_OF_BAND, PROTOCOL, by_name, context, fill_main_class, main_class, reduce_array, reduce_cached,
-    reduce_function, reduce_memoryview,
+    reduce_function, reduce_memoryview, with_slots,
 )
 from . import _culprit
 from ._culprit import refusal
@@ -257,7 +257,7 @@ def _cloud_pickler() -> type:
                     self.by_value = True
                     if obj.__module__ in MAIN and len(r) == 6:
                         make, args, state, _, _, fill = r
-                        return main_class, (obj.__qualname__, make, args), (state, fill), None, None, fill_main_class
+                        return main_class, (obj.__qualname__, make, with_slots(obj, args)), (state, fill), None, None, fill_main_class
                 return r
 
         _CloudPickler = CloudPickler

@@ -54,17 +54,37 @@ def test_pushed_names_may_be_attributes(rc):
 def test_m1_classes_of_main_both_ways(rc, tmp_path):
     script = tmp_path / "main.py"
     script.write_text(textwrap.dedent(f"""
+        import dataclasses, typing
         import covey as ipp
         class Foo:
             def __init__(self): self.x = 1
             def m(self, y): return self.x + y
+        class Slots:
+            __slots__ = ("a", "b", "__own")
+            def own(self): self.__own = 7; return self.__own
+        class Pair(typing.NamedTuple):
+            a: int
+        class More(Slots):
+            __slots__ = "c"
+        class Loose(Slots):
+            pass
+        @dataclasses.dataclass(slots=True)
+        class Data:
+            a: int
+            b: int = 3
         rc = ipp.Client({str(rc._source)!r})
         lv, e0 = rc.load_balanced_view(), rc[0]
         assert isinstance(lv.apply_sync(lambda o: o, Foo()), Foo)
         assert e0.apply_sync(Foo().m, 3) == 4
         e0["foo"] = Foo()
         assert isinstance(e0["foo"], Foo) and e0["foo.m(1)"] == 2
-        assert e0.apply_sync(lambda d: d["f"](2), {{"f": lambda x: Foo().x + x}}) if False else True
+        assert e0.apply_sync(lambda d: d["f"][0](2), {{"f": [lambda x: 1 + x]}}) == 3
+        for made, names in ((Slots(), "a"), (More(), "abc"), (Loose(), "abz")):
+            for name in names: setattr(made, name, 5)
+            back = e0.apply_sync(lambda o: o, made)
+            assert type(back) is type(made) and [getattr(back, name) for name in names] == [5] * len(names)
+        assert e0.apply_sync(lambda s, p: (s.own(), p), Slots(), Pair(2)) == (7, Pair(2))
+        assert e0.apply_sync(lambda o: (o, hasattr(o, "__dict__")), Data(1)) == (Data(1), False)
         print("good")
         """))
     out = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, check=True, text=True).stdout
