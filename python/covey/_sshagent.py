@@ -167,6 +167,7 @@ class Remote:
         self.sent: list[SentFile] = []
         self.events, self.pending, self.stopping = -1, {0: pending}, False
         self.words: socket.socket | None = None     # the other end of the program's COVEY_EVENTS_FD
+        self.host = False       # the program is an engines' host, says that
         self.deadline: float | None = None      # when it is stopped, unless the near end is heard of; then when it is killed
         self.request = request
 
@@ -225,6 +226,8 @@ class Remote:
         if fd != 0:
             if b'"listening"' in line:
                 self.say(json.dumps({"event": "files", "files": self.read_files()}).encode())
+            with contextlib.suppress(ValueError):
+                self.host |= json.loads(line) == {"event": "host", "pid": self.child.pid}
             self.say(line)
             return
         command = json.loads(line)
@@ -284,7 +287,7 @@ class Remote:
             self.release()
         code = self.child.wait()
         how = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        self.say(json.dumps({"event": "over", "how": how}).encode())
+        self.say(json.dumps({"event": "over", "how": how, "host": self.host}).encode())
         return code
 
     def follow(self) -> None:
@@ -362,9 +365,8 @@ class Host:
         self.process: Any = None
         self.tail = b""
         self.up = False         # the far end has said something
-        self.over = ""          # how what runs there has ended, says the far end
-        # its engines are a set of their own, if it is their host that runs there: they end with it
-        self.set = str(secrets.randbits(63) + 1) if spec["argv"][1:] == ["-m", "covey.engine"] else ""
+        self.over: dict[str, Any] = {}      # the far end's last word: how what runs there has ended
+        self.set = str(secrets.randbits(63) + 1)    # its engines are a set of their own
 
     async def run(self) -> None:
         """Starts it, follows it, says how it ended."""
@@ -380,15 +382,14 @@ class Host:
         except OSError as e:
             self.fail(f"{self.spec['name']}: can't run {self.spec['ssh'][0]}: {e.strerror} (is OpenSSH installed? ssh_cmd names another one)")
             return
-        if self.set:
-            request["env"] = {**request["env"], "COVEY_ENGINE_SET": self.set}
+        request["env"] = {**request["env"], "COVEY_ENGINE_SET": self.set}
         self.send({"version": __version__, **{k: request[k] for k in ("profile_dir", "argv", "args", "env", "files", "kept", "fetch")}})
         if self.agent.stopping:
             self.send({"do": "stop"})
         await asyncio.gather(self.follow_events(), self.follow_words())
         code = await self.process.wait()
-        if self.set and self.over:
-            self.agent.say({"event": "set_ended", "set": self.set, "why": f"its host (ipengine) {self.over}"})
+        if self.over.get("host"):       # its engines have ended with it
+            self.agent.say({"event": "set_ended", "set": self.set, "why": f"its host (ipengine) {self.over['how']}"})
         if not self.agent.stopping:
             lost = self.up and (code == 255 or code < 0)
             said = self.tail.rstrip().rpartition(b"\n")[2] if lost else self.tail      # what stands before was said by what ran there
@@ -430,7 +431,7 @@ class Host:
                 continue        # which may be a number, or anything
             self.up = True
             if event["event"] == "over":
-                self.over = str(event.get("how"))
+                self.over = event
                 continue
             if event.get("event") == "files":
                 self.write_fetched(event["files"].values())
