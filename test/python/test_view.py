@@ -110,8 +110,8 @@ def test_bad_flags_leave_the_old_value(two):
     for flags, kind in (({"timeout": -1}, ValueError), ({"timeout": "x"}, TypeError), ({"retries": 1.5}, TypeError),
                         ({"after": 5}, ValueError), ({"follow": 1.5}, ValueError)):
         with pytest.raises(kind):
-            two.lv.set_flags(**flags)
-    assert (two.lv.timeout, two.lv.retries, two.lv.after) == (3, 2, None)
+            two.lv.set_flags(label="with it", **flags)  # all or none
+    assert (two.lv.timeout, two.lv.retries, two.lv.after, two.lv.label) == (3, 2, None, None)
 
 
 def test_the_route_says_what_the_flags_say(two):
