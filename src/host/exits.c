@@ -9,6 +9,7 @@
 #include "base/list.h"
 
 #define LAST_BYTES_NS (500 * NS_PER_MS)
+#define AGAIN_NS (100 * NS_PER_MS)
 
 struct report {
     struct list node;
@@ -32,15 +33,18 @@ static void drop(struct report *r)
     free(r);
 }
 
-static void send_off(struct exits *x, struct report *r)
+/* False: it has to be tried again. */
+static bool send_off(struct exits *x, struct report *r)
 {
-    x->c.send(x->c.arg, r->number, r->incarnation, r->json);
+    if (!x->c.send(x->c.arg, r->number, r->incarnation, r->json))
+        return false;
     drop(r);
+    return true;
 }
 
 void exits_look(struct exits *x)
 {
-    uint64_t now = clock_mono(), next = UINT64_MAX;
+    uint64_t now = clock_mono(), next = UINT64_MAX, again = now + AGAIN_NS;
 
     if (x->held)
         return;
@@ -51,8 +55,8 @@ void exits_look(struct exits *x)
             continue; /* who sees the controller come back looks again */
         if (r->due > now && x->c.linked(x->c.arg, r->number))
             next = r->due < next ? r->due : next;
-        else
-            send_off(x, r);
+        else if (!send_off(x, r))
+            next = again < next ? again : next;
     }
     if (next != UINT64_MAX) {
         timer_start(x->timer, next > now ? next - now : 0, 0);
@@ -121,5 +125,10 @@ void exits_hold(struct exits *x)
 
 void exits_flush(struct exits *x)
 {
-    list_each_safe(n, tmp, &x->reports) send_off(x, list_entry(n, struct report, node));
+    list_each_safe(n, tmp, &x->reports)
+    {
+        struct report *r = list_entry(n, struct report, node);
+        if (!send_off(x, r))
+            drop(r);
+    }
 }

@@ -16,8 +16,8 @@ struct exits;
 
 struct exits_config {
     struct loop *loop;
-    /* The report goes out. Must not call back. */
-    void (*send)(void *arg, uint32_t number, uint32_t incarnation, const char *json);
+    /* The report goes out. Must not call back. False: for want of memory it can't, for now. */
+    bool (*send)(void *arg, uint32_t number, uint32_t incarnation, const char *json);
     bool (*linked)(void *arg, uint32_t number); /* more may come from the engine */
     bool (*is_up)(void *arg);                   /* the controller hears what is sent */
     void (*settled)(void *arg);                 /* exits_look(): no report waits for its time */

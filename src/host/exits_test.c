@@ -15,16 +15,23 @@ struct world {
     struct exits *exits;
     char sent[256]; /* "1:{...} 2:{...} " */
     bool linked, up, stop_when_settled;
+    int short_of_memory; /* so often sending fails */
     int settled;
 };
 
-static void on_send(void *arg, uint32_t number, uint32_t incarnation, const char *json)
+static bool on_send(void *arg, uint32_t number, uint32_t incarnation, const char *json)
 {
     struct world *w = arg;
     size_t n = strlen(w->sent);
 
+    if (w->short_of_memory) {
+        w->short_of_memory--;
+        return false;
+    }
+
     assert_int_equal(incarnation, number + 10);
     snprintf(w->sent + n, sizeof w->sent - n, "%u:%s ", number, json);
+    return true;
 }
 
 static bool linked(void *arg, uint32_t number)
@@ -117,6 +124,20 @@ static void what_a_member_told_waits_for_the_controller(void **state)
     assert_string_equal(w->sent, "2:{} 1:{} ");
 }
 
+static void what_memory_was_short_for_is_sent_again(void **state)
+{
+    struct world *w = *state;
+
+    w->linked = false;
+    w->stop_when_settled = true;
+    w->short_of_memory = 2;
+    add(w, 1, false);
+    assert_string_equal(w->sent, "");
+    assert_int_equal(w->settled, 0);
+    loop_run(w->loop);
+    assert_string_equal(w->sent, "1:{} ");
+}
+
 static void held_reports_go_out_in_order_at_the_end(void **state)
 {
     struct world *w = *state;
@@ -140,6 +161,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_a_member_told_waits_for_the_controller, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(what_memory_was_short_for_is_sent_again, setup, teardown),
         cmocka_unit_test_setup_teardown(held_reports_go_out_in_order_at_the_end, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

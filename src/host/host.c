@@ -107,26 +107,34 @@ static void stop(struct host *h, int level, int code, const char *reason)
 
 /* --- telling deaths --- */
 
-static void send_exit(struct host *h, uint32_t number, uint32_t incarnation, const char *json,
+/* False: it could not, for want of memory. */
+static bool send_exit(struct host *h, uint32_t number, uint32_t incarnation, const char *json,
                       bool by_relay)
 {
     const struct header header = {.type = MSG_EXIT, .engine = number, .incarnation = incarnation};
     struct payload *p;
     if (payload_new_copy(&p, json, strlen(json)) != CV_OK) {
         log_error(h->log, "out of memory: an engine's end can't be told");
-        return;
+        return false;
     }
     int rc = by_relay ? elect_exit(h->elect, &header, p) : CV_ECLOSED;
     if (rc == CV_ECLOSED)
         rc = uplink_send(h->uplink, &header, NULL, 0, p, 0);
     payload_unref(p);
-    if (rc != CV_OK && rc != CV_ECLOSED) /* without a link it is told when there is one again */
-        log_error(h->log, "out of memory: an engine's end can't be told");
+    if (rc == CV_OK || rc == CV_ECLOSED) /* without a link it is told when there is one again */
+        return true;
+    log_error(h->log, "out of memory: an engine's end can't be told");
+    return false;
+}
+
+static bool send_report(void *arg, uint32_t number, uint32_t incarnation, const char *json)
+{
+    return send_exit(arg, number, incarnation, json, false);
 }
 
 static void on_report(void *arg, uint32_t number, uint32_t incarnation, const char *json)
 {
-    send_exit(arg, number, incarnation, json, false);
+    (void)send_report(arg, number, incarnation, json);
 }
 
 /* For want of memory; nobody else would tell of an engine behind a relay. */
@@ -154,7 +162,7 @@ static void on_settled(void *arg)
 static int make_exits(struct host *h)
 {
     const struct exits_config c = {.loop = h->loop,
-                                   .send = on_report,
+                                   .send = send_report,
                                    .linked = is_linked,
                                    .is_up = is_up,
                                    .settled = on_settled,
@@ -165,9 +173,11 @@ static int make_exits(struct host *h)
 static void tell_exit(struct host *h, const struct death *d, const char *json)
 {
     bool relayed = h->elect && d->number != WIRE_ENGINE_NONE;
-    if (!relayed || !elect_relay(h->elect) ||
-        exits_add(h->exits, d->number, d->incarnation, json, strlen(json), false) != CV_OK)
-        send_exit(h, d->number, d->incarnation, json, relayed);
+    bool here = relayed && elect_relay(h->elect);
+    if (!here && send_exit(h, d->number, d->incarnation, json, relayed))
+        return;
+    if (exits_add(h->exits, d->number, d->incarnation, json, strlen(json), false) != CV_OK && here)
+        send_exit(h, d->number, d->incarnation, json, true);
 }
 
 /* What comes when this host is about to end is left to the member. */
