@@ -40,40 +40,49 @@
     "CASE WHEN status IS NULL THEN NULL WHEN status = 0 THEN 'ok' WHEN status IN (2, 3) THEN "     \
     "'aborted' ELSE 'error' END"
 
+/* As JSON; the rest of how a task was submitted is in `route`, in a form that SQL can't read. */
+#define SCHEMA_METADATA                                                                            \
+    "'{\"label\": ' || coalesce('\"' || replace(replace(replace(replace(replace(label, "           \
+    "'\\', '\\\\'), '\"', '\\\"'), char(9), '\\t'), char(10), '\\n'), char(13), '\\r') || '\"', "  \
+    "'null') || '}'"
+
+/* By hand, a column a line: clang-format breaks strings where they are put together. */
+/* clang-format off */
+#define SCHEMA_HEADER(seq)                                                                         \
+    "printf('{\"msg_id\": \"%s\", \"msg_type\": \"%s_request\", \"session\": \"%016x\", "          \
+    "\"date\": \"%s\"}', " SCHEMA_MSG_ID("session", seq) ", " SCHEMA_KIND ", session, "            \
+    SCHEMA_TIME("submitted") ")"
+#define SCHEMA_RESULT_HEADER                                                                       \
+    "CASE WHEN status IS NOT NULL THEN printf('{\"msg_type\": \"%s_reply\", \"date\": \"%s\"}', "  \
+    SCHEMA_KIND ", " SCHEMA_TIME("completed") ") END"
+#define SCHEMA_RESULT_METADATA                                                                     \
+    "CASE WHEN status IS NOT NULL THEN printf('{\"engine\": \"%s\", \"status\": \"%s\", "          \
+    "\"started\": \"%s\"}', engine_uuid, " SCHEMA_OUTCOME ", " SCHEMA_TIME("started") ") END"
+
 /* The columns of the view for the item `seq` of a row. */
-#define SCHEMA_COLUMNS(seq)                                                                                                                                                                                              \
-    SCHEMA_MSG_ID("session", seq)                                                                                                                                                                                        \
-    " AS msg_id, "                                                                                                                                                                                                       \
-    "printf('{\"msg_id\": \"%s\", \"msg_type\": \"%s_request\", \"session\": \"%016x\", "                                                                                                                                \
-    "\"date\": \"%s\"}', " SCHEMA_MSG_ID(                                                                                                                                                                                \
-        "session",                                                                                                                                                                                                       \
-        seq) ", " SCHEMA_KIND                                                                                                                                                                                            \
-             ", session, " SCHEMA_TIME(                                                                                                                                                                                  \
-                 "submitted") ") AS header, "                                                                                                                                                                            \
-                              "'{}' AS metadata, '{}' AS content, call AS buffers, " SCHEMA_TIME("submitted") " AS submitted, printf('%016x', session) AS client_uuid, engine_uuid, " SCHEMA_TIME(                       \
-                                  "started") " AS started, " SCHEMA_TIME("completed") " AS "                                                                                                                             \
-                                                                                      "completed,"                                                                                                                       \
-                                                                                      " "                                                                                                                                \
-                                                                                      "CASE WHEN "                                                                                                                       \
-                                                                                      "again_seq "                                                                                                                       \
-                                                                                      "> 0 "                                                                                                                             \
-                                                                                      "THEN"                                                                                                                             \
-                                                                                      " " SCHEMA_MSG_ID("again_session", "again_seq") " END AS resubmitted, " SCHEMA_TIME(                                               \
-                                                                                          "receiv"                                                                                                                       \
-                                                                                          "ed") " AS received, "                                                                                                         \
-                                                                                                "CASE WHEN status IS NOT NULL THEN printf('{\"msg_type\": \"%s_reply\", \"date\": \"%s\"}', " SCHEMA_KIND                \
-                                                                                                ", " SCHEMA_TIME(                                                                                                        \
-                                                                                                    "completed") ") END AS result_header, "                                                                              \
-                                                                                                                 "CASE WHEN status IS NOT NULL THEN printf('{\"engine\": \"%s\", \"status\": \"%s\", "                   \
-                                                                                                                 "\"started\": \"%s\"}', engine_uuid, " SCHEMA_OUTCOME                                                   \
-                                                                                                                 ", " SCHEMA_TIME(                                                                                       \
-                                                                                                                     "started") ") END AS result_metadata, "                                                             \
-                                                                                                                                "CASE WHEN status IS NOT NULL THEN printf('{\"status\": \"%s\"}', " SCHEMA_OUTCOME       \
-                                                                                                                                ") END AS result_content, result AS result_buffers, "                                    \
-                                                                                                                                "CASE mode WHEN 0 THEN 'task' ELSE 'mux' END AS queue, "                                 \
-                                                                                                                                "CASE kind WHEN 1 THEN CAST(substr(call, 10, length(call) - 11) AS TEXT) END AS "        \
-                                                                                                                                "execute_input, NULL AS execute_result, NULL AS error, coalesce(stdout, '') AS stdout, " \
-                                                                                                                                "coalesce(stderr, '') AS stderr, label"
+#define SCHEMA_COLUMNS(seq)                                                                        \
+    SCHEMA_MSG_ID("session", seq) " AS msg_id, "                                                   \
+    SCHEMA_HEADER(seq) " AS header, "                                                              \
+    SCHEMA_METADATA " AS metadata, "                                                               \
+    "'{}' AS content, call AS buffers, "                                                           \
+    SCHEMA_TIME("submitted") " AS submitted, "                                                     \
+    "printf('%016x', session) AS client_uuid, engine_uuid, "                                       \
+    SCHEMA_TIME("started") " AS started, "                                                         \
+    SCHEMA_TIME("completed") " AS completed, "                                                     \
+    "CASE WHEN again_seq > 0 THEN " SCHEMA_MSG_ID("again_session", "again_seq") " END "            \
+    "AS resubmitted, "                                                                             \
+    SCHEMA_TIME("received") " AS received, "                                                       \
+    SCHEMA_RESULT_HEADER " AS result_header, "                                                     \
+    SCHEMA_RESULT_METADATA " AS result_metadata, "                                                 \
+    "CASE WHEN status IS NOT NULL THEN printf('{\"status\": \"%s\"}', " SCHEMA_OUTCOME ") END "    \
+    "AS result_content, "                                                                          \
+    "result AS result_buffers, "                                                                   \
+    "CASE mode WHEN 0 THEN 'task' ELSE 'mux' END AS queue, "                                       \
+    "CASE kind WHEN 1 THEN CAST(substr(call, 10, length(call) - 11) AS TEXT) END "                 \
+    "AS execute_input, "                                                                           \
+    "NULL AS execute_result, NULL AS error, "                                                      \
+    "coalesce(stdout, '') AS stdout, coalesce(stderr, '') AS stderr, label"
+/* clang-format on */
 
 /* What follows CREATE VIEW name AS. */
 #define SCHEMA_VIEW                                                                                \

@@ -1,4 +1,5 @@
 """Task records: what a file of them brings, and questions about them."""
+import json
 import os
 import pickle
 import sqlite3
@@ -94,9 +95,17 @@ def test_s6_others_read_tasks_db(stack_of):
     (code, out, queue), = table(stack.folder, 'SELECT execute_input, stdout, queue FROM "ipython-tasks" WHERE msg_id = ?',
                                 run.msg_ids[0])
     assert code == "print('said'); x = 1" and out == "said\n" and queue == "mux"
-    (buffers, label), = table(stack.folder, 'SELECT result_buffers, label FROM "ipython-tasks" WHERE msg_id = ?', call.msg_ids[0])
-    assert pickle.loads(pickle.loads(buffers)[0]) == 3 and label == "sum"
+    (buffers, label, metadata), = table(stack.folder, 'SELECT result_buffers, label, metadata FROM "ipython-tasks" WHERE msg_id = ?',
+                                        call.msg_ids[0])
+    assert pickle.loads(pickle.loads(buffers)[0]) == 3 and label == "sum" and json.loads(metadata) == {"label": "sum"}
+    (metadata,), = table(stack.folder, 'SELECT metadata FROM "ipython-tasks" WHERE msg_id = ?', run.msg_ids[0])
+    assert json.loads(metadata) == {"label": None}
     assert len(table(stack.folder, 'SELECT msg_id FROM "ipython-tasks" WHERE stdout = ? AND queue = ?', "", "task")) == 42
+    odd = stack.rc.load_balanced_view(label='a "b"\n\tc\\d').apply_async(abs, -1)
+    odd.get(10)
+    stack.rc.hub_history()
+    (metadata,), = table(stack.folder, 'SELECT metadata FROM "ipython-tasks" WHERE msg_id = ?', odd.msg_ids[0])
+    assert json.loads(metadata) == {"label": 'a "b"\n\tc\\d'}
 
 
 def test_names_and_places(stack_of, tmp_path):
