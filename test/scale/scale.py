@@ -110,7 +110,9 @@ def clients(table, quick):
     n = 100 if quick else 1000
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IPYTHONDIR"] = folder
-        with ipp.Cluster(n=2, log_level=40, controller_args=["--nodb"]) as rc:  # records are kept on purpose
+        with ipp.Cluster(n=2, log_level=40,
+                         # results that nobody fetches are kept on purpose, up to the limit
+                         controller_args=["--nodb", "--DictDB.record_limit=100"]) as rc:
             rc.wait_for_engines(2)
             controller, file = rc._query("status")["pid"], str(rc._source)
             for how, each in ((churn.in_turn, n), (churn.in_threads, n), (churn.killed, n)):
