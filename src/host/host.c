@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/jsontext.h"
+#include "host/deathlog.h"
 #include "host/elect.h"
 #include "host/engines.h"
 #include "host/events.h"
@@ -234,26 +235,6 @@ static void on_taken(void *arg)
         finish(h);
 }
 
-/* For people at this host: the sentence, and all of stderr where nobody else will show it. */
-static void log_death(struct host *h, const struct death *d)
-{
-    struct buf text = {0};
-    bool told = death_log_text(d, &text) == CV_OK;
-    bool expected = h->stopping || d->because || death_is_clean(d);
-    log_at(h->log,
-           h->stopping ? LOG_DEBUG_
-           : expected  ? LOG_INFO_
-                       : LOG_ERROR_,
-           "%s", told ? buf_cstr(&text) : "an engine has ended");
-    buf_release(&text);
-    if (expected || d->number != WIRE_ENGINE_NONE || d->failure || d->err.len == 0)
-        return; /* what a zygote says is passed on at once */
-    ssize_t n = write(STDERR_FILENO, d->err.data, d->err.len);
-    if (n > 0 && d->err.data[d->err.len - 1] != '\n')
-        n = write(STDERR_FILENO, "\n", 1);
-    (void)n;
-}
-
 /* What this program ends with when no engine is left. */
 static int exit_code(const struct host *h, const struct death *d)
 {
@@ -269,7 +250,7 @@ static void on_died(void *arg, const struct death *d, bool last)
     struct host *h = arg;
     json_t *cause = NULL;
     h->unclean |= !death_is_clean(d);
-    log_death(h, d);
+    death_log(h->log, d, h->stopping);
     int rc = death_json(d, &cause);
     char *json = rc == CV_OK ? jsontext(cause, JSON_COMPACT) : NULL;
     tell_exit(h, d, json ? json : NO_CAUSE);
