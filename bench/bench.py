@@ -141,7 +141,7 @@ def main(argv=None):
             (ROOT / page).write_text(report.renewed((ROOT / page).read_text(), page, load(COMMITTED)))
         return 0
     before = load(o.against) if o.against else None
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # not by SIGINT, which a background job of a script ignores
     run = load(o.show) if o.show else measure(o)
     if o.json:
         o.json.write_text(json.dumps(run, indent=1, sort_keys=True) + "\n")

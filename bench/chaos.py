@@ -9,7 +9,7 @@ just leaving at most one a kill, on average.
 In the third tasks of 2 ms travel 256 in a message. The rule for it and the first: only what a killed engine was running runs again,
 and what it had run of a map and not sent; results leave in batches of BATCH_ITEMS at most. So a kill costs 1 + BATCH_ITEMS runs at
 most, on average over all kills (a batch may be on its way when its engine is killed): if all that an engine held ran again, it would
-be twice as many.
+be twice as many. Of single no-ops more wait where an engine's I/O thread gets no CPU for some milliseconds, so a few kills are no average.
 Exit status 1 if something does not hold, and the stories of the tasks that are wrong, told from the scheduler's log (which is kept then).
 """
 import argparse
@@ -39,6 +39,7 @@ ENDS_WITHIN = 60.0    # seconds after the last submission
 TOLD_WITHIN = 20.0    # seconds after a kill until the client has heard of it
 LIVES = 10.0          # seconds: three lives in a row that are shorter, and their host starts no other engine in that place
 KILL_COSTS = 1 + BATCH_ITEMS  # runs: the one that it was in, and those whose results had not left
+FEW_KILLS = 4                 # fewer are no average
 RUN = struct.Struct("=IQ")    # what a process notes of each run: the task's number, when it began
 
 
@@ -153,7 +154,7 @@ def cost_of(lost, killed):
 def too_many(lost, killed):
     """What the kills cost beyond what they must."""
     wrong = {}
-    if sum(lost.values()) > KILL_COSTS * len(killed):
+    if sum(lost.values()) > KILL_COSTS * max(len(killed), FEW_KILLS):
         wrong["reruns"] = (f"{sum(lost.values())} runs were in vain, at most {KILL_COSTS} for each of {len(killed)} kills are due: the one under way "
                            f"and {BATCH_ITEMS} whose results had not left; by process: {dict(lost.most_common(10))}")
     if alive := {pid: n for pid, n in lost.items() if pid not in killed}:

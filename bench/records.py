@@ -2,8 +2,8 @@
 """Questions about a million task records, and what another client notices of them.
 
 usage: python bench/records.py [--records 1000000] [--db sqlite]
-Fills the controller's records with no-ops, asks each question a few times (the median; reading the answer is in it), and has a process of its
-own make one call after the other meanwhile: its slowest call of each question, beside that of a second in which nobody asks.
+Fills the controller's records with no-ops and asks each question a few times (medians; reading the answer is in them): "alone", and "beside" a
+process of its own that makes one call after the other, whose slowest call is shown, too, and that of a second in which nobody asks.
 """
 import argparse
 import multiprocessing
@@ -26,19 +26,18 @@ ROUNDS = 3
 
 
 def ping(file, pipe):
-    """One call after the other until the pipe says so; the slowest since it was last asked, in seconds."""
+    """After each word but "stop" one call after the other until the next word; then the slowest is sent, in seconds."""
     with ipp.Client(file) as rc:
-        engine, worst = rc[0], 0.0
+        engine = rc[0]
         pipe.send("up")
-        while True:
-            start = time.perf_counter()
-            engine.apply_sync(abs, -1)
-            worst = max(worst, time.perf_counter() - start)
-            if pipe.poll():
-                if pipe.recv() == "stop":
-                    return
-                pipe.send(worst)
-                worst = 0.0
+        while pipe.recv() != "stop":
+            worst = 0.0
+            while not pipe.poll():
+                start = time.perf_counter()
+                engine.apply_sync(abs, -1)
+                worst = max(worst, time.perf_counter() - start)
+            pipe.recv()
+            pipe.send(worst)
 
 
 def fill(rc, count):
@@ -83,23 +82,29 @@ def main():
         pinger.start()
         here.recv()
 
-        def worst():
-            here.send("ask")
-            return here.recv() * 1e3
+        def meanwhile(f, *args):
+            """What f returns, and the slowest call of the other client in ms while it ran."""
+            here.send("go")
+            answer = f(*args)
+            here.send("enough")
+            return answer, here.recv() * 1e3
 
-        middle = fill(rc, args.records)
-        print(f"{'':36} {'rows':>9} {'wall, s':>8} {'CPU, s':>7} {'slowest call of another, ms':>28}")
-        worst(), time.sleep(1)
-        print(f"{'nothing asked, 1 s':36} {'':9} {'':8} {'':7} {worst():28.1f}")
-        for name, where, keys in questions(rc, middle):
+        def ask(where, keys):
+            """Seconds, the median; the controller's CPU in seconds; rows."""
             times, cpu = [], machine.cpu_seconds(controller)
-            worst()
             for _ in range(ROUNDS):
                 start = time.perf_counter()
                 found = len(rc.db_query(where, keys=keys))
                 times.append(time.perf_counter() - start)
-            slow, cpu = worst(), (machine.cpu_seconds(controller) - cpu) / ROUNDS
-            print(f"{name:36} {found:9,} {statistics.median(times):8.3f} {cpu:7.3f} {slow:28.1f}", flush=True)
+            return statistics.median(times), (machine.cpu_seconds(controller) - cpu) / ROUNDS, found
+
+        middle = fill(rc, args.records)
+        print(f"{'':36} {'rows':>9} {'alone, s':>8} {'CPU, s':>7} {'beside, s':>9} {'slowest call of another, ms':>28}")
+        print(f"{'nothing asked, 1 s':36} {'':9} {'':8} {'':7} {'':9} {meanwhile(time.sleep, 1)[1]:28.1f}")
+        for name, where, keys in questions(rc, middle):
+            alone, cpu, found = ask(where, keys)
+            (beside, _, _), slow = meanwhile(ask, where, keys)
+            print(f"{name:36} {found:9,} {alone:8.3f} {cpu:7.3f} {beside:9.3f} {slow:28.1f}", flush=True)
         here.send("stop")
         pinger.join(10)
 

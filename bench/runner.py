@@ -140,8 +140,8 @@ def _take(line, job, values):
 
 
 def _end(process):
-    """Ends the process and all that it left, with Ctrl-C kept out meanwhile."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends the process and all that it left; Ctrl-C and SIGTERM wait until that is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -153,4 +153,4 @@ def _end(process):
         process.stdout.close()
         machine.end_all()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

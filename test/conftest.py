@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "python"))
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script: children would inherit it, and Ctrl-C be pressed for nobody
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if getattr(os._exit, "__closure__", None):  # coverage's own: by this name tests can send it to engines like the true one
     os._exit.__module__, os._exit.__qualname__ = "os", "_exit"
 

@@ -33,7 +33,8 @@ if [ "$kind" = thread ]; then
     tests=(test/system/test_storm.py test/system/test_links.py test/system/test_stopping.py)
     TSAN_OPTIONS=halt_on_error=0:exitcode=0:log_path=$report:suppressions=$PWD/tools/tsan.supp
 else
-    libs="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
+    cc -shared -fPIC -DREPORT="\"$report\"" -o "$build/ub_report.so" test/system/ub_report.c
+    libs="$(cc -print-file-name=libasan.so) $PWD/$build/ub_report.so $(cc -print-file-name=libubsan.so)"
     tests=(test/system test/python)
     export ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_abort=0:log_path=$report
 fi

@@ -139,6 +139,7 @@ def main_class(qualname: str, make: Callable, args: tuple) -> type:
 
 
 def fill_main_class(cls: type, state: tuple) -> None:
+    """Gives a class that was made here what was sent for it; the receiver's own keeps what it has."""
     if cls in _received:
         state[1](cls, state[0])
 
@@ -152,6 +153,7 @@ def _memoryview(buf: Any, fmt: str, shape: tuple) -> memoryview:
 
 
 def reduce_memoryview(m: memoryview) -> tuple:
+    """As a buffer that pickle need not copy where it is contiguous."""
     data: Any = m if m.c_contiguous else m.tobytes()
     return _memoryview, (pickle.PickleBuffer(data), m.format, m.shape)
 
@@ -159,13 +161,14 @@ def reduce_memoryview(m: memoryview) -> tuple:
 class _Borrowed:
     """Shows a read-only array's memory as writable, so that the receiver's copy is. Nothing writes here."""
 
-    def __init__(self, array: Any):
+    def __init__(self, array: Any) -> None:
         self.array = array
         self.__array_interface__ = dict(array.__array_interface__,
                                         data=(array.__array_interface__["data"][0], False))
 
 
 def reduce_array(a: Any) -> Any:
+    """A NumPy array such that its copy can be written and large ones go without a copy; NotImplemented where NumPy's own way does that."""
     if a.dtype.hasobject:
         return NotImplemented
     if a.nbytes < OUT_OF_BAND:
@@ -217,6 +220,7 @@ def _callers_level() -> int:
 
 
 def reduce_function(f: types.FunctionType) -> tuple:
+    """A function by value: its code, defaults, closure, and the globals that it uses unless it is of `__main__` or of an installed module."""
     code = f.__code__
     module: str | None = f.__module__
     globs = None

@@ -9,6 +9,7 @@ from ._connect import _current_profile_dir, ipython_dir
 
 
 def find_profile_dir(profile: str | None, profile_dir: str | os.PathLike | None) -> str:
+    """The profile's folder as an absolute path, whether it is there or not; without a name that of the profile that runs, else the default one's."""
     if profile_dir:
         return os.path.abspath(os.path.expanduser(os.fspath(profile_dir)))
     current = _current_profile_dir()
@@ -24,6 +25,7 @@ def profile_name(profile_dir: str) -> str:
 
 
 def cluster_file_path(profile_dir: str, cluster_id: str) -> str:
+    """The file that tells of this cluster, whether it is there or not."""
     return os.path.join(profile_dir, "security", f"cluster-{cluster_id}.json")
 
 
@@ -50,6 +52,7 @@ def profile_dirs_of(profile_dirs: Iterable[str] | None, profile_dir: str | None,
 
 
 def cluster_files(profile_dir: str) -> list[str]:
+    """The files that tell of this profile's clusters, by name."""
     security = os.path.join(profile_dir, "security")
     names = sorted(os.listdir(security)) if os.path.isdir(security) else []
     return [os.path.join(security, n) for n in names if n.startswith("cluster-") and n.endswith(".json")]

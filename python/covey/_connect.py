@@ -26,7 +26,7 @@ class SessionInfo:
     key : bytes
     """
 
-    def __init__(self, number: int, key: str):
+    def __init__(self, number: int, key: str) -> None:
         self.session = f"{number:016x}"
         self.key = key.encode()
 

@@ -23,7 +23,7 @@ class HubTask(Task):
     polled = True
     __slots__ = ("id", "_unknown_since")
 
-    def __init__(self, client: Jobs, id: str):
+    def __init__(self, client: Jobs, id: str) -> None:
         Task.__init__(self, client, 0, 0, None, 0)
         self.id = id
         self._unknown_since: float | None = None

@@ -24,7 +24,7 @@ class Cache(MutableMapping):
     past : asks the client about those of its tasks that are no longer in it
     """
 
-    def __init__(self, client: Jobs, look: Callable[[Task], Any], covers: Callable[[Task], bool], past: bool = False):
+    def __init__(self, client: Jobs, look: Callable[[Task], Any], covers: Callable[[Task], bool], past: bool = False) -> None:
         self._client, self._look, self._covers, self._past = weakref.proxy(client), look, covers, past
         self._kept: dict[str, Any] = {}
 
@@ -263,7 +263,7 @@ class Jobs(TaskTable):
             keys = [keys]
         elif keys is not None:
             keys = list(keys) or None
-        return [_read_record(r) for r in self._query("db_query", where=dict(query), keys=keys)]
+        return _read_records(self._query("db_query", where=dict(query), keys=keys))
 
     def _chosen(self, jobs: Any, targets: Any) -> tuple[Any, list[int]]:
         if not _some(jobs) and not _some(targets):
@@ -376,22 +376,34 @@ class Jobs(TaskTable):
         return passed_on()
 
 
-_TIMES = ("submitted", "started", "completed", "received")
-_NESTED = (("header", "date"), ("result_header", "date"), ("result_metadata", "started"))
+def _dated(key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Reads the time in a group of fields."""
+    def read(group: dict[str, Any]) -> dict[str, Any]:
+        if group.get(key):
+            group[key] = datetime.fromisoformat(group[key])
+        return group
+    return read
 
 
-def _read_record(record: dict[str, Any]) -> dict[str, Any]:
-    """What JSON can't say: times and bytes."""
-    for key in _TIMES:
-        if record.get(key):
-            record[key] = datetime.fromisoformat(record[key])
-    for key, date in _NESTED:
-        if record.get(key) and record[key].get(date):
-            record[key][date] = datetime.fromisoformat(record[key][date])
-    for key in ("buffers", "result_buffers"):
-        if record.get(key):
-            record[key] = [base64.b64decode(b) for b in record[key]]
-    return record
+def _read_buffers(buffers: list[str]) -> list[bytes]:
+    return [base64.b64decode(b) for b in buffers]
+
+
+# of the fields that JSON can't say: times and bytes
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("submitted", "started", "completed", "received"), datetime.fromisoformat),
+    "header": _dated("date"), "result_header": _dated("date"), "result_metadata": _dated("started"),
+    "buffers": _read_buffers, "result_buffers": _read_buffers}
+
+
+def _read_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What JSON can't say, in place. All records of an answer have the same fields; there may be a million."""
+    for key in _READERS.keys() & (records[0] if records else ()):
+        read = _READERS[key]
+        for record in records:
+            if record[key]:
+                record[key] = read(record[key])
+    return records
 
 
 def _some(what: Any) -> bool:

@@ -14,7 +14,7 @@ _COLUMNS = ("engine", "host", "pid", "state", "running", "queued", "completed")
 class Status:
     """A snapshot: prints as text, shows as HTML."""
 
-    def __init__(self, client: Client):
+    def __init__(self, client: Client) -> None:
         queue = client.queue_status()
         self.unassigned = queue.get("unassigned", 0)
         self.rows = []

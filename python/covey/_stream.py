@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .task import CLEAR, DISPLAY, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY, ExecuteReply, Task
+from .task import CLEAR, DISPLAY, EXECUTE_RESULT, STDERR, STDOUT, UPDATE_DISPLAY, ExecuteReply, Task, out_text
 
 if TYPE_CHECKING:
     from .asyncresult import AsyncResult
@@ -34,8 +34,7 @@ def show(content: dict, engine: Any, name: str = "output", update: bool = False,
 def show_result(content: dict, engine: Any) -> None:
     """The value of a cell's last expression, as ``Out[engine:number]: …``; rich forms are kept."""
     data = dict(content.get("data", {}))
-    text = data.get("text/plain", "")
-    data["text/plain"] = f"Out[{engine}:{content.get('execution_count', '')}]: " + ("\n" if "\n" in text else "") + text
+    data["text/plain"] = out_text(data.get("text/plain", ""), engine, content.get("execution_count"))
     if _shell() is None:
         print(data["text/plain"])
         return
@@ -47,7 +46,7 @@ def show_result(content: dict, engine: Any) -> None:
 class Streamer:
     """Prints the output of an AsyncResult's tasks when it comes. Called by whoever pumps the client, one at a time."""
 
-    def __init__(self, ar: AsyncResult):
+    def __init__(self, ar: AsyncResult) -> None:
         self.ar = ar
         self.tasks: set[Any] = {t.key for t in ar._tasks}
         self.several = len(ar._tasks) > 1

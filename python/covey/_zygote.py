@@ -110,6 +110,7 @@ def become_engine(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, re
         else:
             os.environ[name] = value
     params["status_fd"], params["stdout_fd"], params["stderr_fd"] = fds[0], fds[1:3], fds[3:5]
+    params["log_fd"] = os.dup(2)  # the zygote's: what is said there, the host writes to its log
     return live(outlet, shell, params)
 
 
@@ -141,7 +142,9 @@ def live(outlet: _display.Outlet, shell: _shell.ZMQInteractiveShell, params: dic
         "machine": int(params.get("machine") or 0), "engine_set": int(params.get("engine_set") or 0),
     }
     link = _core.Engine(params["endpoint"], hello, uid=int(params.get("uid", os.getuid())), status_fd=params["status_fd"],
-                        stdout_fd=params["stdout_fd"][0], stderr_fd=params["stderr_fd"][0])
+                        stdout_fd=params["stdout_fd"][0], stderr_fd=params["stderr_fd"][0], log_fd=params.get("log_fd", -1))
+    if params.get("log_fd", -1) >= 0:
+        os.close(params.pop("log_fd"))  # it has its own
     engine = kernel.engine = Engine(link, shell)
     engine.install_signals()
     outlet.link = link  # it empties the pipes, also before it is connected: startup may print more than they hold

@@ -50,7 +50,7 @@ class AsyncResult(ResultFacts, WatchedFuture):
     _unseen = 0  # results that the dispatcher has yet to hear of
 
     def __init__(self, client: Jobs, tasks: Iterable[Task] | None = None, fname: str = "unknown",
-                 single: bool = False, owner: bool = True, return_exceptions: bool = False):
+                 single: bool = False, owner: bool = True, return_exceptions: bool = False) -> None:
         # Future.__init__ is not called: what it makes is made by _watch() for those that need it.
         self._client = client
         self._tasks = tasks if type(tasks) is list else list(tasks or ())
@@ -430,7 +430,7 @@ class AsyncMapResult(AsyncResult):
 
     def __init__(self, client: Jobs, tasks: Iterable[Task] | None = None, fname: str = "map",
                  sizes: list[int] | None = None, joiner: type[Map] | None = None, ordered: bool = True,
-                 return_exceptions: bool = False, owner: bool = True):
+                 return_exceptions: bool = False, owner: bool = True) -> None:
         AsyncResult.__init__(self, client, tasks, fname, False, owner, return_exceptions)
         self._sizes = sizes      # items of each task; None: one
         self._joiner = joiner    # how the tasks' lists go together; None: each task gives a bare value
@@ -519,7 +519,7 @@ class AsyncHubResult(AsyncResult):
     _interval = 0.1  # seconds between questions
 
     def __init__(self, client: Jobs, ids: list[str], fname: str = "unknown", single: bool = False,
-                 owner: bool = True, return_exceptions: bool = False):
+                 owner: bool = True, return_exceptions: bool = False) -> None:
         from ._hub import HubTask
 
         AsyncResult.__init__(self, client, [HubTask(client, i) for i in ids], fname, single, owner, return_exceptions)

@@ -96,7 +96,7 @@ class Client(Jobs):
                  debug: bool = False, sshserver: str | None = None, sshkey: str | None = None,
                  password: str | None = None, paramiko: Any = None, timeout: float = 10,
                  cluster_id: str | None = None, cluster: Any = None, url_or_file: str | os.PathLike | None = None,
-                 controller_grace: float | None = None, **unused: Any):
+                 controller_grace: float | None = None, **unused: Any) -> None:
         self._pid = os.getpid()
         if url_or_file is not None:
             warnings.warn("url_or_file= is connection_info's old name", DeprecationWarning, stacklevel=2)

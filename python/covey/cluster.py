@@ -88,6 +88,8 @@ class Cluster(ClusterCoroutines):
         self._launchers: dict[str, Any] = {
             "engine": engines or engine_launcher_class or settings.get("engine_launcher_class") or "local",
             "controller": controller or controller_launcher_class or settings.get("controller_launcher_class") or "local"}
+        if any(name is not None for name in (engines, controller, engine_launcher_class, controller_launcher_class)):
+            self._check_launchers()
         self._pickled: list[str] = []       # files of launcher classes that can't be imported
         self.controller_args = list(controller_args if controller_args is not None else settings.get("controller_args", []))
         self.controller_ip: str = controller_ip if controller_ip is not None else settings.get("controller_ip", "")
@@ -483,18 +485,18 @@ class Cluster(ClusterCoroutines):
         return [*args, "--", *rest] if rest else args
 
     def _check_launchers(self) -> None:
-        """ClusterError for a name that is none, before anything is started. Paths of classes are looked up where they are used."""
+        """UnknownLauncher for a name that is none, before anything is started. Paths of classes are looked up where they are used."""
         for option, kind in (("engines", "engine"), ("controller", "controller")):
             launcher = self._launchers[kind]
             if isinstance(launcher, type) or isinstance(launcher, str) and re.search("(?i)^local$|[.:@]|^win", launcher):
                 continue  # (ipcluster says at once why there is no Windows HPC)
-            from .launcher import find_launcher_class
+            from .launcher import UnknownLauncher, find_launcher_class
 
             try:
                 find_launcher_class(str(launcher), kind)
             except ValueError as e:
                 if not _others_path():
-                    raise ClusterError(f"{option}={launcher!r}: {e}") from None
+                    raise UnknownLauncher(f"{option}={launcher!r}: {e}") from None
 
     def _launcher_name(self, kind: str) -> str:
         """A launcher as the command line takes it: a name, a dotted path, MODULE:CLASS, or @FILE of a class that can't be imported."""

@@ -52,7 +52,7 @@ def parallel(view: View, dist: str = "b", block: bool | None = None, ordered: bo
 class RemoteFunction:
     """A function bound to a view; made by `remote`. ``block=None`` follows the view."""
 
-    def __init__(self, view: View, f: Callable, block: bool | None = None, **flags: Any):
+    def __init__(self, view: View, f: Callable, block: bool | None = None, **flags: Any) -> None:
         self.view = view
         self.func = f
         self.block = block
@@ -79,7 +79,7 @@ class ParallelFunction(RemoteFunction):
     """
 
     def __init__(self, view: View, f: Callable, dist: str = "b", block: bool | None = None, chunksize: int | None = None,
-                 ordered: bool = True, return_exceptions: bool = False, **flags: Any):
+                 ordered: bool = True, return_exceptions: bool = False, **flags: Any) -> None:
         super().__init__(view, f, block=block, **flags)
         if chunksize is not None and not view._balanced:
             warnings.warn("chunksize means something to load-balanced views only", UserWarning, stacklevel=3)

@@ -16,7 +16,7 @@ __all__ = ["Dependency", "depend", "dependent", "require"]
 class dependent:  # noqa: N801  (stock's name)
     """A function that asks another one first; made by `depend`."""
 
-    def __init__(self, _wrapped_f: Callable, _wrapped_df: Callable, *dargs: Any, **dkwargs: Any):
+    def __init__(self, _wrapped_f: Callable, _wrapped_df: Callable, *dargs: Any, **dkwargs: Any) -> None:
         self.f = _wrapped_f
         self.func_name = getattr(_wrapped_f, "__name__", "f")
         self.__name__ = self.func_name
@@ -45,13 +45,14 @@ def _remake(f: Callable, df: Callable, dargs: tuple, dkwargs: dict) -> dependent
 class depend:  # noqa: N801
     """Decorator: the task runs only on an engine where ``f(*args, **kwargs)`` is not False.
 
-    Elsewhere it is passed on to the next engine; if none is left it fails with ImpossibleDependency.
+    Elsewhere it is passed on to the next engine; if none is left it fails with ImpossibleDependency, and in a DirectView,
+    whose tasks have one engine, with UnmetDependency.
 
     >>> @ipp.depend(lambda: sys.platform == "linux")
     ... def work(x): ...
     """
 
-    def __init__(self, _wrapped_f: Callable, *args: Any, **kwargs: Any):
+    def __init__(self, _wrapped_f: Callable, *args: Any, **kwargs: Any) -> None:
         self.f = _wrapped_f
         self.args = args
         self.kwargs = kwargs
@@ -139,7 +140,7 @@ class Dependency(set):
     >>> view.set_flags(after=ipp.Dependency([ar1, ar2], all=False))
     """
 
-    def __init__(self, dependencies: Any = (), all: bool = True, success: bool = True, failure: bool = False):
+    def __init__(self, dependencies: Any = (), all: bool = True, success: bool = True, failure: bool = False) -> None:
         if isinstance(dependencies, dict):
             d = dependencies
             all, success, failure = d.get("all", True), d.get("success", True), d.get("failure", False)

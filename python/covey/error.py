@@ -181,7 +181,7 @@ class RemoteError(KernelError):
     _base: type
 
     def __init__(self, ename: str, evalue: str, traceback: str | Sequence[str] = "",
-                 engine_info: Mapping[str, Any] | None = None):
+                 engine_info: Mapping[str, Any] | None = None) -> None:
         self.ename = ename
         self.evalue = evalue
         self.traceback = traceback if isinstance(traceback, str) else "\n".join(traceback)
@@ -348,7 +348,7 @@ class CompositeError(RemoteError):
         mixed = _mix(cls, kind) if cls is CompositeError else cls
         return super().__new__(mixed) if mixed is cls else super(CompositeError, mixed).__new__(mixed)
 
-    def __init__(self, msg: str = "", elist: Sequence[Any] = ()):
+    def __init__(self, msg: str = "", elist: Sequence[Any] = ()) -> None:
         self.msg = msg
         self.errors = [_as_error(e) for e in elist]
         self.elist = [_as_tuple(e) for e in self.errors]
@@ -427,7 +427,7 @@ def _kind_of(entry: Any) -> type | None:
 class AlreadyDisplayedError(RemoteError):
     """Raised by ``%px`` for errors whose output has been shown as it came."""
 
-    def __init__(self, original_error: RemoteError):
+    def __init__(self, original_error: RemoteError) -> None:
         self.original_error = original_error
         self.n = len(getattr(original_error, "errors", ())) or 1
         RemoteError.__init__(self, original_error.ename, original_error.evalue, original_error.traceback,

@@ -28,7 +28,7 @@ class LazyMapIterator:
     """
 
     def __init__(self, view: View, f: Callable, inputs: Iterator[tuple], ordered: bool, max_outstanding: int | None,
-                 return_exceptions: bool):
+                 return_exceptions: bool) -> None:
         self._view = view
         self._f = f
         self._inputs: Iterator[tuple] | None = inputs
@@ -97,7 +97,7 @@ class ViewExecutor(Executor):
     `shutdown` waits for what was submitted; it never stops engines.
     """
 
-    def __init__(self, view: View):
+    def __init__(self, view: View) -> None:
         self.view = view
         self._submitted: weakref.WeakSet[Task] = weakref.WeakSet()  # those whose futures nobody has kept, too
         self._closed = False

@@ -17,7 +17,7 @@ class IPythonParallelBackend(AutoBatchingMixin, ParallelBackendBase):
     supports_return_generator = False
     default_n_jobs = -1
 
-    def __init__(self, view: Any = None, **kwargs: Any):
+    def __init__(self, view: Any = None, **kwargs: Any) -> None:
         super().__init__(**{k: v for k, v in kwargs.items() if k in ("nesting_level", "inner_max_num_threads")})
         self._view = view
         self._owned: list[Any] = []

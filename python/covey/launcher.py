@@ -17,7 +17,7 @@ import runpy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Dict, List, Unicode
+from traitlets import Dict, List, TraitError, Unicode
 
 from ._batchlaunchers import (  # noqa: F401
     BatchClusterAppMixin,
@@ -70,6 +70,7 @@ from ._launchers import (  # noqa: F401
     ipcontroller_cmd_argv,
     ipengine_cmd_argv,
 )
+from ._supervisor import ClusterError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -126,6 +127,10 @@ all_launchers = [cls for cls in list(globals().values()) if isinstance(cls, type
 def is_built_in(cls: type) -> bool:
     """Whether the C programs have this launcher themselves."""
     return globals().get(cls.__name__) is cls and cls in all_launchers
+
+
+class UnknownLauncher(ClusterError, TraitError):
+    """A `Cluster` was asked for a launcher that there is not; ipyparallel raises TraitError."""
 
 
 def find_launcher_class(name: str | type, kind: str | None = None) -> type:

@@ -15,6 +15,7 @@ __all__ = ["Map", "RoundRobinMap", "mappable", "dists", "by_name"]
 
 
 def is_array(obj: Any) -> bool:
+    """Whether this is a NumPy array; NumPy is not imported for the question."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(obj, numpy.ndarray)
 

@@ -82,7 +82,7 @@ class PrePickled:
     >>> view.apply(f, big)                          # f gets the dict
     """
 
-    def __init__(self, obj: Any):
+    def __init__(self, obj: Any) -> None:
         self.buffers = [bytes(b) for b in pack_value(obj)]
 
     def __reduce__(self) -> tuple:
@@ -107,7 +107,7 @@ class Reference:
 
     __slots__ = ("name",)
 
-    def __init__(self, expr: str):
+    def __init__(self, expr: str) -> None:
         if not isinstance(expr, str):
             raise TypeError(f"Reference takes the text of an expression, not {type(expr).__name__}")
         self.name = expr
@@ -169,7 +169,7 @@ class _Large:
 
     __slots__ = ("data",)
 
-    def __init__(self, data: bytes | bytearray):
+    def __init__(self, data: bytes | bytearray) -> None:
         self.data = data
 
     def __reduce__(self) -> tuple:
@@ -498,7 +498,7 @@ def _inline(packed: Sequence[Any]) -> bytes:
 
 
 class _Inlined:
-    def __init__(self, buffers: list[bytes]):
+    def __init__(self, buffers: list[bytes]) -> None:
         self.buffers = buffers
 
     def __reduce__(self) -> tuple:

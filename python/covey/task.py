@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import threading
 import time
 import traceback
@@ -77,7 +78,7 @@ class Metadata(dict):
     _lengths: dict[str, int] | None = None  # of what has come, by stream
     _most = 64 * 2**20  # characters of a stream that are kept
 
-    def __init__(self, **known: Any):
+    def __init__(self, **known: Any) -> None:
         dict.__init__(self, {k: None for k in self._keys})
         dict.update(self, stdout="", stderr="", outputs=[], data={}, is_broadcast=False, is_coalescing=False)
         dict.update(self, known)
@@ -147,6 +148,16 @@ def _metadata(items: dict) -> Metadata:
     return Metadata(**items)
 
 
+def out_text(text: str, engine: Any, number: Any) -> str:
+    """A cell's value with its label, ``Out[engine:number]: …``, which is red where IPython has colours."""
+    ip = sys.modules.get("IPython")
+    shell = ip.get_ipython() if ip is not None else None
+    label = f"Out[{engine}:{'' if number is None else number}]: "
+    if shell is not None and str(getattr(shell, "colors", "nocolor")).lower() != "nocolor":
+        label = f"\x1b[0;31m{label}\x1b[0m"
+    return label + ("\n" if "\n" in text and not text.startswith("\n") else "") + text
+
+
 class ExecuteReply:
     """What ``execute`` gives for one engine: its output and the value of the cell's last expression.
 
@@ -155,10 +166,10 @@ class ExecuteReply:
     data : dict of MIME type to representation; metadata : the task's `Metadata`
 
     The metadata's keys are attributes and items (``reply.stdout``, ``reply['outputs']``). In a
-    notebook the reply shows as the value would.
+    notebook the reply shows as the value would, text with its label (``Out[engine:number]: …``).
     """
 
-    def __init__(self, source: str, content: bytes | dict, task: Any):
+    def __init__(self, source: str, content: bytes | dict, task: Any) -> None:
         """content : the engine's reply, in JSON or read already; task : what has the `metadata`, made when it is asked for"""
         self.source = source
         self._reply = content
@@ -210,16 +221,24 @@ class ExecuteReply:
             text = text[:29] + "..."
         return f"<ExecuteReply[{self.execution_count}]: {text}>"
 
+    def display(self) -> None:
+        """Shows it in IPython: rich in a notebook, else ``Out[engine:number]: text``."""
+        from IPython.display import publish_display_data
+
+        data, metadata = self._repr_mimebundle_()
+        publish_display_data(data, metadata)
+
     def _repr_pretty_(self, p: Any, cycle: bool) -> None:
         text = self.data.get("text/plain", "")
-        if not text:
-            return
-        where = f"Out[{self.metadata['engine_id']}:{self.execution_count}]: "
-        p.text(where + ("\n" if "\n" in text else "") + text)
+        if text:
+            p.text(out_text(text, self.metadata["engine_id"], self.execution_count))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         result = self.execute_result or {}
-        return result.get("data", {}), result.get("metadata", {})
+        data = dict(result.get("data", {}))
+        if data.get("text/plain"):
+            data["text/plain"] = out_text(data["text/plain"], self.metadata["engine_id"], self.execution_count)
+        return data, result.get("metadata", {})
 
     def _mime(self, mime: str) -> Any:
         data = self.data.get(mime)
@@ -260,7 +279,7 @@ class Task:
                  "_metadata", "broadcast", "after", "follow", "__weakref__")
 
     def __init__(self, client: TaskTable, seq: int, kind: int, label: str | None, submitted: int,
-                 target: int | None = None, source: str = ""):
+                 target: int | None = None, source: str = "") -> None:
         self.client = client
         self.seq = self.key = seq
         self.kind = kind

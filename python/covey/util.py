@@ -204,6 +204,7 @@ def passed_on() -> Future:
 
 
 def plural(n: int, word: str) -> str:
+    """``1 engine``, ``2 engines``."""
     return f"{n} {word}{'s' if n != 1 else ''}"
 
 

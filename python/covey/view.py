@@ -49,7 +49,7 @@ class View(ScheduledFlags):
     _flag_names: frozenset[str] = frozenset({"block", "track", "targets", "label"})
     _balanced = False
 
-    def __init__(self, client: Client, targets: Any = None, **flags: Any):
+    def __init__(self, client: Client, targets: Any = None, **flags: Any) -> None:
         self.client = client
         self.block: bool = client.block
         self.track = False
@@ -539,7 +539,7 @@ class LoadBalancedView(View):
     _flag_names = View._flag_names | {"after", "follow", "timeout", "retries", "priority"}
     _balanced = True
 
-    def __init__(self, client: Client, targets: Any = None, **flags: Any):
+    def __init__(self, client: Client, targets: Any = None, **flags: Any) -> None:
         super().__init__(client, targets, **flags)
         self._reroute()
 

@@ -7,8 +7,11 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include "base/buf.h"
 
 /* As json_dumps(): malloc'ed, with a NUL. NULL: out of memory, or no value (j may be NULL). */
 char *jsontext(const json_t *j, size_t flags);
+/* Appends n bytes as a JSON string; what is no UTF-8 in them becomes U+FFFD. */
+int jsontext_add(struct buf *b, const char *text, size_t n) CV_CHECK;
 
 #endif

@@ -41,6 +41,19 @@ int ranges_reserve(struct ranges *r)
     return CV_OK;
 }
 
+void ranges_fit(struct ranges *r)
+{
+    if (!r->n) {
+        ranges_release(r);
+        return;
+    }
+    struct range *v = reallocarray(r->v, r->n, sizeof *v);
+    if (!v)
+        return;
+    r->v = v;
+    r->cap = r->n;
+}
+
 static int insert_at(struct ranges *r, size_t i, struct range x)
 {
     int rc = ranges_reserve(r);

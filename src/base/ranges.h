@@ -21,6 +21,7 @@ struct ranges {
 
 void ranges_release(struct ranges *r);
 int ranges_reserve(struct ranges *r) CV_CHECK; /* the next change can't fail */
+void ranges_fit(struct ranges *r);             /* gives memory back, if it can */
 int ranges_add(struct ranges *r, uint64_t lo, uint64_t hi) CV_CHECK;
 int ranges_del(struct ranges *r, uint64_t lo, uint64_t hi) CV_CHECK; /* may split one: CV_ENOMEM */
 bool ranges_has(const struct ranges *r, uint64_t x);

@@ -131,6 +131,15 @@ static void look(struct engine_set *s)
     }
 }
 
+/* Until this file is there. */
+static void wait_for(const char *file)
+{
+    char *path = path_join(dir, file);
+    for (uint64_t until = clock_mono() + WAIT_NS; access(path, F_OK); turn())
+        assert_true(clock_mono() < until);
+    free(path);
+}
+
 /* They end, with these last words and this code. */
 static void end(const char *words, const char *code)
 {
@@ -205,10 +214,11 @@ static void one_that_ends_well_or_says_what_is_no_text(void **state)
 
 static void one_that_was_told_to_end(void **state)
 {
-    struct engine_set *s =
-        start("mpirun.some", "#!/bin/sh\ntrap 'exit 3' TERM\nwhile :; do sleep 0.01; done\n");
+    struct engine_set *s = start("mpirun.some", "#!/bin/sh\ntrap 'exit 3' TERM\n"
+                                                "touch ${0%/*}/up\nwhile :; do sleep 0.01; done\n");
     char name[24];
     look(s);
+    wait_for("up"); /* a signal before the trap would kill it */
     strcpy(name, s->start);
     set_stop(s, 0, false);
     v.state = SUPER_RUNNING;

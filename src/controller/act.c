@@ -275,7 +275,7 @@ static void do_deliver(struct controller *c, const struct sched_action *a,
 {
     const struct msg *m = a->payload;
 
-    if (!m || m->h.status != a->status) {
+    if (!m || m->h.status != a->status || a->status == RESULT_UNMET) {
         struct sched_action known = *a;
         known.cause = a->cause ? a->cause : cause_of_death(c, a);
         char *text = whole_reason(a);
@@ -425,11 +425,17 @@ bool act_outcome(void *arg, struct sched_id id, uint8_t *ret_status, uint32_t *r
     struct controller *c = arg;
     const struct store_record *r;
 
-    bool known = c->store->ops->find(c->store, id.session, id.seq, &r, NULL) == STORE_FOUND &&
-                 r->state != STORE_PENDING;
+    enum store_find f = c->store->ops->find(c->store, id.session, id.seq, &r, NULL);
+    bool known = f == STORE_FOUND && r->state != STORE_PENDING, well;
     if (known) {
         *ret_status = r->result.status;
         *ret_engine = r->result.engine;
+    } else if (f == STORE_EXPIRED) {
+        known = c->store->ops->expired(c->store, id.session, id.seq, &well);
+        if (known) {
+            *ret_status = well ? SCHED_S_OK : SCHED_S_ERROR;
+            *ret_engine = SCHED_ENGINE_NONE; /* which is not kept */
+        }
     }
     schedlog_outcome(c, id, known, known ? *ret_status : 0, known ? *ret_engine : 0);
     return known;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "controller/test_cluster.h"
 
 #define S 0xabcdef0000000001ull
@@ -235,6 +236,49 @@ static void a_long_hello(void **state)
     cluster_stop(&c);
 }
 
+/* A relay has many engines' RESULTs on one link, where small ones overtake large ones. */
+static void a_new_result_overtakes_one_that_comes_again(void **state)
+{
+    struct cluster c;
+    struct fake client, engine;
+    struct hello h = {.role = ROLE_ENGINE,
+                      .session = 11,
+                      .number = 0,
+                      .incarnation = 1,
+                      .uuid = "uuid-of-engine",
+                      .pid = (uint32_t)getpid()};
+    struct msg *m[3];
+
+    cluster_start(&c, (const char *const[]){"--hwm=4", NULL});
+    fake_engine(&engine, &c, 11, 0);
+    fake_client(&client, &c, S);
+    for (int i = 0; i < 3; i++) {
+        fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "call");
+        m[i] = fake_expect(&engine, MSG_TASK);
+    }
+    fake_close(&engine);
+    json_decref(fake_event(&client, "engine_away"));
+    h.running = (struct held_task){S, m[1]->h.seq, 1, m[1]->h.attempt};
+    fake_hello(&engine, &c, &h, 1, NULL); /* of m[0] */
+    json_decref(fake_event(&client, "engine_back"));
+    engine.announced = 0;
+    fake_result(&engine, m[1], RESULT_OK, "new", 3);
+    msg_free(fake_expect(&client, MSG_RESULT));
+    engine.announced = 1;
+    fake_result(&engine, m[0], RESULT_OK, "again", 5);
+    struct msg *got = fake_expect(&engine, MSG_TASK);
+    assert_int_equal(got->h.seq, m[2]->h.seq); /* nobody holds that one */
+    msg_free(got);
+    got = fake_expect(&client, MSG_RESULT);
+    assert_int_equal(got->h.seq, m[0]->h.seq);
+    msg_free(got);
+    for (int i = 0; i < 3; i++)
+        msg_free(m[i]);
+    fake_close(&client);
+    fake_close(&engine);
+    cluster_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +288,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(results_wait_for_one_who_left),
         cmocka_unit_test(much_is_handed_over),
         cmocka_unit_test(a_long_hello),
+        cmocka_unit_test(a_new_result_overtakes_one_that_comes_again),
     };
 
     if (argc < 2) {

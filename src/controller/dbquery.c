@@ -3,6 +3,7 @@
  * Questions about records. Each is a walk of the store, which may take many turns of the loop or
  * go on on the store's thread; so the answer is put together in `struct ask`, which touches nothing
  * of the controller until the walk is done, and goes to the client that then is connected. */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,14 @@
 #include "base/jsontext.h"
 #include "controller/filter.h"
 #include "controller/query.h"
+#include "controller/recordjson.h"
 #include "controller/say.h"
 #include "wire/header.h"
 #include "wire/payload.h"
+
+/* What a list of records may take, if it is more than DictDB.size_limit: it is put together, sent
+ * and read in one piece. */
+#define ANSWER_MIN ((uint64_t)64 << 20)
 
 struct ask {
     struct store_walk walk;
@@ -30,8 +36,10 @@ struct ask {
     json_t *args; /* own; queue_status: the list of each engine by its uuid */
     json_t *ok;   /* the answer as it grows, where it is no list */
     enum store_find in_memory;
-    bool lost; /* the file does not have the result */
-    bool gone; /* memory does not have it any more */
+    uint64_t most; /* bytes of out; 0: any */
+    bool too_long; /* more than that */
+    bool lost;     /* the file does not have the result */
+    bool gone;     /* memory does not have it any more */
 };
 
 static void ask_free(struct ask *a)
@@ -72,7 +80,13 @@ static bool failed(const struct ask *a, bool walk_failed)
              "in memory");
     else if (a->code != CV_OK)
         fail(a, "KernelError", "the controller is out of memory for this answer");
-    return walk_failed || a->code != CV_OK;
+    else if (a->too_long)
+        fail(a, "ValueError",
+             "the answer is longer than %" PRIu64 " MiB, with %" PRIu64 " records so far: narrow "
+             "the question, or ask for some fields only, such as keys=['msg_id', 'completed'] "
+             "(the controller's DictDB.size_limit bounds it)",
+             a->most >> 20, a->found);
+    return walk_failed || a->code != CV_OK || a->too_long;
 }
 
 static struct ask *
@@ -129,14 +143,15 @@ static bool visit_query(struct store_walk *w, const struct store_record *r, uint
 
     if (!by_item && !filter_matches(a->filter, r, lo))
         return true;
-    for (uint64_t seq = lo; seq < hi && a->code == CV_OK; seq++) {
+    for (uint64_t seq = lo; seq < hi && a->code == CV_OK && !a->too_long; seq++) {
         if (by_item && !filter_matches(a->filter, r, seq))
             continue;
         comma(a);
         if (a->code == CV_OK)
             a->code = record_json(&a->out, r, seq, a->fields, a->nfields);
+        a->too_long = a->most && a->out.len > a->most;
     }
-    return a->code == CV_OK;
+    return a->code == CV_OK && !a->too_long;
 }
 
 static bool visit_history(struct store_walk *w, const struct store_record *r, uint64_t lo,
@@ -206,6 +221,9 @@ void dbquery_handle(struct controller *c, const struct origin *o, const struct h
         ask_free(a);
         return;
     }
+    a->most = c->opt->size_limit;
+    if (a->most && a->most < ANSWER_MIN)
+        a->most = ANSWER_MIN;
     a->walk.tested = filter_parts(a->filter);
     a->walk.parts |= a->walk.tested;
     a->walk.wanted = json_object_size(json_object_get(args, "where")) ? wanted_query : NULL;
@@ -464,113 +482,6 @@ void dbquery_result_status(struct controller *c, const struct origin *o, const s
         start(a);
     else
         status_done(&a->walk, false);
-}
-
-/* --- purge --- */
-
-struct purge {
-    struct store_purge p;
-    struct controller *c;
-    uint64_t session;
-    struct header h;
-    uint32_t *engines;
-    struct store_id *ids;
-};
-
-static void purge_free(struct purge *x)
-{
-    free(x->engines);
-    free(x->ids);
-    free(x);
-}
-
-static void purge_done(struct store_purge *p, bool walk_failed)
-{
-    struct purge *x = container_of(p, struct purge, p);
-    struct link *l = query_link(x->c, x->session);
-
-    if (l && walk_failed)
-        say_error(l, &x->h, "NoData",
-                  "the records in the file could not be purged; those in memory are");
-    else if (l)
-        say_reply(l, &x->h, json_pack("{s:I}", "purged", (json_int_t)p->purged), NULL);
-    purge_free(x);
-}
-
-/* The ids of a purge must not be of tasks under way; what is gone already needs no purge. False:
- * told that one is not an id, or not ended. */
-static bool purge_ids(struct purge *x, const struct origin *o, const json_t *ids)
-{
-    struct store *s = x->c->store;
-    json_t *id;
-    size_t i;
-
-    json_array_foreach((json_t *)ids, i, id)
-    {
-        const struct store_record *r;
-        const char *text = json_is_string(id) ? json_string_value(id) : "";
-        struct store_id v = {0};
-        bool is_id = msg_id_parse(text, &v.session, &v.seq) == CV_OK;
-        enum store_find f = is_id ? s->ops->find(s, v.session, v.seq, &r, NULL) : STORE_UNKNOWN;
-        if (f == STORE_FOUND && r->state == STORE_PENDING) {
-            say_error(o->conn->link, &x->h, "IndexError", "task %s has not ended", text);
-            return false;
-        }
-        if (!is_id) {
-            say_error(o->conn->link, &x->h, "KeyError", "%.60s is no task's id", text);
-            return false;
-        }
-        x->ids[x->p.nonly++] = v;
-    }
-    return true;
-}
-
-/* False: told that one is no engine's number. */
-static bool purge_engines(struct purge *x, const struct origin *o, const json_t *engines)
-{
-    json_t *number;
-    size_t i;
-
-    json_array_foreach((json_t *)engines, i, number)
-    {
-        json_int_t n = json_is_integer(number) ? json_integer_value(number) : -1;
-        if (n < 0 || n >= WIRE_ENGINE_NONE) {
-            say_error(o->conn->link, &x->h, "EngineError", "engines are named by their numbers");
-            return false;
-        }
-        x->engines[x->p.nengines++] = (uint32_t)n;
-    }
-    return true;
-}
-
-void dbquery_purge(struct controller *c, const struct origin *o, const struct header *h,
-                   const json_t *args)
-{
-    const json_t *ids = json_object_get(args, "ids"), *engines = json_object_get(args, "engines");
-    struct purge *x = calloc(1, sizeof(*x));
-
-    if (x) {
-        x->ids = calloc(json_array_size(ids) + 1, sizeof(*x->ids));
-        x->engines = calloc(json_array_size(engines) + 1, sizeof(*x->engines));
-    }
-    if (!x || !x->ids || !x->engines) {
-        say_error(o->conn->link, h, "KernelError", "the controller is out of memory");
-        goto fail;
-    }
-    x->c = c;
-    x->h = *h;
-    x->session = o->client->session;
-    x->p.all = json_is_string(ids); /* "all" */
-    x->p.done = purge_done;
-    if (!purge_engines(x, o, engines) || !purge_ids(x, o, ids))
-        goto fail;
-    x->p.engines = x->engines;
-    x->p.only = x->p.nonly && !x->p.all ? x->ids : NULL;
-    c->store->ops->purge(c->store, &x->p);
-    return;
-fail:
-    if (x)
-        purge_free(x);
 }
 
 /* --- resubmitted: {old id: new id} --- */

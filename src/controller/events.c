@@ -18,7 +18,6 @@
 #include "base/jsontext.h"
 #include "base/ranges.h"
 #include "controller/conn.h"
-#include "controller/record.h"
 #include "controller/say.h"
 
 #define BACKLOG_MAX (1u << 20)
@@ -140,7 +139,7 @@ int event_engine_text(struct buf *b, const struct engine *e)
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts) && r == CV_OK; i++) {
         r = buf_addf(b, ",\"%s\":", texts[i].name);
         if (r == CV_OK)
-            r = json_text_add(b, texts[i].text, strlen(texts[i].text));
+            r = jsontext_add(b, texts[i].text, strlen(texts[i].text));
     }
     if (r == CV_OK)
         r = buf_addf(b, ",\"state\":\"%s\",\"away_for\":", states[e->state]);
@@ -150,7 +149,7 @@ int event_engine_text(struct buf *b, const struct engine *e)
     if (r == CV_OK)
         r = buf_addstr(b, ",\"why\":");
     if (r == CV_OK)
-        r = away && e->away_why ? json_text_add(b, e->away_why, strlen(e->away_why))
+        r = away && e->away_why ? jsontext_add(b, e->away_why, strlen(e->away_why))
                                 : buf_addstr(b, "null");
     return r == CV_OK ? buf_addstr(b, "}") : r;
 }

@@ -15,7 +15,7 @@
 #include "base/jsontext.h"
 #include "controller/act.h"
 #include "controller/events.h"
-#include "controller/record.h"
+#include "controller/recordjson.h"
 #include "controller/say.h"
 
 struct question {
@@ -309,7 +309,7 @@ static void ask_resubmitted(const struct question *q)
 
 static void ask_purge(const struct question *q)
 {
-    dbquery_purge(q->c, q->o, q->h, q->args);
+    dbpurge_handle(q->c, q->o, q->h, q->args);
 }
 
 /* --- signals and shutdown --- */

@@ -22,10 +22,11 @@ void dbquery_result_status(struct controller *c, const struct origin *o, const s
                            const json_t *args);
 void dbquery_call(struct controller *c, const struct origin *o, const struct header *h,
                   const json_t *args);
-void dbquery_purge(struct controller *c, const struct origin *o, const struct header *h,
-                   const json_t *args);
 void dbquery_resubmitted(struct controller *c, const struct origin *o, const struct header *h,
                          const json_t *args);
+/* dbpurge.c: drops records. The answer may come in a later turn. */
+void dbpurge_handle(struct controller *c, const struct origin *o, const struct header *h,
+                    const json_t *args);
 /* The link of a client that is connected, or NULL: where an answer goes that took some time. */
 struct link *query_link(const struct controller *c, uint64_t session);
 

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The fields of a record as queries see them, and as JSON. The names are ipyparallel's, and some
+ * The fields of a record as queries see them. The names are ipyparallel's, and some
  * of our own; docs/records.md lists them. No state, on any thread. */
 #ifndef COVEY_CONTROLLER_RECORD_H
 #define COVEY_CONTROLLER_RECORD_H
 
-#include <jansson.h>
-#include "base/buf.h"
 #include "store/store.h"
 
 enum record_field {
@@ -57,18 +55,13 @@ struct value {
 };
 
 enum record_field record_field_of(const char *name); /* FIELD_END: there is none */
+const char *record_field_name(enum record_field f);
 void record_value(const struct store_record *r, uint64_t seq, enum record_field f,
                   struct value *ret);
 /* Which of the record's parts a field needs: of enum store_part. */
 unsigned record_parts(enum record_field f);
-/* Appends the record of item seq as a JSON object, with these fields, FIELD_MSG_ID first. */
-int record_json(struct buf *b, const struct store_record *r, uint64_t seq,
-                const enum record_field *fields, size_t n) CV_CHECK;
-/* How it was submitted: label, and of its route retries, priority, timeout, python, and at most so
- * many targets or none; what was not asked for is not in it. NULL: out of memory. */
-json_t *record_route(const struct store_record *r, uint32_t most_targets);
-/* Appends a JSON string; bytes that are no UTF-8 become U+FFFD. */
-int json_text_add(struct buf *b, const char *text, size_t n) CV_CHECK;
+/* The value of a cell's last expression: the second buffer of its result; NULL: it has none. */
+const struct slice *record_cell_value(const struct store_record *r);
 /* Microseconds of an ISO 8601 text with date and time; without a zone it is UTC. */
 bool record_parse_time(const char *text, int64_t *ret);
 

@@ -441,6 +441,7 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
 {
     struct engine *e = o->engine;
     struct sched_event ev = engine_event(SCHED_RESULT, e, &m->h);
+    bool announced = m->h.flags & MSG_F_AGAIN;
 
     m->h.engine = e->number;
     m->h.incarnation = e->incarnation;
@@ -463,7 +464,7 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
         keep_stray(c, m);
     if (orphans_drop(e, m->h.session, m->h.seq, m->h.seq + m->h.count) != CV_OK)
         log_error(c->log, "out of memory for what engine %u holds", e->number);
-    if (e->resend_left && !--e->resend_left)
+    if (announced && e->resend_left && !--e->resend_left)
         engine_synced(c, e);
 }
 

@@ -323,6 +323,7 @@ void fake_say_hello(struct fake *f, const struct cluster *c, struct hello *h, ui
     f->fd = fake_connect(c);
     f->session = h->session;
     f->results = f->transfers = 0;
+    f->announced = resend;
     if (!h->machine)
         h->machine = machine_id();
     h->pid_namespace = pid_namespace();
@@ -419,6 +420,10 @@ void fake_result(struct fake *engine, const struct msg *task, uint8_t status, co
                        .time = clock_wall(),
                        .aux = clock_wall() + 1000};
 
+    if (engine->announced) {
+        engine->announced--;
+        h.flags = MSG_F_AGAIN;
+    }
     fake_send(engine, h, NULL, 0, body, n);
 }
 

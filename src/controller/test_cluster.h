@@ -35,6 +35,7 @@ struct fake {
     uint32_t number, incarnation;
     uint64_t transfers; /* CHUNKED messages sent */
     uint64_t results;   /* RESULTs received: what ACK says */
+    uint64_t announced; /* RESULTs that its HELLO counted: the next ones */
 };
 
 /* The program's path comes from argv[1] of the test. */

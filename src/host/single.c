@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/jsontext.h"
 #include "proc/spawn.h"
@@ -46,7 +47,7 @@ static bool is_inherited(int fd)
     return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-/* The first of five numbers that nothing here uses, so that no inherited descriptor is overwritten.
+/* The first of six numbers that nothing here uses, so that no inherited descriptor is overwritten.
  */
 static int free_numbers(const int fds[5])
 {
@@ -54,7 +55,7 @@ static int free_numbers(const int fds[5])
     for (int i = 0; i < 5; i++)
         if (fds[i] >= first)
             first = fds[i] + 1;
-    for (int fd = first; fd < first + 5; fd++)
+    for (int fd = first; fd < first + 6; fd++)
         if (is_inherited(fd))
             first = fd + 1;
     return first;
@@ -64,14 +65,17 @@ int single_start(const char *python, const char *module, json_t *params, const i
                  bool keep, pid_t *ret_pid, struct err *e)
 {
     const char *argv[] = {python, "-m", module, "--single", NULL};
-    struct spawn_fd places[5];
+    struct spawn_fd places[6];
     int at = keep ? free_numbers(fds) : 3, rc = CV_ENOMEM;
     for (int i = 0; i < 5; i++)
         places[i] = (struct spawn_fd){fds[i], at + i};
+    places[5] = (struct spawn_fd){STDERR_FILENO, at + 5}; /* for what it says outside of tasks */
+    bool has_log = fcntl(STDERR_FILENO, F_GETFD) >= 0;
     json_t *own = json_copy(params);
-    json_t *pipes = own ? json_pack("{s:i,s:[ii],s:[ii]}", "status_fd", at, "stdout_fd", at + 1,
-                                    at + 2, "stderr_fd", at + 3, at + 4)
-                        : NULL;
+    json_t *pipes =
+        own ? json_pack("{s:i,s:[ii],s:[ii],s:i}", "status_fd", at, "stdout_fd", at + 1, at + 2,
+                        "stderr_fd", at + 3, at + 4, "log_fd", has_log ? at + 5 : -1)
+            : NULL;
     char *dump = pipes && json_object_update(own, pipes) == 0 ? jsontext(own, JSON_COMPACT) : NULL;
     char *var = dump ? str_printf("COVEY_ENGINE_PARAMS=%s", dump) : NULL;
     if (!var) {
@@ -83,7 +87,7 @@ int single_start(const char *python, const char *module, json_t *params, const i
         .argv = argv,
         .env = env,
         .fds = places,
-        .nfds = 5,
+        .nfds = has_log ? 6 : 5,
         .stdin_fd = SPAWN_NULL,
         .stdout_fd = fds[2],
         .stderr_fd = fds[4],

@@ -7,11 +7,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
@@ -21,7 +25,8 @@
 
 #define PACKET_MAX (1u << 20)
 #define STDERR_TAIL 4096u
-#define PACKET_TRIES 3 /* to read it, when memory is short; one in a turn of the loop */
+#define UNREAD_MAX 32768 /* of a pipe of 64 KiB: the rest is for the host's own lines */
+#define PACKET_TRIES 3   /* to read it, when memory is short; one in a turn of the loop */
 
 struct request {
     struct list node;
@@ -94,11 +99,25 @@ void zygote_free(struct zygote *z)
     free(z);
 }
 
-/* What the zygote, or an engine that has not moved its stderr yet, says is for people. */
+/* What the zygote says, or an engine outside of tasks, is for people; a pipe that nobody reads does
+ * not hold up the host. */
 static void on_stderr(void *arg, const void *data, size_t n)
 {
-    ssize_t written = n ? write(STDERR_FILENO, data, n) : 0;
-    (void)written;
+    const char *at = data;
+    struct stat st;
+    bool piped = fstat(STDERR_FILENO, &st) == 0 && S_ISFIFO(st.st_mode);
+    while (n) {
+        struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+        int unread = 0;
+        if (poll(&p, 1, 0) != 1 || p.revents != POLLOUT ||
+            (piped && ioctl(STDERR_FILENO, FIONREAD, &unread) == 0 && unread > UNREAD_MAX))
+            return;
+        ssize_t done = write(STDERR_FILENO, at, n < PIPE_BUF ? n : PIPE_BUF);
+        if (done <= 0)
+            return;
+        at += done;
+        n -= (size_t)done;
+    }
 }
 
 static int request_send(struct zygote *z, const struct request *r)

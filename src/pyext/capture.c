@@ -4,12 +4,15 @@
  * and keeps duplicates of the read ends. They are read by the I/O thread when readable and by
  * Python threads at each print and task end, always under capture.mu, which also covers appending
  * to the outbox: so whatever was written before a task's end precedes its RESULT. stderr is also
- * copied into the status page's ring, for the case that we die. Failing reads end the capture of
- * that stream. */
+ * copied into the status page's ring, for the case that we die. What is written outside of tasks
+ * (startup code, threads, children) goes to the host's log too, as far as that takes it at once.
+ * Failing reads end the capture of that stream. */
 #include "pyext/engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -18,6 +21,7 @@
     (64u << 20) /* while the link is away; what is above only goes to the ring */
 #define DRAIN_MAX                                                                                  \
     (1u << 20) /* a pipe holds no more; a child that floods must not keep a task from ending */
+#define LOG_MAX (1u << 20) /* of each engine */
 
 /* Bytes at the end of data that are the start of an UTF-8 sequence whose rest is missing. */
 static uint32_t utf8_incomplete(const uint8_t *data, uint32_t n)
@@ -56,11 +60,35 @@ static int add_text(struct engine_core *c, int kind, const uint8_t *data, uint32
     return r;
 }
 
+/* Never waits: the description is shared with the host, so it can't be made non-blocking. */
+static void log_text(struct capture *cap, const uint8_t *data, uint64_t n)
+{
+    static const char more[] = "\n[covey: this engine printed more outside of tasks]\n";
+    while (n && cap->log_fd >= 0 && cap->logged < LOG_MAX) {
+        struct pollfd p = {.fd = cap->log_fd, .events = POLLOUT};
+        if (poll(&p, 1, 0) != 1 || p.revents != POLLOUT) /* full, or nobody reads it any more */
+            return;
+        ssize_t done = write(cap->log_fd, data, n < PIPE_BUF ? n : PIPE_BUF);
+        if (done <= 0)
+            return;
+        cap->logged += (uint64_t)done;
+        data += done;
+        n -= (uint64_t)done;
+        if (cap->logged >= LOG_MAX && write(cap->log_fd, more, sizeof more - 1) < 0)
+            return;
+    }
+}
+
 /* Any text, in pieces that end at UTF-8 boundaries. capture.mu is held. */
 static void send_text(struct engine_core *c, int kind, const uint8_t *data, uint64_t n)
 {
     if (kind == OUTPUT_STDERR)
         statuspage_ring_add(c->page, data, n);
+    pthread_mutex_lock(&c->mu);
+    bool outside = !c->has_last || !c->nbegun;
+    pthread_mutex_unlock(&c->mu);
+    if (outside)
+        log_text(&c->capture, data, n);
     pthread_mutex_lock(&c->mu);
     int r = 0;
     while (n && !r && c->has_last && c->out_text < UNSENT_TEXT_MAX) {
@@ -74,12 +102,12 @@ static void send_text(struct engine_core *c, int kind, const uint8_t *data, uint
     pthread_mutex_unlock(&c->mu);
 }
 
-static void drop_stream(struct engine_core *c, int i)
+static void drop_fd(struct engine_core *c, int *fd)
 {
-    fork_guard_drop_begin(&c->io.guard, c->capture.fd[i]);
-    close(c->capture.fd[i]);
+    fork_guard_drop_begin(&c->io.guard, *fd);
+    close(*fd);
     fork_guard_drop_end();
-    c->capture.fd[i] = -1;
+    *fd = -1;
 }
 
 static void drain_one(struct engine_core *c, int i, bool flush)
@@ -140,11 +168,13 @@ void capture_flush(struct engine_core *c)
     pthread_mutex_unlock(&c->mu);
 }
 
-int capture_init(struct engine_core *c, int stdout_fd, int stderr_fd, struct err *e)
+int capture_init(struct engine_core *c, const int fds[3], struct err *e)
 {
-    int fds[2] = {stdout_fd, stderr_fd};
     pthread_mutex_init(&c->capture.mu, NULL);
     c->capture.fd[0] = c->capture.fd[1] = -1;
+    c->capture.log_fd = fds[2] < 0 ? -1 : fcntl(fds[2], F_DUPFD_CLOEXEC, 3);
+    if (c->capture.log_fd >= 0)
+        fork_guard_hold(&c->io.guard, c->capture.log_fd);
     for (int i = 0; i < 2; i++) {
         if (fds[i] < 0)
             continue;
@@ -195,7 +225,9 @@ void capture_release(struct engine_core *c)
 {
     for (int i = 0; i < 2; i++) {
         if (c->capture.fd[i] >= 0)
-            drop_stream(c, i);
+            drop_fd(c, &c->capture.fd[i]);
     }
+    if (c->capture.log_fd >= 0)
+        drop_fd(c, &c->capture.log_fd);
     pthread_mutex_destroy(&c->capture.mu);
 }

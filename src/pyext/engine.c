@@ -92,8 +92,7 @@ static int map_page(struct engine_core *c, int fd, struct err *e)
     return CV_OK;
 }
 
-static int core_new(struct engine_core **ret, int status_fd, int stdout_fd, int stderr_fd,
-                    struct err *e)
+static int core_new(struct engine_core **ret, int status_fd, const int fds[3], struct err *e)
 {
     struct engine_core *c = calloc(1, sizeof *c);
     if (!c)
@@ -115,7 +114,7 @@ static int core_new(struct engine_core **ret, int status_fd, int stdout_fd, int 
     if (!r) {
         fork_guard_hold(&c->io.guard, c->ready_fd);
         fork_guard_hold(&c->io.guard, c->connect_fd);
-        r = capture_init(c, stdout_fd, stderr_fd, e);
+        r = capture_init(c, fds, e);
         if (!r)
             r = engine_io_init(c, e);
         if (r)
@@ -130,19 +129,19 @@ static int core_new(struct engine_core **ret, int status_fd, int stdout_fd, int 
 
 static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"endpoint",  "hello",     "uid", "status_fd",
-                            "stdout_fd", "stderr_fd", NULL};
+    static char *names[] = {"endpoint",  "hello",     "uid",    "status_fd",
+                            "stdout_fd", "stderr_fd", "log_fd", NULL};
     struct engine *en = (struct engine *)self;
     const char *endpoint;
     PyObject *hello_dict;
     long uid = (long)geteuid();
-    int status_fd = -1, stdout_fd = -1, stderr_fd = -1;
+    int status_fd = -1, fds[3] = {-1, -1, -1};
     if (en->core) {
         PyErr_SetString(PyExc_RuntimeError, "an Engine is initialized once");
         return -1;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO|$liii:Engine", names, &endpoint, &hello_dict,
-                                     &uid, &status_fd, &stdout_fd, &stderr_fd))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO|$liiii:Engine", names, &endpoint,
+                                     &hello_dict, &uid, &status_fd, &fds[0], &fds[1], &fds[2]))
         return -1;
     if (uid != (long)geteuid()) {
         PyErr_Format(en->st->link_error,
@@ -160,7 +159,7 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
                 ? random_bytes(&hello.session, sizeof hello.session, &e)
                 : CV_ENOMEM;
     if (!r)
-        r = core_new(&core, status_fd, stdout_fd, stderr_fd, &e);
+        r = core_new(&core, status_fd, fds, &e);
     if (r) {
         if (list)
             free(list[0]);

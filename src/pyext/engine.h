@@ -54,6 +54,8 @@ struct capture {
     uint8_t carry[2][4]; /* an UTF-8 sequence of which only the start has come */
     uint32_t ncarry[2];
     bool eof[2];
+    int log_fd; /* of the host's log: for what is written outside of tasks; -1: none */
+    uint64_t logged;
 };
 
 struct engine_core {
@@ -61,7 +63,8 @@ struct engine_core {
     struct io io;
     struct uplink up;
     struct timer *started_timer, *line_timer;
-    uint64_t acked; /* RESULTs acknowledged on this connection */
+    uint64_t acked;     /* RESULTs acknowledged on this connection */
+    uint64_t announced; /* RESULTs that the last HELLO counted and that were not sent since */
     bool started_armed;
     bool closing;
 
@@ -143,7 +146,8 @@ void engine_line_ended(struct engine_core *c);
 void engine_outbox_release(struct engine_core *c);
 
 /* capture.c */
-int capture_init(struct engine_core *c, int stdout_fd, int stderr_fd, struct err *e) CV_CHECK;
+/* fds: what stdout and stderr are read from, and the log; -1: none. */
+int capture_init(struct engine_core *c, const int fds[3], struct err *e) CV_CHECK;
 int capture_watch(struct engine_core *c) CV_CHECK; /* I/O thread */
 void capture_unwatch(struct engine_core *c);       /* I/O thread */
 void capture_release(struct engine_core *c);

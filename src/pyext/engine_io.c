@@ -24,12 +24,6 @@
 
 /* ---- the outbox ---- */
 
-/* RESULTs keep their order, also behind a large one, and so what their tasks wrote before them. */
-static int order_of(const struct header *h)
-{
-    return h->type == MSG_RESULT ? LINK_AFTER_BULK : 0;
-}
-
 struct header engine_says(const struct engine_core *c, uint8_t type)
 {
     return (struct header){.type = type,
@@ -117,6 +111,20 @@ void engine_outbox_release(struct engine_core *c)
     }
 }
 
+/* RESULTs keep their order, also behind a large one, and so what their tasks wrote before them. A
+ * relay has many engines' on one link, and there a small one may overtake: so those that HELLO
+ * counted, which are the first, say so. */
+static int send_result(struct engine_core *c, const struct header *result, struct payload *p)
+{
+    struct header h = *result;
+    if (c->announced)
+        h.flags |= MSG_F_AGAIN;
+    int r = link_send(c->up.link, &h, NULL, 0, p, LINK_AFTER_BULK);
+    if (!r && c->announced)
+        c->announced--;
+    return r;
+}
+
 static int send_one(struct engine_core *c, struct eout *o, struct msg **ret_result)
 {
     if (o->text.len) {
@@ -127,10 +135,9 @@ static int send_one(struct engine_core *c, struct eout *o, struct msg **ret_resu
     }
     if (o->h.type == MSG_RESULT) {
         int r = msg_new(ret_result, &o->h, NULL, 0, payload_ref(o->payload));
-        if (r)
-            return r;
+        return r ? r : send_result(c, &o->h, o->payload);
     }
-    return link_send(c->up.link, &o->h, NULL, 0, o->payload, order_of(&o->h));
+    return link_send(c->up.link, &o->h, NULL, 0, o->payload, 0);
 }
 
 /* Puts what was not sent back in front of the outbox. The mutex is held. */
@@ -413,7 +420,7 @@ static int fill_hello(void *arg, struct hello *h, struct header *head)
             (struct held_task){c->session, lo, (uint32_t)(c->last_seq - lo + 1), c->attempt};
     }
     add_held(c, h);
-    head->seq = count_results(c);
+    head->seq = c->announced = count_results(c);
     pthread_mutex_unlock(&c->mu);
     return CV_OK;
 }
@@ -422,7 +429,7 @@ static int resend_results(struct engine_core *c)
 {
     int r = CV_OK;
     for (struct msg *m = c->unacked_head; m && !r; m = m->next)
-        r = link_send(c->up.link, &m->h, NULL, 0, m->payload, order_of(&m->h));
+        r = send_result(c, &m->h, m->payload);
     return r;
 }
 

@@ -462,6 +462,16 @@ bool deps_met(struct sched *s, struct task *t, const struct engine *direct)
     return set_alive(s, task_more(t)->base);
 }
 
+const char *deps_nowhere(const struct task *t, const struct engine *direct)
+{
+    const struct task_deps *d = task_more(t)->deps;
+    for (uint64_t i = 0; d && i < d->nwhere; i++)
+        if (d->where[i] == SCHED_ENGINE_NONE)
+            return "it is not known, or not any more, where a task ran that it follows";
+    return direct ? "what it follows ran on another engine than the one it is for"
+                  : "no engine is left that its targets and dependencies allow";
+}
+
 struct task_word deps_broken(const struct task *t)
 {
     const struct task_deps *d = task_more(t)->deps;
@@ -479,8 +489,7 @@ static void settle_one(struct sched *s, struct task_deps *d)
     if (d->broken) {
         w = deps_broken(t);
     } else if (deps_verdict(d) == DEPS_MET) {
-        w.why = t->engine ? "what it follows ran on another engine than the one it is for"
-                          : "no engine is left that its targets and dependencies allow";
+        w.why = deps_nowhere(t, t->engine);
         possible = deps_met(s, t, t->engine);
     } else {
         w.about = deps_spoiler(t);

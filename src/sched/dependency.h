@@ -30,5 +30,7 @@ bool deps_due(const struct sched *s); /* there is more of that */
 /* All are met: narrows t's engines by what follow asks for (direct: the one it is for, which stays
  * as it is). False: none of them is left. */
 bool deps_met(struct sched *s, struct task *t, const struct engine *direct);
+/* Why not; asked before. */
+const char *deps_nowhere(const struct task *t, const struct engine *direct);
 
 #endif

@@ -261,6 +261,17 @@ static void test_unmet_tries_the_next(void **state)
     kit_release(&k);
 }
 
+static void test_unmet_of_a_direct_task_is_told(void **state)
+{
+    struct kit k;
+    setup(&k);
+    kit_direct(&k, 1, 0);
+    kit_result(&k, 0, 1, 1, 1, SCHED_S_UNMET, 0);
+    kit_expect_end(&k, 1, SCHED_S_UNMET); /* there is no other engine to ask */
+    assert_non_null(kit_action(&k, SCHED_DELIVER, 1)->why);
+    kit_release(&k);
+}
+
 static void test_unmet_tries_those_that_come_later(void **state)
 {
     struct kit k;
@@ -436,6 +447,22 @@ static void test_a_later_slice_finds_what_never_was(void **state)
     }
 }
 
+/* Of what its records have forgotten it is known how it ended, not where. */
+static void test_follows_what_ran_nobody_knows_where(void **state)
+{
+    struct kit k;
+    struct sched_range on = {SESSION, 5, 6};
+    setup(&k);
+    k.past[5].known = true;
+    k.past[5].engine = SCHED_ENGINE_NONE;
+    submit(&k, 10, &on, ALL | SUCCESS, NULL, 0);
+    assert_int_equal(kit_state(&k, 10), SCHED_T_SENT);
+    submit(&k, 11, NULL, 0, &on, ALL | SUCCESS);
+    kit_expect_end(&k, 11, SCHED_S_IMPOSSIBLE);
+    assert_non_null(strstr(kit_action(&k, SCHED_DELIVER, 11)->why, "not known"));
+    kit_release(&k);
+}
+
 /* At each point: before all was looked at, and before all edges are gone. */
 static void test_it_ends_or_all_ends_in_the_middle(void **state)
 {
@@ -473,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_ended_and_unknown),
         cmocka_unit_test(test_waiting_times_out),
         cmocka_unit_test(test_unmet_tries_the_next),
+        cmocka_unit_test(test_unmet_of_a_direct_task_is_told),
         cmocka_unit_test(test_unmet_tries_those_that_come_later),
         cmocka_unit_test(test_cancelled_with_what_it_waits_for),
         cmocka_unit_test(test_ranges_without_end),
@@ -481,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_freed_before_all_were_told),
         cmocka_unit_test(test_many_ids_are_looked_at_in_slices),
         cmocka_unit_test(test_a_later_slice_finds_what_never_was),
+        cmocka_unit_test(test_follows_what_ran_nobody_knows_where),
         cmocka_unit_test(test_it_ends_or_all_ends_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

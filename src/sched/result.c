@@ -51,6 +51,7 @@ static void result_unmet(struct sched *s, struct task *t, const struct sched_eve
         task_word(SCHED_S_IMPOSSIBLE, "the engine does not meet what the task asks for");
     w.payload = ev->result.payload; /* what it said */
     if (t->mode != SCHED_BALANCED) {
+        w.status = SCHED_S_UNMET; /* nobody else is asked */
         w.engine = ev->engine;
         w.incarnation = ev->incarnation;
         task_end_items(s, t, lo, hi, &w);

@@ -133,6 +133,7 @@ static void submit_place(struct sched *s, struct task *t, struct engine *engine,
 {
     struct task_word w =
         task_word(SCHED_S_IMPOSSIBLE, "a task that it depends on did not end as it asks for");
+    const char *nowhere = deps_nowhere(t, engine);
     bool met = verdict == DEPS_MET && deps_met(s, t, engine);
     if (verdict == DEPS_OPEN) {
         task_move(s, t, SCHED_T_WAITING, engine, TASK_TAIL);
@@ -148,8 +149,7 @@ static void submit_place(struct sched *s, struct task *t, struct engine *engine,
     if (verdict == DEPS_INVALID)
         w = broken;
     if (verdict == DEPS_MET)
-        w.why = engine ? "what it follows ran on another engine than the one it is for"
-                       : "none of the engines that its targets and dependencies allow is there";
+        w.why = nowhere;
     else
         w.about = spoiler;
     task_end_all(s, t, &w);

@@ -13,7 +13,7 @@
 
 #define SESSION_NEW ((void *)1)
 #define SESSION_BACK ((void *)2)
-#define BLOB_SLACK (1u << 20)  /* of SQLite's limit of a row: what is not the result */
+#define BLOB_SLACK (4u << 20)  /* of SQLite's limit of a row: what is not the result */
 #define KEEP_BUFFER (1u << 20) /* larger buffers are not kept for the next row */
 
 static const char sql_write[] =
@@ -97,6 +97,10 @@ uint64_t dbfile_base(const struct dbfile *f)
 
 int dbfile_begin(struct dbfile *f, struct err *e)
 {
+    int moved = 0;
+
+    if (sqlite3_file_control(f->db, NULL, SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved)
+        return err_set(e, CV_ESYS, "%s: it was removed, or another file is there now", f->path);
     return db_exec(f, "BEGIN IMMEDIATE", e);
 }
 
@@ -119,6 +123,27 @@ static int step_done(struct dbfile *f, sqlite3_stmt *s, struct err *e)
     int code = r == SQLITE_DONE || r == SQLITE_ROW ? CV_OK : db_error(f, e, r);
 
     sqlite3_reset(s);
+    return code;
+}
+
+static bool is_used(struct dbfile *f)
+{
+    return sqlite3_extended_errcode(f->db) == SQLITE_CONSTRAINT_UNIQUE;
+}
+
+/* The row of an id that its client has used before, since this controller began: the newer one
+ * takes its place, so that no client keeps the others' records from being written. */
+static int make_way(struct dbfile *f, const struct store_record *r, struct err *e)
+{
+    sqlite3_stmt *s = NULL;
+    int code = db_prepare(f, "DELETE FROM records WHERE session = ?1 AND lo = ?2", &s, e);
+
+    if (code == CV_OK) {
+        sqlite3_bind_int64(s, 1, (int64_t)r->session);
+        sqlite3_bind_int64(s, 2, (int64_t)r->lo);
+        code = step_done(f, s, e);
+    }
+    sqlite3_finalize(s);
     return code;
 }
 
@@ -242,9 +267,11 @@ int dbfile_write(struct dbfile *f, const struct store_record *r, struct err *e)
     code = bind_payload(f, C_CALL, r->task, &f->call);
     if (code == CV_OK)
         code = bind_payload(f, C_RESULT, r->result.payload, &f->result);
-    if (code == CV_OK)
+    if (code == CV_OK) {
         code = step_done(f, f->write, e);
-    else
+        if (code != CV_OK && is_used(f) && (code = make_way(f, r, e)) == CV_OK)
+            code = step_done(f, f->write, e);
+    } else
         err_set(e, code, "out of memory for the task records");
     shrink(&f->call);
     shrink(&f->result);

@@ -33,7 +33,7 @@ static int add(struct dbplan *p, int64_t id)
     return CV_OK;
 }
 
-static int64_t clamp(uint64_t ns)
+int64_t dbplan_clamp(uint64_t ns)
 {
     return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
 }
@@ -51,8 +51,8 @@ static int gather(struct dbplan *p, struct dbfile *f, const char *sql, struct st
     if (code != CV_OK)
         return code;
     if (sqlite3_bind_parameter_count(s) >= 2) {
-        sqlite3_bind_int64(s, 1, span.set ? clamp(span.from) : INT64_MIN);
-        sqlite3_bind_int64(s, 2, span.set ? clamp(span.to) : INT64_MAX);
+        sqlite3_bind_int64(s, 1, span.set ? dbplan_clamp(span.from) : INT64_MIN);
+        sqlite3_bind_int64(s, 2, span.set ? dbplan_clamp(span.to) : INT64_MAX);
     }
     if (uuid)
         sqlite3_bind_text(s, 3, uuid, -1, SQLITE_STATIC);

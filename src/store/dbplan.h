@@ -8,7 +8,7 @@
 
 #include "store/dbpriv.h"
 
-#define DBPLAN_MOST 400000u /* rows; looking at all is better than at so many by their ids */
+#define DBPLAN_MOST 200000u /* rows; looking at all is better than at so many by their ids */
 
 #define DBPLAN_COMPLETED                                                                           \
     "SELECT id FROM records INDEXED BY records_by_completed WHERE completed BETWEEN ?1 AND ?2"
@@ -34,5 +34,7 @@ struct dbplan {
 int dbplan_make(struct dbplan *ret, struct dbfile *f, const struct store_bounds *b,
                 struct err *e) CV_CHECK;
 void dbplan_release(struct dbplan *p);
+/* A time of a span as the file has it. */
+int64_t dbplan_clamp(uint64_t ns);
 
 #endif

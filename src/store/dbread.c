@@ -286,12 +286,37 @@ static int stepped(const struct dbreader *d, int r)
     return r == SQLITE_ROW || r == SQLITE_DONE || is_cancelled(d) ? CV_OK : db_error(d->f, d->e, r);
 }
 
+/* Whether a test by itself leaves anything unread: the walk's own test is as good otherwise. */
+static bool tests_first(const struct store_walk *w)
+{
+    return w->wanted && (w->parts & ~w->tested);
+}
+
+static void bind_span(sqlite3_stmt *s, int at, const struct store_span *span)
+{
+    if (!span->set)
+        return;
+    sqlite3_bind_int64(s, at, dbplan_clamp(span->from));
+    sqlite3_bind_int64(s, at + 1, dbplan_clamp(span->to));
+}
+
+/* Most rows, in their order: so no index, which a + rules out. */
 static int walk_all(struct dbreader *d)
 {
+    const struct store_bounds *b = &d->w->bounds;
+    static const char *const where[2][2] = {
+        {NULL, "+completed BETWEEN ?1 AND ?2"},
+        {"+submitted BETWEEN ?3 AND ?4",
+         "+completed BETWEEN ?1 AND ?2 AND +submitted BETWEEN ?3 AND ?4"}};
     sqlite3_stmt *s = NULL;
-    int code = prepare(d, NULL, d->w->wanted, " ORDER BY id", &s);
+    int code = prepare(d, where[b->submitted.set][b->completed.set], tests_first(d->w),
+                       " ORDER BY id", &s);
     int r = SQLITE_DONE;
 
+    if (code == CV_OK) {
+        bind_span(s, 1, &b->completed);
+        bind_span(s, 3, &b->submitted);
+    }
     while (code == CV_OK && !is_cancelled(d) && (r = sqlite3_step(s)) == SQLITE_ROW)
         if (!visit_row(d, s, 0, 0))
             break;
@@ -305,7 +330,7 @@ static int walk_ids(struct dbreader *d, const struct dbplan *p)
 {
     sqlite3_stmt *s = NULL;
     bool more = true;
-    int code = prepare(d, "id = ?1", d->w->wanted, "", &s);
+    int code = prepare(d, "id = ?1", tests_first(d->w), "", &s);
 
     for (size_t i = 0; i < p->n && more && code == CV_OK && !is_cancelled(d); i++) {
         sqlite3_bind_int64(s, 1, p->ids[i]);

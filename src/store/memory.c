@@ -87,6 +87,8 @@ void memory_drop(struct memory *m, struct store_record *r, bool expired)
     index_remove(&x->index, r->lo);
     if (!expired && ranges_add(&x->purged, r->lo, r->hi) != CV_OK)
         expired = true; /* out of memory here means that the ids will be called so */
+    if (expired)
+        memory_session_lost(x, r);
     record_free(m, r);
     x->records--;
     memory_session_rest(m, x);
@@ -455,6 +457,7 @@ static const struct store_ops memory_ops = {
     .output = memory_output,
     .delivered = memory_delivered,
     .find = memory_find,
+    .expired = memory_expired,
     .walk = memory_walk,
     .purge = memory_purge,
     .skipped = memory_skipped,
@@ -521,6 +524,7 @@ static const struct store_ops none_ops = {
     .output = memory_output,
     .delivered = none_delivered,
     .find = memory_find,
+    .expired = memory_expired,
     .walk = memory_walk,
     .purge = memory_purge,
     .skipped = memory_skipped,

@@ -18,6 +18,8 @@ struct session {
     struct ranges used;   /* what was submitted */
     struct ranges purged; /* of that, what nothing is to be known of; what else has no record has
                              expired */
+    struct ranges failed; /* of what has expired: what did not end well */
+    uint64_t failed_from; /* of ids below that it is not known */
     uint64_t records;
     struct list idle; /* in memory.idle while it has no records */
 };
@@ -70,6 +72,7 @@ void memory_output(struct store *s, uint64_t session, uint64_t seq, enum store_s
 void memory_delivered(struct store *s, uint64_t session, uint64_t seq, uint32_t count);
 enum store_find memory_find(struct store *s, uint64_t session, uint64_t seq,
                             const struct store_record **ret, uint64_t *ret_end);
+bool memory_expired(const struct store *s, uint64_t session, uint64_t seq, bool *ret_well);
 void memory_skipped(struct store *s, uint64_t session, uint64_t seq);
 void memory_resubmitted(struct store *s, struct store_id id, struct store_id again);
 void memory_stats(const struct store *s, struct store_stats *ret);
@@ -81,6 +84,8 @@ struct session *memory_session_get(struct memory *m, uint64_t id);
 void memory_session_took(struct memory *m, struct session *x);
 void memory_session_rest(struct memory *m, struct session *x);
 void memory_session_free(struct memory *m, struct session *x);
+/* r goes, and expires. */
+void memory_session_lost(struct session *x, const struct store_record *r);
 
 /* memory_uuid.c: the store's own copy of a result's engine_uuid, with a reference; NULL when there
  * is none or memory is out. */

@@ -438,6 +438,7 @@ static const struct store_ops sqlite_ops = {
     .output = memory_output,
     .delivered = memory_delivered,
     .find = memory_find,
+    .expired = memory_expired,
     .walk = sqlite_walk,
     .purge = sqlite_purge,
     .skipped = memory_skipped,

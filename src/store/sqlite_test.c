@@ -189,6 +189,30 @@ static void one_controller_at_a_time(void **state)
     assert_int_equal(access(owner, F_OK), -1);
 }
 
+/* What is written from then on is in a file that can be found. */
+static void removed_while_it_is_used(void **state)
+{
+    struct place *p = *state;
+    struct kit *k = open_kit(p);
+    char wal[300];
+
+    kit_submit(k, 1, 1, NULL, NULL);
+    kit_end(k, 1, 1, NULL);
+    kit_settle(k);
+    snprintf(wal, sizeof(wal), "%s-wal", p->file);
+    assert_int_equal(unlink(p->file), 0);
+    unlink(wal);
+    kit_submit(k, 2, 1, NULL, NULL);
+    kit_end(k, 2, 1, NULL);
+    kit_wait_notices(k, 2);
+    assert_int_equal(k->bad, 1);
+    assert_null(k->s->ops->trouble(k->s));
+    kit_settle(k);
+    assert_int_equal(kit_count(k), 1);
+    kit_free(k);
+    assert_string_equal(ask(p, "SELECT group_concat(lo) FROM records"), "2");
+}
+
 /* The size of files is limited, which is what a full disk looks like. */
 static void full_disk(void **state)
 {
@@ -419,6 +443,38 @@ static void bounds_are_kept_to(void **state)
     kit_free(k);
 }
 
+/* Bounds that are too wide for an index still leave out what is beyond them. */
+static void wide_bounds_are_kept_to(void **state)
+{
+    enum { N = DBPLAN_MOST + 1000 };
+    struct kit *k = open_kit(*state);
+    struct store_result res = {.engine = 1, .engine_uuid = "first", .count = 1};
+
+    for (uint64_t i = 1; i <= N; i++) {
+        struct store_task t = {.session = 1, .seq = i, .count = 1, .submitted = i, .origin = i};
+        res.completed = 10000 + i;
+        assert_int_equal(k->s->ops->submit(k->s, &t), CV_OK);
+        assert_int_equal(k->s->ops->end(k->s, 1, i, 1, &res), CV_OK);
+    }
+    kit_settle(k);
+    const struct {
+        struct store_bounds b;
+        size_t n;
+    } cases[] = {
+        {{.completed = {10005, UINT64_MAX, true}}, N - 4},
+        {{.submitted = {1, N - 3, true}}, N - 3},
+        {{.completed = {10005, UINT64_MAX, true}, .submitted = {1, N - 3, true}}, N - 7},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        k->bounds = cases[i].b;
+        struct seen *seen = kit_walk_start(k, NULL, 0);
+        seen->count_only = true;
+        kit_wait(k, &seen->done);
+        assert_int_equal(seen->n, cases[i].n);
+    }
+    kit_free(k);
+}
+
 static bool label_is_b(struct store_walk *w, const struct store_record *r)
 {
     assert_null(r->result.engine_uuid); /* it is not tested */
@@ -500,11 +556,11 @@ static void plans_search(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(outlives),     T(others_read_it),     T(one_controller_at_a_time),
-        T(full_disk),    T(foreign_files),      T(stock_file_is_put_aside),
-        T(damaged_file), T(unwritable_folder),  T(locked_by_a_reader),
-        T(cut_short),    T(bounds_are_kept_to), T(what_is_read),
-        T(plans_search),
+        T(outlives),     T(others_read_it),          T(one_controller_at_a_time),
+        T(full_disk),    T(foreign_files),           T(stock_file_is_put_aside),
+        T(damaged_file), T(unwritable_folder),       T(locked_by_a_reader),
+        T(cut_short),    T(bounds_are_kept_to),      T(what_is_read),
+        T(plans_search), T(wide_bounds_are_kept_to), T(removed_while_it_is_used),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

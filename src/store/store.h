@@ -208,6 +208,8 @@ struct store_ops {
      * the answer holds for [seq, *ret_end). */
     enum store_find (*find)(struct store *s, uint64_t session, uint64_t seq,
                             const struct store_record **ret, uint64_t *ret_end);
+    /* How an id ended that find() calls expired. False: that is not known any more. */
+    bool (*expired)(const struct store *s, uint64_t session, uint64_t seq, bool *ret_well);
     void (*walk)(struct store *s, struct store_walk *w);
     void (*purge)(struct store *s, struct store_purge *p);
     /* An id of that client that is no task's: what it uses next is next to what it used. */

@@ -426,6 +426,26 @@ static void uuids_go_with_the_last_record(void **state)
     kit_free(k);
 }
 
+/* Clients come and go for ever: what expired is known of the newest 10,000 without records. */
+static void sessions_without_records_are_bounded(void **state)
+{
+    enum { SESSIONS = 10200, KEPT = 10000 };
+    struct kit *k = kit_new("memory", 0, 10);
+    const struct store_record *r;
+
+    for (uint64_t id = 1000; id < 1000 + SESSIONS; id++) {
+        struct store_task t = {.session = id, .seq = 1, .count = 1, .origin = 1};
+        struct store_result res = {.engine = 3, .engine_uuid = "uuid-3", .seq = 1, .count = 1};
+        assert_int_equal(k->s->ops->submit(k->s, &t), CV_OK);
+        assert_int_equal(k->s->ops->end(k->s, id, 1, 1, &res), CV_OK);
+    }
+    assert_in_range(memory_of(k->s)->sessions.count, KEPT, KEPT + 10);
+    assert_int_equal(k->s->ops->find(k->s, 1000, 1, &r, NULL), STORE_UNKNOWN);
+    assert_int_equal(k->s->ops->find(k->s, 1000 + SESSIONS - KEPT, 1, &r, NULL), STORE_EXPIRED);
+    assert_int_equal(k->s->ops->find(k->s, 999 + SESSIONS, 1, &r, NULL), STORE_FOUND);
+    kit_free(k);
+}
+
 /* What expired in any order is known without a list of it; what was purged is not. */
 static void expiry_needs_no_memory(void **state)
 {
@@ -466,6 +486,104 @@ static void expiry_needs_no_memory(void **state)
     kit_free(k);
 }
 
+static void end_as(struct kit *k, uint64_t seq, uint32_t count, uint8_t status)
+{
+    struct store_result r = {.status = status, .seq = seq, .count = count};
+
+    assert_int_equal(k->s->ops->end(k->s, 7, seq, count, &r), CV_OK);
+}
+
+/* What waits for a task may ask when its record is gone. */
+static void how_it_ended_is_known_of_what_expired(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 0);
+    bool well;
+
+    for (uint64_t i = 1; i <= 6; i++)
+        kit_submit(k, i, 1, NULL, NULL);
+    kit_submit(k, 7, 10, NULL, NULL);
+    for (uint64_t i = 1; i <= 6; i++)
+        end_as(k, i, 1, i == 2 || i == 3 ? 1 : 0);
+    end_as(k, 10, 2, 9);
+    memory_of(k->s)->limits.records = 1;
+    end_as(k, 7, 3, 0);
+    end_as(k, 12, 5, 0);
+    kit_settle(k);
+    k->s->ops->delivered(k->s, 7, 1, 16);
+    kit_submit(k, 20, 1, NULL, NULL);
+    end_as(k, 20, 1, 0); /* evicts */
+    for (uint64_t i = 1; i <= 16; i++) {
+        const struct store_record *r;
+        assert_int_equal(kit_find(k, i, &r), STORE_EXPIRED);
+        assert_true(k->s->ops->expired(k->s, 7, i, &well));
+        assert_int_equal(well, !(i == 2 || i == 3 || i == 10 || i == 11));
+    }
+    assert_false(k->s->ops->expired(k->s, 8, 1, &well));
+    kit_free(k);
+}
+
+/* A client that uses an id again has its newer task, and nobody else has less. */
+static void an_id_that_expired_comes_again(void **state)
+{
+    struct kit *k = kit_new(*state, 0, 1);
+    bool well;
+
+    for (int again = 0; again < 2; again++)
+        for (uint64_t i = 1; i <= 3; i++) {
+            kit_submit(k, i, 1, NULL, NULL);
+            end_as(k, i, 1, i == 3 || !again);
+            kit_settle(k);
+            k->s->ops->delivered(k->s, 7, i, 1);
+        }
+    kit_submit(k, 4, 1, NULL, NULL);
+    end_as(k, 4, 1, 0);
+    kit_settle(k);
+    assert_int_equal(k->bad, 0);
+    assert_true(k->s->ops->expired(k->s, 7, 2, &well) && well);
+    assert_true(k->s->ops->expired(k->s, 7, 3, &well) && !well);
+    if (k->s->ops->persistent)
+        assert_int_equal(kit_count(k), 4);
+    kit_free(k);
+}
+
+/* Every other one fails: the oldest of those are forgotten, not mistaken. */
+static void how_much_failed_is_bounded(void **state)
+{
+    enum { N = 100000 };
+    struct kit *k = kit_new("memory", 0, 10);
+    const struct session *x;
+    bool well;
+    uint64_t known = 0;
+
+    for (uint64_t i = 1; i <= N; i++) {
+        kit_submit(k, i, 1, NULL, NULL);
+        end_as(k, i, 1, i % 2);
+    }
+    x = hash_get(&memory_of(k->s)->sessions, 0, 7);
+    assert_true(x->failed.n <= 4097);
+    for (uint64_t i = 1; i <= N - 10; i++)
+        if (k->s->ops->expired(k->s, 7, i, &well)) {
+            assert_int_equal(well, i % 2 == 0);
+            known++;
+        }
+    assert_in_range(known, 4000, 8300);
+    kit_free(k);
+
+    k = kit_new("none", 0, 0); /* one without records keeps fewer */
+    for (uint64_t i = 1; i <= 2000; i++) {
+        kit_submit(k, i, 1, NULL, NULL);
+        end_as(k, i, 1, i % 2);
+    }
+    k->s->ops->delivered(k->s, 7, 1, 2000);
+    x = hash_get(&memory_of(k->s)->sessions, 0, 7);
+    assert_in_range(x->failed.n, 100, 256);
+    assert_true(x->failed.cap <= 256);
+    assert_true(k->s->ops->expired(k->s, 7, 1999, &well) && !well);
+    assert_true(k->s->ops->expired(k->s, 7, 2000, &well) && well);
+    assert_false(k->s->ops->expired(k->s, 7, 100, &well));
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -477,6 +595,10 @@ int main(void)
         EACH(single_tasks_keep_their_order),
         EACH(walks_survive_changes),
         EACH(uuids_go_with_the_last_record),
+        EACH(how_it_ended_is_known_of_what_expired),
+        EACH(an_id_that_expired_comes_again),
+        cmocka_unit_test(how_much_failed_is_bounded),
+        cmocka_unit_test(sessions_without_records_are_bounded),
         cmocka_unit_test(expiry_needs_no_memory),
         cmocka_unit_test(evicts_delivered_first),
         cmocka_unit_test(bytes_bound),

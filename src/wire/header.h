@@ -64,6 +64,7 @@ enum msg_flag {
     MSG_F_ABORT = 1u << 6,     /* CANCEL: only unqueue */
     MSG_F_RESTART = 1u << 7,   /* SPAWN: replace the engine under its number */
     MSG_F_BLOB = 1u << 8,      /* begins with the buffers of a BLOB (set and read by net alone) */
+    MSG_F_AGAIN = 1u << 9,     /* RESULT: one of those that the engine's HELLO counted */
 };
 
 /* What a TASK asks of the engine (header.status of TASK). */
@@ -80,7 +81,7 @@ enum result_status {
     RESULT_TIMEOUT = 5,     /* TaskTimeout: not started in time */
     RESULT_IMPOSSIBLE = 6,  /* ImpossibleDependency */
     RESULT_INVALID = 7,     /* InvalidDependency */
-    RESULT_UNMET = 8,       /* engine → controller: functional dependency not met here */
+    RESULT_UNMET = 8,       /* UnmetDependency: depend() says no on this engine */
     RESULT_LOST = 9,        /* LostTask: payload gone */
     RESULT_REFUSED = 10,    /* no such engine, other Python version, limits */
     RESULT_STATUS_END

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import covey as ipp
+from traitlets import TraitError
 
 from .ground import ROOT, Ground, raises, row, until
 
@@ -185,4 +186,4 @@ def settings(t: Ground) -> None:
     finally:
         slow.stop_cluster_sync()
     assert time.monotonic() - begun < 20
-    raises(Exception, lambda: ipp.Cluster(n=1, engines="nosuch").start_cluster_sync())
+    raises(TraitError, lambda: ipp.Cluster(n=1, engines="nosuch"))

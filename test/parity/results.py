@@ -190,7 +190,7 @@ def functional_dependencies(t: Ground) -> None:
     with t.lv.temp_flags(timeout=0.5):
         raises((ipp.TaskTimeout, ipp.UnmetDependency), t.lv.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 30)
     e = raises(ipp.RemoteError, t.e0.apply_async(ipp.depend(lambda: False)(lambda: 1)).get, 30)
-    assert isinstance(e, ipp.UnmetDependency)
+    assert isinstance(e, ipp.UnmetDependency) and e.ename == "UnmetDependency"
     assert isinstance(f, ipp.dependent)
 
 

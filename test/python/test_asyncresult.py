@@ -124,6 +124,29 @@ def test_split_and_join(two):
         ipp.AsyncResult.join()
 
 
+def test_results_of_two_clients_are_not_joined(fake):
+    ours, theirs = (fake(run=True)[0][0].apply_async(max, 1, 2) for _ in range(2))
+    with pytest.raises(ValueError, match="^these AsyncResults belong to different clients$"):
+        ipp.AsyncResult.join(ours, theirs)
+
+
+def test_arguments_that_are_not_sent_in_time(two, monkeypatch):
+    ar = two.e0.apply_async(max, 1, 2)
+    monkeypatch.setattr(two.core, "flushed", lambda seq: False)
+    assert not ar.sent
+    with pytest.raises(TimeoutError, match="^not sent after 0.01 s$"):
+        ar.wait_for_send(0.01)
+    monkeypatch.setattr(two.core, "flushed", lambda seq: True)
+    assert ar.wait_for_send(0) is None and ar.sent
+
+
+def test_get_has_no_first_completed(two):
+    ar = two.dv.apply_async(max, 1, 2)
+    two.core.finish(1, 2), two.core.finish(2, 2)
+    with pytest.warns(UserWarning, match=r"FIRST_COMPLETED means nothing to get\(\): use wait\(\)"):
+        assert ar.get(return_when=ipp.FIRST_COMPLETED) == [2, 2]
+
+
 def test_m3_callbacks_run_while_nobody_waits(two, until):
     seen = []
     ar = two.e0.apply_async(max, 1)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import copy
 import inspect
+import itertools
 import json
 import os
 import threading
@@ -450,6 +451,13 @@ def test_shutdown_asks_for_a_restart(two, monkeypatch):
     assert asked == [{"query": "shutdown", "targets": [1], "restart": True, "hub": False}]
     with pytest.raises(ValueError, match="hub=True"):
         two.rc.shutdown(restart=True, hub=True)
+
+
+def test_engines_that_do_not_come_back_are_named(two, monkeypatch):
+    monkeypatch.setattr(two.core, "answer", lambda query: {"ok": None})
+    monkeypatch.setattr(client, "time", types.SimpleNamespace(monotonic=itertools.count(0, 5).__next__))
+    with pytest.raises(TimeoutError, match=r"^engines \[1\] are not back after 30 s$"):
+        two.rc.shutdown(1, restart=True, block=True)
 
 
 class Door:

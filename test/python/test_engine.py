@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from covey import serialize
+from covey.datapub import publish_data
 from fake_engine import APPLY, MAP, cell, outputs, results, run, task, text
 
 STDOUT, STDERR, DISPLAY, UPDATE, CLEAR, RESULT, INPUT = 1, 2, 3, 4, 5, 6, 7
@@ -205,15 +206,18 @@ def test_sigterm_leaves_in_python_s_normal_way():
     assert log[-1] == ("code", 1) and not results(log)
 
 
+LONG_BATCHES = cell("import covey._engine\ncovey._engine.BATCH_NS = 60 * 10**9", silent=True)  # for a busy machine
+
+
 def test_map_sends_ranges_and_single_errors():
     def f(x, seen=[]):
         seen.append(x)
         return seen if x != 2 else 1 // 0
 
     buffers = serialize.pack_map(lift(f), [(i,) for i in range(5)])
-    log = run([task(MAP, buffers, seq=10, count=5)])
-    assert [e[1] for e in log if e[0] == "begin"] == [10, 11, 12, 13, 14]
-    head, failed, tail = results(log)
+    log = run([LONG_BATCHES, task(MAP, buffers, seq=10, count=5)])
+    assert [e[1] for e in log if e[0] == "begin"] == [1, 10, 11, 12, 13, 14]
+    _, head, failed, tail = results(log)
     assert (head[1], head[3], head[4]) == (0, 2, 1) and serialize.unpack_values(head[2]) == [[0], [1]]
     assert (failed[1], failed[3], failed[4]) == (1, 1, 0) and error(failed)["ename"] == "ZeroDivisionError"
     assert (tail[3], tail[4]) == (2, 0) and serialize.unpack_values(tail[2]) == [[3], [4]]
@@ -222,7 +226,7 @@ def test_map_sends_ranges_and_single_errors():
 def test_a_part_of_a_map_takes_its_own_items():
     buffers = serialize.pack_map(abs, [(-i,) for i in range(5)])
     part = (*task(MAP, buffers, seq=13, count=2)[:7], 3, tuple(bytes(b) for b in buffers))
-    (only,) = results(run([part]))
+    _, only = results(run([LONG_BATCHES, part]))
     assert serialize.unpack_values(only[2]) == [3, 4]
 
 
@@ -275,6 +279,22 @@ def test_events_fire_around_cells_and_calls():
 def test_a_forked_child_writes_to_the_descriptor():
     log = run([cell("import os\npid = os.fork()\nif pid == 0:\n    print('child'); os._exit(0)\nelse:\n    _ = os.waitpid(pid, 0)")])
     assert results(log)[0][1] == 0 and "child" not in text(log, STDOUT)
+
+
+def test_displays_hold_what_json_has_no_word_for():
+    """Bytes go as base64, NumPy's numbers and arrays as Python's, anything else as its repr()."""
+    pytest.importorskip("numpy", reason="NumPy is optional")
+    log = run([cell("import numpy as np\nfrom IPython.display import display\n"
+                    "display({'application/json': {'b': b'xy', 'n': np.int64(3), 'one': np.array([4]), 'a': np.arange(2), 's': 1j}}, raw=True)")])
+    assert results(log)[0][1] == 0
+    assert json.loads(outputs(log, DISPLAY)[0][0])["data"]["application/json"] == {"b": "eHk=", "n": 3, "one": 4, "a": [0, 1], "s": "1j"}
+
+
+def test_data_is_published_as_a_dict_of_names():
+    log = run([cell("from covey.datapub import publish_data\npublish_data([1])"), cell("publish_data({1: 2})", 2, session=8)])
+    assert [error(r)["evalue"] for r in results(log)] == ["publish_data takes a dict with str keys"] * 2
+    with pytest.raises(RuntimeError, match="publish_data works on engines only"):
+        publish_data({"a": 1})
 
 
 def test_widgets_open_comms():

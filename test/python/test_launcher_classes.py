@@ -11,7 +11,7 @@ from traitlets.config import Config
 
 from covey.launcher import (BaseLauncher, HTCondorEngineSetLauncher, LauncherError, LocalControllerLauncher, LocalEngineSetLauncher,
                             LocalProcessLauncher, LSFEngineSetLauncher, MPIControllerLauncher, MPIEngineSetLauncher, PBSEngineSetLauncher,
-                            ProcessStateError, SGEControllerLauncher, SlurmControllerLauncher, SlurmEngineSetLauncher)
+                            ProcessStateError, SGEControllerLauncher, SlurmControllerLauncher, SlurmEngineSetLauncher, find_launcher_class)
 
 DEAF = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 
@@ -135,3 +135,17 @@ def test_arguments_as_htcondor_reads_them(tmp_path):
     launcher.write_batch_script(2)
     text = (tmp_path / launcher.batch_file_name).read_text()
     assert """arguments = "'it''s' 'a ""b""' '' --c=d"\n""" in text and "executable = run\n" in text
+
+
+def test_a_submission_without_a_job_id_is_shown(tmp_path):
+    launcher = SlurmEngineSetLauncher(work_dir=str(tmp_path))
+    with pytest.raises(LauncherError, match=r"no job id \(.*\) in what sbatch said: 'sbatch: your account has expired'"):
+        launcher.parse_job_id("sbatch: your account has expired")
+    assert launcher.parse_job_id("Submitted batch job 17 on cluster x") == launcher.job_id == "17"
+
+
+def test_a_name_that_is_no_launcher():
+    with pytest.raises(ValueError, match="^json.dumps is a function, not a launcher's class$"):
+        find_launcher_class("json:dumps", "engine")
+    with pytest.raises(ValueError, match="^there is no launcher 'sluurm'; there are .*slurm.*, and classes by their dotted path$"):
+        find_launcher_class("sluurm", "engine")

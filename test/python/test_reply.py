@@ -8,6 +8,7 @@ from IPython.core.formatters import DisplayFormatter
 from IPython.lib.pretty import pretty
 
 from covey import ExecuteReply, Metadata
+from covey._stream import show_result
 
 
 def reply(**data):
@@ -44,6 +45,21 @@ def test_long_and_missing_values():
     assert pretty(reply(**{"text/plain": "a\nb"})) == "Out[3:5]: \na\nb"
     silent = ExecuteReply("a = 1", {"execution_count": 6}, types.SimpleNamespace(metadata=Metadata()))
     assert silent.data == {} and pretty(silent) == "" and repr(silent) == "<ExecuteReply[6]: >" and silent._repr_mimebundle_() == ({}, {})
+
+
+def test_the_label_is_red_where_the_shell_has_colours(monkeypatch, capsys):
+    shell = types.SimpleNamespace(colors="nocolor")
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    r = reply()
+    assert pretty(r) == r._repr_mimebundle_()[0]["text/plain"] == "Out[3:5]: 42" and r.data["text/plain"] == "42"
+    shell.colors = "neutral"
+    assert pretty(r) == r._repr_mimebundle_()[0]["text/plain"] == "\x1b[0;31mOut[3:5]: \x1b[0m42"
+    assert pretty(reply(**{"text/plain": "\na\nb"})) == "\x1b[0;31mOut[3:5]: \x1b[0m\na\nb", "one line feed is enough"
+    shown = []
+    monkeypatch.setattr("IPython.display.publish_display_data", lambda data, metadata: shown.append(data))
+    r.display()
+    show_result(r.execute_result, 3)
+    assert [s["text/plain"] for s in shown] == ["\x1b[0;31mOut[3:5]: \x1b[0m42", "\x1b[0;31mOut[3:]: \x1b[0m42"]
 
 
 def test_metadata_has_its_keys_and_no_others():

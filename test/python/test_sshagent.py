@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The far end of launching by ssh (covey._sshagent remote), with pipes in place of ssh."""
+import asyncio
 import contextlib
 import json
 import os
@@ -9,6 +10,9 @@ import sys
 import time
 
 import pytest
+
+import covey as ipp
+from covey import _sshagent
 
 AGENT = "import sys; from covey import _sshagent as agent; agent.LEASE = 0.3; {}; sys.exit(agent.remote())"
 # Says what it is told to, then talks on until SIGTERM.
@@ -289,3 +293,42 @@ def test_a_file_that_is_not_there_to_send(near):
     said = hear(agent, "engine_failed")
     assert "far: can't send a file" in said["cause"]["text"] and "to_send" in said["cause"]["text"]
     assert agent.wait(timeout=20) == 1
+
+
+def test_a_fetched_file_that_can_t_be_written(near, tmp_path):
+    """Is told with the controller's end of it, which goes on."""
+    (tmp_path / "there" / "tool").write_text("x")
+    (tmp_path / "file").touch()
+    agent = near("listening", fetch=[("tool", str(tmp_path / "file/tool"))])
+    said = hear(agent, "engine_failed")
+    assert said["cause"]["text"].startswith("far: can't write what was fetched: ") and said["cause"]["text"].endswith(" (to_fetch)") and said["controller"]
+    hear(agent, "listening")
+    tell(agent, do="stop")
+    assert agent.wait(timeout=20) == 0
+
+
+def test_an_ssh_that_is_not_there(near, tmp_path):
+    (tmp_path / "ssh").unlink()
+    said = hear(near("engine_up"), "engine_failed")
+    assert said["cause"]["text"] == f"far: can't run {tmp_path / 'ssh'}: No such file or directory (is OpenSSH installed? ssh_cmd names another one)"
+
+
+def test_a_connection_file_that_does_not_come(monkeypatch, tmp_path):
+    monkeypatch.setattr(_sshagent, "FILE_WAIT", 0.1)
+    with pytest.raises(TimeoutError, match="/ipcontroller-engine.json was not there after 0.1 s$"):
+        asyncio.run(_sshagent.Local().connection_file(str(tmp_path / "ipcontroller-engine.json")))
+
+
+REMOTE = "prologue\nexec /opt/py -m covey._sshagent remote"
+
+
+@pytest.mark.parametrize("code, said, text", [
+    (-9, b"", "ssh to far: it was killed here by SIGKILL"),
+    (1, b"/opt/py: No module named covey._sshagent", f"far: covey is installed there in another version: install the same as here ({ipp.__version__})"),
+    (1, b"/opt/py: Error while finding module: No module named 'covey'", "far: /opt/py has no covey: install it there (`/opt/py -m pip install covey`)"),
+    (127, b"sh: 2: exec: /opt/py: not found", "far: no /opt/py can be run there: name an interpreter that has covey (remote_python)"),
+    (126, b"", "far: no /opt/py can be run there"),
+    (3, b"first\nsh: module: \xff not found\n", "far: sh: module: \ufffd not found"),
+    (3, b" \n", "far: what ssh ran there ended with exit code 3 and without a word: log in and try `/opt/py -m covey.engine --help`")])
+def test_why_an_ssh_has_ended(code, said, text):
+    assert _sshagent.explain("far", REMOTE, code, said).startswith(text)

@@ -174,6 +174,24 @@ def test_balanced_map(two):
         two.lv.map_sync(square, [1], chunksize=-1)
 
 
+@pytest.mark.parametrize("call, words", [
+    (lambda t: t.lv.map(abs), r"map\(\) needs at least one sequence"),
+    (lambda t: t.dv.map(abs), r"map\(\) needs at least one sequence"),
+    (lambda t: t.lv.imap(abs), r"imap\(\) needs at least one sequence"),
+    (lambda t: t.dv.parallel()(abs)(), "at least one sequence is needed"),
+    (lambda t: t.lv.set_flags(retries=1.5), "retries is an int, not float"),
+    (lambda t: t.lv.set_flags(retries=-1), "retries can't be negative: -1"),
+    (lambda t: t.lv.set_flags(timeout="1 s"), "timeout is a number of seconds, not str"),
+    (lambda t: t.rc.direct_view("some"), "targets are engine numbers or 'all', not 'some'"),
+    (lambda t: t.rc.queue_status("some"), "targets are engine numbers or 'all', not 'some'"),
+    (lambda t: t.rc.get_result(5.5), "a job is an AsyncResult, a msg_id or an index into history, not float")])
+def test_what_makes_no_sense_is_named(two, call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(two)
+    assert two.core.next == 1, "nothing was sent"
+    assert two.lv.apply_async(abs, -1).get(5) == 1, "the view is as it was"
+
+
 def test_a_map_of_nothing(two):
     b = two.rc.broadcast_view()
     assert two.dv.map_async(square, []) == two.lv.map_async(square, []) == b.map_sync(square, []) == []

@@ -104,6 +104,12 @@ def test_errors_at_startup_are_told_and_end_nothing(zygote, subreaper, tmp_path)
     assert "ZeroDivisionError" in err and "none.py does not exist" in err and "no_such_extension" in err
 
 
+def test_a_work_dir_that_has_gone_is_named(zygote, subreaper, tmp_path):
+    _, channel = zygote
+    _, err, out, _ = fork(channel, 7, {"work_dir": str(tmp_path / "gone"), "startup": {"command": "import atexit; atexit.register(print, 'started')"}})
+    assert f"can't work in {tmp_path / 'gone'}: No such file or directory; staying in {os.getcwd()}" in err and out == "started\n"
+
+
 def test_sigterm_at_startup_ends_by_python_s_way(zygote, subreaper):
     _, channel = zygote
     command = "import atexit, os, signal, time; atexit.register(print, 'left'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"

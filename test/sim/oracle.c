@@ -112,8 +112,10 @@ static const char *wrong_word(const struct item *it, const struct sched_action *
         return "a second terminal word";
     if (a->note != (it->submit->lo & 1 ? it->submit : NULL))
         return "a note that is not its submit's";
-    if (a->status == SCHED_S_UNMET || (a->status >= 2 && !a->why && a->status != SCHED_S_CANCELLED))
+    if (a->status >= 2 && !a->why && a->status != SCHED_S_CANCELLED)
         return "a word of ours without a reason";
+    if (a->status == SCHED_S_UNMET && it->submit->mode == SCHED_BALANCED)
+        return "an engine's no is told, where others could be asked";
     bool unstarted = a->status == SCHED_S_TIMEOUT || a->status == SCHED_S_ABORTED;
     if (unstarted && it->runs > it->free_losses && it->may_run == 1)
         return "a task ended as never started, but it ran";

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import processes_of, wait_until
+from .conftest import PATIENCE, processes_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "bench" / "bench.py")]
@@ -50,20 +50,44 @@ def test_quick_run(tmp_path, ipython_dir):
     assert [p for p in os.listdir(tmp_path) if p.startswith("bench-")] == []
 
 
-def test_interrupted(tmp_path, ipython_dir):
-    """Ctrl-C in the middle ends what runs, keeps what was measured and leaves no process and no folder."""
+@pytest.mark.parametrize("background", [False, True])
+def test_interrupted(tmp_path, ipython_dir, background):
+    """Ctrl-C in the middle ends what runs, keeps what was measured and leaves no process and no folder; so does SIGTERM a script's background job."""
+    ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None  # as a shell without job control does
     process = subprocess.Popen([*PROGRAM, "--quick", "--peers", "", "--only", "controller_start,many", "--rounds", "99"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env=dict(ipython_dir, TMPDIR=str(tmp_path)), start_new_session=True)
-    for line in process.stderr:
-        if "round 2: covey" in line:
-            break
-    [folder] = tmp_path.glob("bench-*")
-    wait_until(lambda: len(processes_of(folder / "ipython")) >= 4, what="a cluster")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=60)
+                               stderr=subprocess.PIPE, text=True, env=dict(ipython_dir, TMPDIR=str(tmp_path)), start_new_session=True, preexec_fn=ignore)
+    try:
+        for line in process.stderr:
+            if "round 2: covey" in line:
+                break
+        [folder] = tmp_path.glob("bench-*")
+        wait_until(lambda: len(processes_of(folder / "ipython")) >= 4, what="a cluster")
+        if background:
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, err = process.communicate(timeout=60 * PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in out and "exec to listening" in out
     assert processes_of(folder / "ipython") == {} and not folder.exists()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_a_measurement_is_ended_waits_for_its_end(modules, monkeypatch, sig):
+    import runner
+
+    ended = []
+    monkeypatch.setattr(runner.machine, "end_all", lambda: (signal.raise_signal(sig), ended.append(sig)))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE)
+        with pytest.raises(KeyboardInterrupt):
+            runner._end(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended == [sig] and process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("args, says", [(["--peers", "slurm"], "no peer 'slurm'"), (["--only", "nothing"], "names no row"), (["--against", "/none"], "there is no /none")])

@@ -1,5 +1,6 @@
 """Cluster with the real supervisor: start, engine sets, failures, coming back, leaving nothing."""
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -189,6 +190,10 @@ def test_s11_a_client_in_a_task_connects_to_the_engines_own_cluster(home):
         path = rc.cluster.client_file
         os.rename(path, path + ".away")
         with pytest.raises(OSError, match="client file of this engine's cluster is not on this machine"):
+            rc[0].apply_sync(nested)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f, open(path + ".away") as old:
+            json.dump({**json.load(old), "boot_id": "of another one"}, f)
+        with pytest.raises(OSError, match="is of another controller than this engine's: give the path of the right file to Client"):
             rc[0].apply_sync(nested)
         os.rename(path + ".away", path)
 

@@ -143,7 +143,7 @@ def unknown_dependency(t):
     raise e.value
 
 
-@says("ImpossibleDependency: the engine")
+@says("UnmetDependency: the engine")
 def unmet(t):
     t.stack().rc[0].apply_sync(ipp.depend(lambda: False)(abs), 1)
 

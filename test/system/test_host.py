@@ -258,6 +258,45 @@ def test_startup_command_and_script(controller, start, connect, tmp_path):
     assert rc[:].apply_sync(os.getcwd) == [str(tmp_path)] * 2
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_s16_what_engines_say_outside_of_tasks_is_in_the_log(controller, start, connect, n):
+    """S16: startup code that fails, and what a thread prints when its task is over."""
+    host = start("ipengine", "-n", str(n), "-s", "/no/such.py", "-c", "print('started'); import no_such_module")
+    rc = connect(n)
+    wait_until(lambda: host.text.count("No module named 'no_such_module'") >= n, what="the failed startup in the log")
+    assert host.text.count("startup file /no/such.py does not exist") == n and host.text.count("started\n") == n
+
+    def later():
+        import threading
+        import time
+
+        print("inside")
+
+        def outside():
+            time.sleep(0.3)
+            print("between tasks", flush=True)
+        threading.Thread(target=outside).start()
+
+    ar = rc[:].apply_async(later)
+    ar.get(20)
+    wait_until(lambda: host.text.count("between tasks") == n, what="the thread's words in the log")
+    wait_until(lambda: all("between tasks" in text for text in ar.stdout), what="the same in the task's output")
+    assert "inside" not in host.text
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody(controller, connect, ipython_dir):
+    talk = "import time\nfor _ in range(20):\n    print('x' * 20_000)\n    time.sleep(0.02)"
+    host = subprocess.Popen([*program_argv("ipengine"), "-n", "2", "-c", talk], env=ipython_dir, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+    try:
+        assert connect(2)[:].apply_sync(abs, -1) == [1, 1]
+        host.terminate()
+        host.wait(20)
+    finally:
+        host.kill()
+        host.communicate(timeout=20)
+
+
 def test_one_engine_has_no_zygote(controller, start, connect):
     host = start("ipengine", "--id=5")
     rc = connect(1)

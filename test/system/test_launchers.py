@@ -13,6 +13,7 @@ from pathlib import Path
 import covey as ipp
 import pytest
 from covey._programs import program_argv
+from traitlets import TraitError
 
 from . import fakebatch
 from .conftest import files_of, processes_of, wait_gone, wait_until
@@ -505,7 +506,11 @@ def test_what_is_not_there_is_refused(home):
 def test_a_name_that_is_no_launcher_s_is_told_before_anything_starts(home, monkeypatch, option):
     monkeypatch.setattr("subprocess.Popen", lambda *args, **kw: pytest.fail("something was started"))
     with pytest.raises(ipp.cluster.ClusterError, match=f"^{option}='nosuch': there is no launcher 'nosuch'; there are .*local.*slurm"):
-        ipp.Cluster(**{option: "nosuch"}, n=1).start_cluster_sync()
+        ipp.Cluster(**{option: "nosuch"}, n=1)
+    later = ipp.Cluster(n=1)
+    setattr(later, f"{option.removesuffix('s')}_launcher_class", "nosuch")
+    with pytest.raises(TraitError, match="there is no launcher 'nosuch'"):
+        later.start_cluster_sync()
 
 
 mpi = pytest.mark.skipif(shutil.which("mpiexec") is None, reason="no mpiexec on PATH")

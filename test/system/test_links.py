@@ -4,7 +4,9 @@ Peers are linked through a relay of these tests' own (badlink.py) that behaves a
 a line where it runs, so that runs can be counted beside results.
 """
 import contextlib
+import hashlib
 import os
+import random
 import re
 import signal
 import subprocess
@@ -110,6 +112,34 @@ def test_nothing_is_lost_or_runs_twice_when_both_links_are_cut_under_load(field,
     assert [ar.get(30) for ar in ars[:150] + more] == list(range(200))
     assert ars[150].get(30) == list(range(2000))
     assert [ar.get(30) for ar in big] == [bytes([i]) * (1 << 20) for i in range(4)]
+    assert rc[:].apply_sync(os.getpid) == pids
+    assert set(runs(path).values()) == {1}
+
+
+def turn(path, i, data, n):
+    """Leaves a line; says what came, and gives back n bytes."""
+    import hashlib
+
+    record(path, i, 0)
+    return hashlib.md5(data).hexdigest(), bytes([i]) * n
+
+
+def test_both_links_are_reset_in_the_middle_of_large_messages(field, tmp_path):
+    f = field()
+    rc, path = f.rc, str(tmp_path / "runs")
+    pids = rc[:].apply_sync(os.getpid)
+    view, rng = rc.load_balanced_view(), random.Random(5)
+    sizes = [rng.choice([100, 300_000, 3_000_000, 12_000_000]) for _ in range(40)]
+    ars, end = [], time.monotonic() + 4
+    for i, (n, back) in enumerate(zip(sizes[:20], sizes[20:])):
+        ars.append((view if i % 3 else rc[i % 2]).apply_async(turn, path, i, bytes([i]) * n, back))
+    while time.monotonic() < end:
+        time.sleep(rng.uniform(0.05, 0.4))
+        for link in (f.engines, f.clients):
+            if rng.random() < 0.6:
+                link.drop()
+    for i, (ar, n, back) in enumerate(zip(ars, sizes[:20], sizes[20:])):
+        assert ar.get(60) == (hashlib.md5(bytes([i]) * n).hexdigest(), bytes([i]) * back), i
     assert rc[:].apply_sync(os.getpid) == pids
     assert set(runs(path).values()) == {1}
 

@@ -127,6 +127,32 @@ def test_pxconfig_and_suffixes(session):
     """)
 
 
+def test_px_for_programs(session):
+    session("""
+    magics = ip.magics_manager.registry['ParallelMagics']
+    with captured() as io: assert magics.parallel_execute('print("here")', save_name='kept', targets=[1]) is None
+    assert 'here' in io.stdout and '[stdout:0]' not in io.stdout and ip.user_ns['kept'].successful(), io.stdout
+    ar = magics.parallel_execute('n = 3', block=False)
+    ar.get(20)
+    assert v['n'] == [3, 3]
+    """)
+
+
+def test_what_px_does_not_understand_is_named(session):
+    session("""
+    for options, words in (('--targets nonsense', "--targets nonsense: NameError: name 'nonsense' is not defined"),
+                           ('--targets 1:x:', "--targets 1:x:: "),
+                           ('--signal-on-interrupt NONE', 'no such signal: NONE'),
+                           ('--targets "0', '%%px: No closing quotation'),
+                           ('--nonsense', 'unrecognized arguments: --nonsense')):
+        e = raises(UsageError, cell, options, 'made = 1')
+        assert words in str(e), (options, str(e))
+    assert raises(ipp.RemoteError, v.pull, 'made'), 'and nothing ran'
+    e = raises(UsageError, ip.run_line_magic, 'pxconfig', '--nonsense')
+    assert '--nonsense' in str(e)
+    """)
+
+
 def test_autopx(session):
     session("""
     with captured() as io:

@@ -327,6 +327,28 @@ def test_an_expired_result_is_a_typed_error(stack_of):
     assert len(stack.rc.hub_history()) == 20
 
 
+@pytest.mark.parametrize("args", [["--nodb"], ["--DictDB.record_limit=10"], ["--sqlitedb", "--DictDB.record_limit=10"]])
+def test_tasks_wait_for_what_has_expired(stack_of, args):
+    """Their records are gone; how they ended is not."""
+    rc = stack_of(*args).rc
+    lv = rc.load_balanced_view()
+    good, bad = lv.apply_async(int, "3"), lv.apply_async(int, "x")
+    assert good.get(10) == 3
+    with pytest.raises(ValueError):
+        bad.get(10)
+    lv.map(int, range(40), chunksize=1).get(10)
+    assert lv.set_flags(after=[good]).apply_async(int, "4").get(10) == 4
+    assert lv.set_flags(after=ipp.Dependency([good, bad], all=False)).apply_async(int, "5").get(10) == 5
+    assert lv.set_flags(after=ipp.Dependency([bad], success=False, failure=True)).apply_async(int, "6").get(10) == 6
+    with pytest.raises(ipp.ImpossibleDependency) as e:
+        lv.set_flags(after=[good, bad]).apply_async(int, "7").get(10)
+    assert bad.msg_ids[0] in str(e.value)
+    with pytest.raises(ipp.ImpossibleDependency, match="not known"):
+        lv.set_flags(after=None, follow=[good]).apply_async(int, "8").get(10)
+    with pytest.raises(ipp.InvalidDependency):
+        lv.set_flags(after="0123456789abcdef_7", follow=None).apply_async(int, "9").get(10)
+
+
 def test_nodb_says_that_there_is_nothing(stack_of):
     stack = stack_of("--nodb")
     ar = stack.rc[0].apply_async(abs, 5)
@@ -399,3 +421,18 @@ def test_the_value_of_a_cell_is_kept(cluster, capsys):
         assert rc.db_query({"msg_id": valued}, keys="execute_result")[0]["execute_result"] == again.execute_result
         asked = rc.db_query({"msg_id": {"$in": [valued, *others]}, "execute_result": {"$ne": None}}, keys="msg_id")
         assert asked == [{"msg_id": valued}]
+
+
+def test_an_answer_is_bounded_as_records_are(stack_of):
+    """A list that takes more than records may is refused with what to do, and costs no client its connection."""
+    rc = stack_of("--db=sqlite", "--DictDB.size_limit=80000000").rc
+    view = rc[0]
+    ids = [view.apply_async(lambda: b"r" * 900_000) for _ in range(80)]
+    rc.wait(ids, 30)
+    ids = [ar.msg_ids[0] for ar in ids]
+    with pytest.raises(ipp.RemoteError, match=r"longer than 76 MiB.*keys=.*DictDB.size_limit") as e:
+        rc.db_query({"msg_id": {"$in": ids}}, keys="result_buffers")
+    assert e.value.ename == "ValueError"
+    assert len(rc.db_query({"msg_id": {"$in": ids[:40]}}, keys="result_buffers")) == 40
+    assert len(rc.db_query({}, keys="msg_id")) == 80
+    assert view.apply_sync(abs, -1) == 1

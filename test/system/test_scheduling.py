@@ -184,8 +184,9 @@ def test_require_says_no_where_a_module_is_missing(stack, tmp_path):
     assert [a.get(10) for a in ars] == [7] * 4 and {a.engine_id for a in ars} == {1}
     with pytest.raises(ipp.ImpossibleDependency, match="can't import not_there_at_all: ModuleNotFoundError"):
         lv.apply_async(ipp.require("not_there_at_all")(f)).get(10)
-    with pytest.raises(ipp.UnmetDependency, match="can't import only_here"):
+    with pytest.raises(ipp.UnmetDependency, match="can't import only_here") as e:
         rc[0].apply_async(f).get(10)
+    assert e.value.ename == "UnmetDependency", "a view of one engine has no other to ask"
 
 
 def test_a_task_that_killed_three_engines_ends(stack):
