@@ -255,20 +255,35 @@ def test_thousands_are_listed_and_cancelled(stack):
     other.close()
 
 
+SUSPENDED = """
+import sys, covey as ipp
+
+def result(stopped, size):
+    import os, time
+    while not os.path.exists(stopped):
+        time.sleep(0.01)
+    return bytes(size)
+
+rc = ipp.Client({file!r})
+ars = [rc.load_balanced_view().apply_async(result, {stopped!r}, 8 << 20) for _ in range(40)]
+print("submitted", flush=True)
+sys.stdin.readline()
+print(sum(len(a.get(60)) for a in ars), flush=True)
+"""
+
+
 def test_results_that_nobody_reads_stay_at_the_engines(stack, tmp_path):
     """A suspended client: the controller keeps about client_buffer, the rest of its tasks wait; all come when it goes on."""
     s = stack(2, "--hwm=1", "--IPController.client_buffer=33554432")
+    stopped = tmp_path / "stopped"
     script = tmp_path / "client.py"
-    script.write_text("import sys, covey as ipp\n"
-                      f"rc = ipp.Client({s.client_file!r})\n"
-                      "ars = [rc.load_balanced_view().apply_async(bytes, 8 << 20) for _ in range(40)]\n"
-                      "print('submitted', flush=True)\n"
-                      "sys.stdin.readline()\n"
-                      "print(sum(len(a.get(60)) for a in ars), flush=True)\n")
+    script.write_text(SUSPENDED.format(file=s.client_file, stopped=str(stopped)))
     p = subprocess.Popen([os.sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=s.env)
     try:
         assert p.stdout.readline() == "submitted\n"
         p.send_signal(signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", what="the client standing still")
+        stopped.touch()
         pid = _controller_pid(s.rc)
         log = Path(s.folder, "stack.log")
         wait_until(lambda: "of results to take: its queued tasks wait" in log.read_text(), what="the pause")
