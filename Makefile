@@ -60,11 +60,12 @@ deploy-%: $(VENV)/.installed
 	@tools/deploy-deps.sh $(VENV) $*
 	@$(DEPLOY) test/deploy/test_$(subst -,_,$*).py $(wildcard test/deploy/test_$(subst -,_,$*)_kill.py)
 
-sim: build/build.ninja ## 100,000 simulated schedules
-	@$(IN_VENV) ninja -C build sim
-
 # builds some targets of build/, quietly unless it fails
 NINJA = f() { $(IN_VENV) ninja -C build "$$@" >build/ninja.log 2>&1 || { tail -n 40 build/ninja.log; exit 1; }; }; f
+
+sim: build/build.ninja ## 100,000 simulated schedules (ARGS='--seed 7 --story', others of build/test/sim/sim)
+	@$(NINJA) test/sim/sim
+	@build/test/sim/sim $(or $(ARGS),--seeds 1..100000)
 
 bench: $(VENV)/.installed build/build.ninja ## measure covey beside its peers in one run, ten minutes (ARGS='--quick', ARGS=--help)
 	@$(NINJA) test/scale/scale-peers # simulated engines
