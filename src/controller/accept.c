@@ -95,7 +95,6 @@ void conn_free(struct conn *k)
     conn_traffic(k, &k->c->traffic[k->role]);
     msg_free(k->hello);
     link_free(k->link);
-    free(k->from);
     free(k);
 }
 
@@ -291,16 +290,15 @@ void accept_connection(void *arg, int fd_take, long uid, const char *peer)
     r = uid >= 0 ? stream_transport_new(&t, fd_take) : tls_transport_new(c->tls, fd_take, &t, &e);
     if (r != CV_OK)
         return;
-    struct conn *k = calloc(1, sizeof(*k));
-    char *from = k ? strdup(peer) : NULL;
-    if (!from)
+    size_t n = strlen(peer) + 1;
+    struct conn *k = calloc(1, sizeof(*k) + n);
+    if (!k)
         t->ops->free(t);
-    if (!from || link_new(&k->link, c->loop, t, &callbacks, k) != CV_OK) {
-        free(from);
+    if (!k || link_new(&k->link, c->loop, t, &callbacks, k) != CV_OK) {
         free(k);
         return;
     }
-    k->from = from;
+    memcpy(k->from, peer, n);
     k->c = c;
     k->door = d;
     link_set_limits(k->link, &hello_limits);

@@ -18,12 +18,12 @@ struct conn {
     uint8_t role;  /* enum peer_role; 0: a stranger */
     bool closing;  /* nothing more is taken from it */
     bool replaced; /* its peer has a newer link: its end means nothing */
-    char *from;    /* "unix", "10.0.0.7:51324" */
     struct client *client;
     struct engine *engine;
     struct host *host;
     struct list relayed; /* engine.via of those that come through this link */
     struct msg *hello;   /* a client's that waits (hello_settled()), or NULL */
+    char from[];         /* "unix", "10.0.0.7:51324" */
 };
 
 /* accept.c: the listeners' callback (its arg: the door); strangers; the end of any connection */

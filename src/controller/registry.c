@@ -31,7 +31,6 @@ static void engine_free(struct engine *e)
     free(e->orphans);
     free(e->away_why);
     free(e->host);
-    free(e->python);
     free(e->cause);
     free(e);
 }
@@ -43,7 +42,6 @@ static void client_free(struct client *c)
     ranges_release(&c->bulky);
     ranges_release(&c->unknown);
     free(c->host);
-    free(c->python);
     free(c);
 }
 
@@ -73,15 +71,20 @@ void registry_release(struct registry *r)
     hash_release(&r->uuids);
 }
 
-/* Replaces *p by a copy of text (NULL counts as ""). */
-static int set_text(char **p, const char *text)
+/* Replaces host and python, both in one allocation, by what h says (NULL counts as ""). */
+static int set_texts(char **host, const char **python, const struct hello *h)
 {
-    char *copy = strdup(text ? text : "");
+    const char *a = h->host ? h->host : "", *b = h->python ? h->python : "";
+    size_t n = strlen(a) + 1, m = strlen(b) + 1;
+    char *copy = malloc(n + m);
 
     if (!copy)
         return CV_ENOMEM;
-    free(*p);
-    *p = copy;
+    memcpy(copy, a, n);
+    memcpy(copy + n, b, m);
+    free(*host);
+    *host = copy;
+    *python = copy + n;
     return CV_OK;
 }
 
@@ -154,8 +157,7 @@ int registry_engine_update(struct registry *r, struct engine *e, const struct he
             return CV_ENOMEM;
         memcpy(unstarted, h->unstarted, h->nunstarted * sizeof(*unstarted));
     }
-    if (uuid_remember(r, e, h->uuid) != CV_OK || set_text(&e->host, h->host) != CV_OK ||
-        set_text(&e->python, h->python) != CV_OK) {
+    if (uuid_remember(r, e, h->uuid) != CV_OK || set_texts(&e->host, &e->python, h) != CV_OK) {
         free(unstarted);
         return CV_ENOMEM;
     }
@@ -307,9 +309,9 @@ int registry_host_add(struct registry *r, const struct hello *h, struct host **r
                        .machine = h->machine,
                        .pid = h->pid,
                        .slots = h->slot,
+                       .name = strdup(h->host ? h->host : ""),
                        .connects = h->connects};
-    if (set_text(&x->name, h->host) != CV_OK ||
-        hash_put(&r->host_by_session, 0, x->session, x, NULL) != CV_OK) {
+    if (!x->name || hash_put(&r->host_by_session, 0, x->session, x, NULL) != CV_OK) {
         free(x->name);
         free(x);
         return CV_ENOMEM;
@@ -343,7 +345,7 @@ int registry_client_add(struct registry *r, const struct hello *h, struct client
     c->session = h->session;
     c->pid = h->pid;
     c->connects = h->connects;
-    if (set_text(&c->host, h->host) != CV_OK || set_text(&c->python, h->python) != CV_OK ||
+    if (set_texts(&c->host, &c->python, h) != CV_OK ||
         hash_put(&r->client_by_session, 0, c->session, c, NULL) != CV_OK) {
         client_free(c);
         return CV_ENOMEM;

@@ -35,7 +35,8 @@ struct engine {
     uint64_t session, host_session, machine;
     uint64_t set;     /* hello.h: engine_set */
     const char *uuid; /* as registry.uuids has it */
-    char *host, *python;
+    char *host;
+    const char *python;  /* in the allocation of host */
     uint32_t died;       /* the incarnation whose death `cause` tells */
     uint32_t pid;        /* as it says */
     uint64_t pid_start;  /* field 22 of /proc/PID/stat if the process can be seen here, else 0 */
@@ -83,8 +84,9 @@ struct sent {
 struct client {
     uint64_t session;
     uint32_t pid;
-    char *host, *python;
-    uint64_t connects; /* hello.h */
+    char *host;
+    const char *python; /* in the allocation of host */
+    uint64_t connects;  /* hello.h */
     struct conn *conn;
     struct list node;
     struct sent *sent; /* small RESULTs not acknowledged on this connection: a ring */

@@ -97,8 +97,8 @@ static void link_handshake(struct link *l)
     if (r == CV_OK) {
         l->state = LINK_READY;
         l->last_received = loop_now(l->loop);
-        if (l->cb.on_ready)
-            l->cb.on_ready(l, l->arg);
+        if (l->cb->on_ready)
+            l->cb->on_ready(l, l->arg);
         if (!link_alive(l))
             return;
         link_schedule_flush(l);
@@ -145,9 +145,9 @@ static void on_turn(struct loop_job *j)
     struct link *l = list_entry(j, struct link, turn_job);
     link_enter(l);
     if (l->state == LINK_DEAD) {
-        if (!l->reported && l->cb.on_closed) {
+        if (!l->reported && l->cb->on_closed) {
             l->reported = true;
-            l->cb.on_closed(l, l->code, l->why ? l->why : "out of memory", l->arg);
+            l->cb->on_closed(l, l->code, l->why ? l->why : "out of memory", l->arg);
         }
     } else {
         int events = l->lane_events | (l->read_again ? UV_READABLE : 0);
@@ -195,8 +195,7 @@ int link_new(struct link **ret, struct loop *loop, struct transport *t_take,
     l->loop = loop;
     l->t = t_take;
     l->arg = arg;
-    if (cb)
-        l->cb = *cb;
+    l->cb = cb;
     r = watch_new(&l->watch, loop, t_take->fd, 0, on_event, l);
     if (r < 0)
         goto fail;
@@ -235,7 +234,7 @@ void link_free(struct link *l)
 
 void link_set_callbacks(struct link *l, const struct link_callbacks *cb, void *arg)
 {
-    l->cb = *cb;
+    l->cb = cb;
     l->arg = arg;
 }
 

@@ -62,7 +62,7 @@ enum link_send_flag {
     LINK_SHARE = 2, /* the same payload will be sent again on this link: its bytes cross once */
 };
 
-/* Takes t. Starts the handshake from the next turn on. */
+/* Takes t. Starts the handshake from the next turn on. cb outlives the link. */
 int link_new(struct link **ret, struct loop *loop, struct transport *t_take,
              const struct link_callbacks *cb, void *arg) CV_CHECK;
 void link_free(struct link *l); /* closes at once, no callback; NULL is fine */

@@ -97,7 +97,7 @@ struct blobs {
 struct link {
     struct loop *loop;
     struct transport *t;
-    struct link_callbacks cb;
+    const struct link_callbacks *cb;
     void *arg;
     struct watch *watch;
     struct loop_job turn_job;  /* next turn: handshake, more to read or write, on_closed */

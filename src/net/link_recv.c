@@ -27,8 +27,8 @@ void link_deliver(struct link *l, struct msg *m_take)
 {
     if (m_take->h.flags & MSG_F_BLOB || m_take->h.type >= MSG_BLOB)
         m_take = blob_receive(l, m_take);
-    if (m_take && l->state == LINK_READY && !l->closing && l->cb.on_msg)
-        l->cb.on_msg(l, m_take, l->arg);
+    if (m_take && l->state == LINK_READY && !l->closing && l->cb->on_msg)
+        l->cb->on_msg(l, m_take, l->arg);
     else
         msg_free(m_take);
 }
