@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Log lines (log.h). Any thread: a line is composed on the caller's stack and written by one
- * write(). Lines longer than 4 KiB are cut. A failed write loses that line and nothing else. */
+ * write(). Lines longer than 4 KiB are cut. A failed write loses that line and nothing else. A pipe
+ * or terminal that nobody reads holds the program up once, for PATIENCE_MS; then lines are left
+ * out, and counted, until there is room again. */
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_ 4096
+#define LINE_MAX_ 4096 /* a pipe that poll() calls writable takes so much at once */
+#define PATIENCE_MS 250
 
 struct log {
     int level, fd;
     char app[40];
+    atomic_uint lost; /* lines left out since the last one that was written */
 };
 
 static const struct {
@@ -71,27 +78,67 @@ static const char *level_name(int level)
     return name;
 }
 
+/* Always true for a file. */
+static bool has_room(const struct log *l)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLOUT};
+    int r = poll(&p, 1, atomic_load(&l->lost) ? 0 : PATIENCE_MS);
+
+    return r > 0 || (r < 0 && poll(&p, 1, 0) > 0); /* a signal came */
+}
+
+static size_t line_begin(const struct log *l, int level, char line[static LINE_MAX_])
+{
+    struct timespec now;
+    struct tm tm;
+    char stamp[24];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &tm);
+    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &tm);
+    return (size_t)snprintf(line, LINE_MAX_, "%s.%03ld [%s] %s%s", stamp, now.tv_nsec / 1000000,
+                            l->app, level >= LOG_WARN_ ? level_name(level) : "",
+                            level >= LOG_WARN_ ? " | " : "");
+}
+
+static void line_write(struct log *l, const char *line, size_t len)
+{
+    if (!has_room(l)) {
+        atomic_fetch_add(&l->lost, 1);
+        return;
+    }
+    ssize_t ignored = write(l->fd, line, len);
+    (void)ignored;
+}
+
+/* Says how many lines are missing here, once somebody reads again. */
+static void tell_lost(struct log *l)
+{
+    if (!atomic_load(&l->lost) || !has_room(l))
+        return;
+    char line[LINE_MAX_];
+    unsigned lost = atomic_exchange(&l->lost, 0);
+    size_t n = line_begin(l, LOG_WARN_, line);
+    n += (size_t)snprintf(line + n, LINE_MAX_ - n,
+                          "%u lines are missing here: nobody read what was written\n", lost);
+    line_write(l, line, n);
+}
+
 void log_at(struct log *l, int level, const char *fmt, ...)
 {
     if (!l || level < l->level)
         return;
-    struct timespec now;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &now);
-    localtime_r(&now.tv_sec, &tm);
-    char line[LINE_MAX_], stamp[24];
-    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &tm);
-    int n = snprintf(line, sizeof line, "%s.%03ld [%s] %s%s", stamp, now.tv_nsec / 1000000, l->app,
-                     level >= LOG_WARN_ ? level_name(level) : "", level >= LOG_WARN_ ? " | " : "");
+    char line[LINE_MAX_];
+    size_t n = line_begin(l, level, line);
     va_list ap;
     va_start(ap, fmt);
-    int m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+    int m = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
     va_end(ap);
-    size_t len = strlen(line);
     if (m < 0)
         return;
+    size_t len = strlen(line);
     if (line[len - 1] != '\n')
         line[len++] = '\n';
-    ssize_t ignored = write(l->fd, line, len);
-    (void)ignored;
+    tell_lost(l);
+    line_write(l, line, len);
 }

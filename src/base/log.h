@@ -2,7 +2,8 @@
  *
  * Log lines for people: "2026-11-20 20:11:03.123 [IPController] WARNING | text" (the level is
  * shown from WARNING up). An object, not a global; programs own one and pass it down. Writes to
- * one descriptor with one write() per line; errors of that write are ignored. */
+ * one descriptor with one write() per line; errors of that write are ignored. Where nobody reads a
+ * pipe, lines are left out, and the next one that gets through says how many. */
 #ifndef COVEY_BASE_LOG_H
 #define COVEY_BASE_LOG_H
 
