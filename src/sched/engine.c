@@ -115,6 +115,7 @@ static void task_charge(struct sched *s, struct task *t, const struct sched_even
         }
         x->retries_lost--;
     }
+    task_started_once(t);
     task_return(s, t, w);
 }
 

@@ -61,6 +61,8 @@ bool task_is_at(const struct task *t, const struct sched_event *ev);
 /* t leaves its engine unfinished and uncharged: it ends if it was cancelled or aborted or may go
  * nowhere else (with lost, unless that is NULL), and is queued again otherwise. */
 void task_return(struct sched *s, struct task *t, const struct task_word *lost);
+/* t has run, and is to run again: it has started in time, however long that takes. */
+void task_started_once(struct task *t);
 /* t failed on that engine: it goes to others (hard: never there again). Twice is as once. */
 void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard);
 /* An engine left or takes no more: what is queued and can go nowhere any more has to end. */

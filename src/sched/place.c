@@ -141,6 +141,12 @@ void task_blame(struct sched *s, struct task *t, uint32_t engine, bool hard)
     m->black[m->nblack++] = (struct task_black){engine, hard};
 }
 
+void task_started_once(struct task *t)
+{
+    if (t->more)
+        t->more->deadline = UINT64_MAX; /* the move that follows disarms its timer */
+}
+
 void task_return(struct sched *s, struct task *t, const struct task_word *lost)
 {
     struct task_word w = task_word(SCHED_S_IMPOSSIBLE, "no engine is left that may run it");

@@ -13,6 +13,8 @@
 #include "sched/event.h"
 #include "sched/state.h"
 
+#define LEVELS_KEPT 16 /* without tasks: programs may give each of theirs a priority of its own */
+
 /* --- one queue --- */
 
 static void level_init(struct queue_level *l, int32_t priority)
@@ -131,13 +133,22 @@ void queue_add(struct sched *s, struct task *t, enum task_place place)
         list_add_tail(&s->dirty_sets, &q->dirty_node);
 }
 
+static void level_emptied(struct queue *q, struct queue_level *l)
+{
+    heap_del(&q->filled, &l->node);
+    if (l == &q->normal || q->levels.count <= LEVELS_KEPT)
+        return;
+    hash_del(&q->levels, 0, (uint32_t)l->priority);
+    free(l);
+}
+
 void queue_del(struct sched *s, struct task *t)
 {
     struct queue *q = queue_of(s, t);
     struct queue_level *l = level_of(q, t->priority);
     list_del(&t->node);
     if (list_empty(&l->tasks))
-        heap_del(&q->filled, &l->node);
+        level_emptied(q, l);
     if (queue_empty(q)) {
         list_del(&q->dirty_node);
         if (q->set)

@@ -80,6 +80,7 @@ static void result_current(struct sched *s, struct task *t, const struct sched_e
         t->more->retries_error--;
         if (t->mode == SCHED_BALANCED)
             task_blame(s, t, ev->engine, false);
+        task_started_once(t);
         task_return(s, t, w);
         return;
     }

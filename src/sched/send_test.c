@@ -3,6 +3,8 @@
  * Sending: direct, broadcast, balanced; prefetch and taking back; restrictions and order. */
 #include "sched/testkit.h"
 
+#include "sched/state.h"
+
 static void test_direct_goes_to_its_engine(void **state)
 {
     struct kit k;
@@ -292,6 +294,26 @@ static void test_many_retries_on_one_engine(void **state)
     kit_release(&k);
 }
 
+/* A program may give each of its tasks a priority of its own. */
+static void test_priorities_without_tasks_cost_nothing(void **state)
+{
+    struct kit k;
+    kit_init(&k, (struct sched_options){.hwm = 1});
+    for (uint64_t seq = 1; seq <= 1000; seq++) {
+        struct sched_event ev = kit_task(&k, seq, 1);
+        ev.submit.priority = (int32_t)seq - 500;
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+    }
+    assert_int_equal(k.s->any.levels.count, 999);
+    kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+    for (uint64_t seq = 1000; seq >= 1; seq--) {
+        kit_expect_sent(&k, seq, 0, 1);
+        kit_result(&k, 0, seq, 1, 1, SCHED_S_OK, 1 * MS);
+    }
+    assert_true(k.s->any.levels.count < 100);
+    kit_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_words_of_old_attempts_change_nothing),
         cmocka_unit_test(test_targets_and_priorities),
         cmocka_unit_test(test_many_retries_on_one_engine),
+        cmocka_unit_test(test_priorities_without_tasks_cost_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,6 +160,37 @@ static void test_timeout_of_what_a_free_engine_has(void **state)
     kit_release(&k);
 }
 
+/* One that has run is not late when it is tried again, though no engine is free for it then: after
+ * an error another is preferred, after a death there is no other. */
+static void test_timeout_of_what_is_tried_again(void **state)
+{
+    for (int death = 0; death < 2; death++) {
+        struct kit k;
+        kit_init(&k, (struct sched_options){.hwm = 1});
+        kit_engine(&k, SCHED_ENGINE_JOIN, 0);
+        struct sched_event ev = kit_task(&k, 1, 1);
+        ev.submit.timeout = 0.005;
+        ev.submit.retries = 1;
+        assert_int_equal(kit_handle(&k, &ev), CV_OK);
+        kit_engine(&k, SCHED_ENGINE_JOIN, 1);
+        kit_balanced(&k, 2, 1, 0);
+        kit_expect_sent(&k, 2, 1, 1);
+        kit_tick(&k, 10 * MS);
+        if (death)
+            kit_dead(&k, 0, 1, 1);
+        else
+            kit_result(&k, 0, 1, 1, 1, SCHED_S_ERROR, 10 * MS);
+        assert_null(kit_action(&k, SCHED_SEND, 1));
+        kit_tick(&k, 10 * MS);
+        assert_int_equal(kit_actions(&k, SCHED_DELIVER), 0);
+        kit_result(&k, 1, 2, 1, 1, SCHED_S_OK, 1 * MS);
+        kit_expect_sent(&k, 1, 1, 2);
+        kit_result(&k, 1, 1, 1, 2, SCHED_S_OK, 1 * MS);
+        kit_expect_end(&k, 1, SCHED_S_OK);
+        kit_release(&k);
+    }
+}
+
 /* An engine that is away is asked when it is back. */
 static void test_timeout_of_what_an_away_engine_holds(void **state)
 {
@@ -233,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_timeout_of_the_unstarted),
         cmocka_unit_test(test_timeout_of_what_is_held_ahead),
         cmocka_unit_test(test_timeout_of_what_a_free_engine_has),
+        cmocka_unit_test(test_timeout_of_what_is_tried_again),
         cmocka_unit_test(test_timeout_of_what_an_away_engine_holds),
         cmocka_unit_test(test_client_back),
         cmocka_unit_test(test_many_time_out_in_slices),
