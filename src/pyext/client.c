@@ -249,7 +249,7 @@ static PyObject *client_close(PyObject *self, PyObject *args, PyObject *kwargs)
     struct client *c = client_of(self);
     if (!c)
         return NULL;
-    shut(c->core, linger > 0 ? (uint64_t)(linger * 1e9) : 0);
+    shut(c->core, span_ns(linger));
     holds_drain(c->holds);
     Py_RETURN_NONE;
 }
@@ -294,7 +294,7 @@ static PyObject *client_connect(PyObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     struct core *core = c->core;
     struct err e = {""};
-    uint64_t ns = timeout > 0 ? (uint64_t)(timeout * 1e9) : 0;
+    uint64_t ns = span_ns(timeout);
     pthread_mutex_lock(&core->mu);
     int r = core->want_close || core->link_state == LINK_CLOSED
                 ? err_set(&e, CV_ECLOSED, "this client is closed")

@@ -39,8 +39,9 @@ void waiters_wake(struct core *c, struct waiter *due)
 {
     while (due) {
         struct waiter *next = due->due_next;
-        bool leads = atomic_load(&due->leads);
+        /* first: whoever finds it still chained leaves the waking to the look below */
         atomic_store(&due->due, false);
+        bool leads = atomic_load(&due->leads);
         if (!leads)
             event_set(due->fd);
         else if (!pthread_equal(due->thread, pthread_self()))

@@ -234,7 +234,7 @@ static PyObject *engine_close(PyObject *self, PyObject *const *args, Py_ssize_t 
     double linger = a[0] ? PyFloat_AsDouble(a[0]) : 1.0;
     if (linger == -1.0 && PyErr_Occurred())
         return NULL;
-    shut(c, linger > 0 ? (uint64_t)(linger * 1e9) : 0);
+    shut(c, span_ns(linger));
     Py_RETURN_NONE;
 }
 
@@ -249,7 +249,7 @@ static PyObject *engine_connect(PyObject *self, PyObject *const *args, Py_ssize_
     double timeout = PyFloat_AsDouble(a[0]);
     if (timeout == -1.0 && PyErr_Occurred())
         return NULL;
-    uint64_t ns = timeout > 0 ? (uint64_t)(timeout * 1e9) : 0;
+    uint64_t ns = span_ns(timeout);
     struct err e = {""};
     setvbuf(stdout, NULL, _IOLBF, 0);
     pthread_mutex_lock(&c->mu);

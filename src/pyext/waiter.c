@@ -14,6 +14,7 @@
 #include "base/clock.h"
 
 #define SLICE_NS (100 * NS_PER_MS)
+#define SECONDS_MAX 1e9
 
 static int poll_slice(int fd, uint64_t deadline, bool sliced)
 {
@@ -49,6 +50,13 @@ int wait_readable(int fd, uint64_t deadline, bool stop_on_signal)
     }
 }
 
+uint64_t span_ns(double seconds)
+{
+    if (!(seconds > 0))
+        return 0;
+    return seconds < SECONDS_MAX ? (uint64_t)(seconds * 1e9) : (uint64_t)SECONDS_MAX * NS_PER_S;
+}
+
 int wait_deadline(void *pyobject, uint64_t *ret)
 {
     PyObject *o = pyobject;
@@ -63,10 +71,7 @@ int wait_deadline(void *pyobject, uint64_t *ret)
         PyErr_SetString(PyExc_ValueError, "timeout is not a number");
         return -1;
     }
-    if (s > 1e9)
-        *ret = WAIT_FOREVER;
-    else
-        *ret = clock_mono() + (s > 0 ? (uint64_t)(s * 1e9) : 0);
+    *ret = s > SECONDS_MAX ? WAIT_FOREVER : clock_mono() + span_ns(s);
     return 0;
 }
 

@@ -18,6 +18,8 @@
 int wait_readable(int fd, uint64_t deadline, bool stop_on_signal);
 /* Seconds from Python (None: for ever) to a clock_mono() deadline. -1 with an exception set. */
 int wait_deadline(void *pyobject, uint64_t *ret);
+/* What is not above 0 is 0; 1e9 s are as good as for ever, and no sum with a clock overflows. */
+uint64_t span_ns(double seconds);
 
 int event_new(void); /* a non-blocking CLOEXEC eventfd, or -1 */
 void event_set(int fd);

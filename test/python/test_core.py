@@ -72,6 +72,16 @@ def test_connect_says_hello_and_returns_the_welcome(controller):
     assert client.link_state()[0] == "closed"
 
 
+@pytest.mark.parametrize("timeout", [1e11, float("inf")])
+def test_a_timeout_may_be_for_ever(controller, timeout):
+    client = _core.Client([controller.endpoint], HELLO)
+    _, peer = controller.let_in(lambda: client.connect(timeout))
+    assert client.link_state()[0] == "up"
+    submit(client, b"sent before the end")
+    client.close(timeout)
+    assert peer.recv(fc.TASK)
+
+
 def test_connect_to_nobody_names_the_endpoint():
     client = _core.Client(["unix:@covey-test-nobody"], HELLO)
     with pytest.raises(_core.LinkError, match="covey-test-nobody"):
