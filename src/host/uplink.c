@@ -31,6 +31,7 @@
 #define RETRY_LOGIN_MAX_NS (5 * NS_PER_S)
 #define GREETING_NS (10 * NS_PER_S)
 #define FLUSH_NS (2 * NS_PER_S)
+#define OUTPUT_MAX (64ull << 20) /* bytes that wait to be sent before OUTPUT is left out */
 
 enum state { SEARCHING, CONNECTING, GREETING, UP, AWAY, CLOSING, ENDED };
 
@@ -503,6 +504,8 @@ int uplink_send(struct uplink *u, const struct header *h, const void *route, uin
 {
     if (u->state != UP)
         return CV_ECLOSED;
+    if (h->type == MSG_OUTPUT && link_queued_small(u->link) > OUTPUT_MAX)
+        return CV_OK; /* the controller stands still, and engines print on */
     return link_send(u->link, h, route, route_len, payload, flags);
 }
 

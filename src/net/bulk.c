@@ -180,10 +180,11 @@ int bulk_sent(struct link *l, const struct frame *f)
 {
     struct held *h = f->h;
     uint32_t buf;
-    uint64_t end = frame_end(f, &buf);
-    l->queued -= f->len;
+    uint64_t end = frame_end(f, &buf), sent = f->len;
     for (uint32_t i = 0; i < f->nfds; i++)
-        l->queued -= h->payload->bufs[f->buf + i].len;
+        sent += h->payload->bufs[f->buf + i].len;
+    l->queued -= sent;
+    l->queued_large -= sent;
     /* Its last frame is the one that ends where the last non-empty buffer ends. */
     if (h->buf < h->payload->nbufs)
         return CV_OK;

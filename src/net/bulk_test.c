@@ -57,7 +57,10 @@ static void small_messages_overtake_large_ones(void **state)
     p.b.arg = &o;
     send_large(p.a.link, 1, 20 * MIB, 0);
     send_large(p.a.link, 2, 3 * MIB, 0);
+    assert_int_equal(link_queued_small(p.a.link), 0);
     send_text(p.a.link, MSG_CANCEL, 3, NULL);
+    assert_int_equal(link_queued_bytes(p.a.link), 23 * MIB + link_queued_small(p.a.link));
+    assert_int_equal(link_queued_small(p.a.link), WIRE_HEADER_SIZE);
     struct header h = {.type = MSG_TASK, .seq = 4};
     assert_int_equal(link_send(p.a.link, &h, NULL, 0, NULL, LINK_AFTER_BULK), CV_OK);
     send_large(p.a.link, 5, MIB, 0);

@@ -350,6 +350,11 @@ uint64_t link_queued_bytes(const struct link *l)
     return l->queued;
 }
 
+uint64_t link_queued_small(const struct link *l)
+{
+    return l->queued - l->queued_large;
+}
+
 void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_received)
 {
     *ret_sent = l->sent_bytes;

@@ -118,6 +118,7 @@ void link_release_due(struct link *l);
 const char *link_identity(const struct link *l); /* see transport_ops.identity */
 bool link_is_unix(const struct link *l);
 uint64_t link_queued_bytes(const struct link *l); /* bytes queued, inline and bulk */
+uint64_t link_queued_small(const struct link *l); /* of these, beside large messages */
 /* Bytes that crossed since the link was made (before encryption). */
 void link_traffic(const struct link *l, uint64_t *ret_sent, uint64_t *ret_received);
 int link_fd(const struct link *l);

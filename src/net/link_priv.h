@@ -116,16 +116,16 @@ struct link {
     uint32_t seg_cap;  /* of the next segment */
     uint32_t chunk_max, nactive;
     int tx_code;
-    struct list waiting; /* held: large, not begun */
-    struct list active;  /* held: large, sent round-robin */
-    struct list ending;  /* held: large, all frames planned */
-    struct list late;    /* held: small, wait for large ones */
-    uint64_t serial;     /* of the last large message */
-    uint64_t numbers;    /* transfers begun */
-    struct frame *cur;   /* a CHUNK that has left in part, or NULL */
-    uint64_t queued;
-    uint64_t window_out; /* what the peer granted */
-    int64_t credit_out;  /* what is left of it */
+    struct list waiting;           /* held: large, not begun */
+    struct list active;            /* held: large, sent round-robin */
+    struct list ending;            /* held: large, all frames planned */
+    struct list late;              /* held: small, wait for large ones */
+    uint64_t serial;               /* of the last large message */
+    uint64_t numbers;              /* transfers begun */
+    struct frame *cur;             /* a CHUNK that has left in part, or NULL */
+    uint64_t queued, queued_large; /* bytes: all, and those of large messages' buffers */
+    uint64_t window_out;           /* what the peer granted */
+    int64_t credit_out;            /* what is left of it */
     uint64_t tx_turn, tx_spent, sent_bytes;
     char *tx_error; /* writing failed, with tx_code; reading goes on to the end */
 

@@ -41,7 +41,7 @@ void link_send_release(struct link *l)
     }
     l->tail = NULL;
     l->head_off = 0;
-    l->queued = 0;
+    l->queued = l->queued_large = 0;
 }
 
 uint8_t *link_room(struct link *l, uint32_t n)
@@ -126,6 +126,7 @@ static int hold(struct link *l, const struct header *h, const void *route, uint6
     held->serial = large ? ++l->serial : l->serial;
     list_add_tail(large ? &l->waiting : &l->late, &held->node);
     l->queued += payload ? payload->total : 0;
+    l->queued_large += large ? payload->total : 0;
     return CV_OK;
 }
 

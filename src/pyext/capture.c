@@ -17,8 +17,6 @@
 #include <unistd.h>
 #include "base/clock.h"
 
-#define UNSENT_TEXT_MAX                                                                            \
-    (64u << 20) /* while the link is away; what is above only goes to the ring */
 #define DRAIN_MAX                                                                                  \
     (1u << 20) /* a pipe holds no more; a child that floods must not keep a task from ending */
 #define LOG_MAX (1u << 20) /* of each engine */
@@ -91,7 +89,7 @@ static void send_text(struct engine_core *c, int kind, const uint8_t *data, uint
         log_text(&c->capture, data, n);
     pthread_mutex_lock(&c->mu);
     int r = 0;
-    while (n && !r && c->has_last && c->out_text < UNSENT_TEXT_MAX) {
+    while (n && !r && c->has_last && engine_takes_output(c)) {
         uint32_t k = n < OUTPUT_TEXT_MAX ? (uint32_t)n : OUTPUT_TEXT_MAX;
         if (k < n)
             k -= utf8_incomplete(data, k);

@@ -504,7 +504,8 @@ static int send_object(struct engine_core *c, struct header *h, PyObject *buffer
     h->attempt = c->attempt;
     h->time = clock_wall();
     h->count = 1;
-    if (c->has_last || h->type == MSG_COMM) {
+    if (h->type == MSG_COMM || (c->has_last && engine_takes_output(c))) {
+        c->out_text += h->type == MSG_OUTPUT && p ? p->total : 0;
         r = engine_send(c, h, p);
         p = NULL;
     }

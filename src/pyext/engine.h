@@ -13,6 +13,7 @@
 #define COVEY_PYEXT_ENGINE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include "base/buf.h"
@@ -23,6 +24,7 @@
 #include "wire/statuspage.h"
 
 #define OUTPUT_TEXT_MAX (32u << 10) /* of one OUTPUT of a stream */
+#define UNSENT_TEXT_MAX (64u << 20) /* what is above only goes to the ring */
 
 /* A TASK of which some items have not begun. */
 struct etask {
@@ -101,8 +103,9 @@ struct engine_core {
 
     struct eout *out_head, *out_tail;
     unsigned nout;
-    uint64_t out_since; /* clock_mono() when the first of them came */
-    uint64_t out_text;
+    uint64_t out_since;           /* clock_mono() when the first of them came */
+    uint64_t out_text;            /* bytes of OUTPUT there */
+    atomic_uint_fast64_t in_link; /* and of small messages that the link has yet to send */
     bool out_waits; /* all but the last was sent; that one waits for the end of its line */
     struct msg *unacked_head, **unacked_tail;
     uint32_t nunacked;
@@ -138,6 +141,9 @@ struct header engine_says(const struct engine_core *c, uint8_t type);
 /* Appends to the outbox; takes payload also on failure. The mutex is held. */
 int engine_send(struct engine_core *c, const struct header *h,
                 struct payload *payload_take) CV_CHECK;
+/* May more OUTPUT be queued? Not while the link is away, or the controller stands still, and much
+ * waits already. The mutex is held. */
+bool engine_takes_output(const struct engine_core *c);
 /* A RESULT made here for items that never ran. The mutex is held. */
 void engine_refuse(struct engine_core *c, const struct header *h, uint64_t lo, uint64_t hi,
                    bool abort);

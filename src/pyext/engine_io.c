@@ -58,6 +58,11 @@ int engine_send(struct engine_core *c, const struct header *h, struct payload *p
     return CV_OK;
 }
 
+bool engine_takes_output(const struct engine_core *c)
+{
+    return c->out_text + atomic_load_explicit(&c->in_link, memory_order_relaxed) < UNSENT_TEXT_MAX;
+}
+
 void engine_line_ended(struct engine_core *c)
 {
     if (!c->out_waits)
@@ -518,6 +523,13 @@ static void on_line_timer(void *arg)
         send_outbox(c);
 }
 
+static void on_turn_end(void *arg)
+{
+    struct engine_core *c = arg;
+    const struct link *l = c->up.state == UPLINK_UP ? c->up.link : NULL;
+    atomic_store_explicit(&c->in_link, l ? link_queued_small(l) : 0, memory_order_relaxed);
+}
+
 static void on_wake(void *arg)
 {
     struct engine_core *c = arg;
@@ -545,6 +557,8 @@ int engine_io_init(struct engine_core *c, struct err *e)
     int r = timer_new(&c->started_timer, c->io.loop, on_started_timer, c);
     if (!r)
         r = timer_new(&c->line_timer, c->io.loop, on_line_timer, c);
+    if (!r)
+        r = loop_on_turn_end(c->io.loop, on_turn_end, c);
     if (!r)
         r = capture_watch(c);
     return r ? err_set(e, r, "out of memory") : CV_OK;

@@ -629,6 +629,30 @@ def test_engine_registers_and_runs(engine):
         link.result(0, [])
 
 
+def test_output_for_a_controller_that_stands_still_is_bounded(engine):
+    """It does not read: some is kept for it, the result comes, and what is printed then."""
+    def rss():
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    link, peer = engine.link, engine.peer
+    give(peer, 1, b"x")
+    link.next(5)
+    assert link.begin(5, 1, 1)
+    before, line = rss(), b"x" * ((1 << 20) - 1) + b"\n"
+    for _ in range(400):
+        link.output(STDOUT, [line])
+    grown = rss() - before
+    link.end()
+    link.result(0, [b"value"])
+    assert grown < 200 << 20 and peer.recv(fc.RESULT).buffers == [b"value"]
+    give(peer, 2, b"x")
+    link.next(5)
+    assert link.begin(5, 2, 1)
+    link.output(STDOUT, [b"heard again\n"])
+    assert peer.recv(fc.OUTPUT).buffers == [b"heard again\n"]
+
+
 def test_an_engine_whose_first_connection_is_cut_tries_again(controller):
     link = _core.Engine(controller.endpoint, {**HELLO, "uuid": "u", "number": None, "slot": 2, "host_session": "123"},
                         uid=os.getuid(), status_fd=-1, stdout_fd=-1, stderr_fd=-1)

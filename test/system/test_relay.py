@@ -197,3 +197,37 @@ def test_a_function_is_sent_once(ipython_dir, monkeypatch, option):
         assert traffic()[0] - before[0] < size
     finally:
         stack.stop()
+
+
+def rss(pid):
+    with open(f"/proc/{pid}/statm") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // MB
+
+
+def test_what_is_printed_while_the_controller_stands_still_is_bounded(relayed, tmp_path):
+    """Neither the engine nor its host gathers it without end; the result and what is printed later come."""
+    s = relayed(1)
+    told = str(tmp_path / "told")
+
+    def prints(told):
+        for _ in range(600):
+            print("x" * (1 << 20))
+        open(told, "w").close()
+
+    def heard():
+        later = s.rc[0].apply_async(print, "heard again")
+        later.get(30)
+        return later.stdout == "heard again\n"
+
+    pid = s.rc[0].apply_sync(os.getpid)
+    ar = s.rc[0].apply_async(prints, told)
+    wait_until(lambda: ar.stdout, what="its first output")
+    controller = s.processes[0]
+    controller.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: os.path.exists(told), timeout=60, what="the end of what it prints")
+        assert rss(pid) < 300 and rss(s.host.pid) < 200
+    finally:
+        controller.send_signal(signal.SIGCONT)
+    ar.get(30)
+    wait_until(heard, what="what is printed then")
