@@ -106,12 +106,15 @@ class Engine:
         stdout_fd, stderr_fd: read ends of the capture pipes (-1: none); duplicated here and made non-blocking.
         uid: the user this runs as; the peer of the socket must be that user or root, else LinkError."""
     def connect(self, timeout: float) -> dict[str, Any]: ...
-    def next(self, timeout: float | None) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
+    def next(self, timeout: float | None, into: Any = None) -> tuple[int, int, int, int, int, int, int, int, tuple[Buffer, ...]] | None:
         """The next thing to do (GIL released while waiting; None on timeout or a signal): (type, kind, flags, session, seq, count, attempt, first, buffers).
+        With `into` it is appended there (None is returned): what a signal's handler raises once the caller's code goes on loses nothing.
         first: which item of the payload the id seq is (a part of a map comes with the whole payload: item i of the range is item first + i).
         TASK; COMM; BYE (asked to leave, or the controller is gone for good)."""
     def begin(self, session: int, seq: int, attempt: int) -> bool:
-        """User code of this item starts now: status page, interrupt window open. False if it was cancelled meanwhile (then a RESULT was sent: skip it)."""
+        """User code of this item starts now: status page, interrupt window open. False if it was cancelled meanwhile (then a RESULT was sent: skip it), or has begun before."""
+    def begun(self) -> int:
+        """How many items have begun and have no RESULT yet."""
     def end(self) -> None:
         """User code has ended: interrupt window closed, capture pipes drained to OUTPUT. (Pickling comes after this.)"""
     def result(self, status: int, buffers: Sequence[Any], count: int = 1, skip: int = 0) -> None:

@@ -63,7 +63,7 @@ class Engine:
         self._calls: deque[Callable[[], Any]] = deque()
         self._idle = False      # the loop turns between tasks
         self._pid = os.getpid()
-        self._queued: deque[tuple[Any, ...]] = deque()
+        self._queued: deque[tuple[Any, ...]] = deque()  # the first is at work: it leaves when it is done
 
     # The loop.
 
@@ -99,47 +99,57 @@ class Engine:
 
     def run(self) -> int:
         """Runs tasks until asked to leave; returns the exit code."""
-        handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map,
-                    CALL: partial(self._apply, unpack=unpack_call)}
-        shell, kernel = self.shell, self.shell.kernel
         try:
             while self.leaving is None:
                 try:
-                    item = self._next()
+                    self._work()
                 except BaseException as error:
                     self._not_a_task_s(error)
-                    continue
-                while self._calls:
-                    self._guard(self._calls.popleft())
-                if item is None:
-                    continue
-                kind_of_message, kind, flags, session, seq, count, attempt, first, buffers = item
-                if kind_of_message == MSG_TASK:
-                    if kind != EXECUTE:
-                        shell.end_cells()
-                    kernel.current_task = (session, seq)
-                    handlers[kind](flags, session, seq, count, attempt, first, buffers)
-                    item = buffers = None  # received memory goes back now, not when the next task comes
-                elif kind_of_message == MSG_COMM:
-                    shell.end_cells()
-                    self._comm(buffers)
-                elif kind_of_message == MSG_BYE:
-                    self.leaving = EXIT_ASKED
         except SystemExit:
             if self.leaving is None:
                 raise
         finally:
-            shell.end_cells()
+            self.shell.end_cells()
         return self.leaving if self.leaving is not None else EXIT_ASKED
 
-    def _next(self) -> tuple[Any, ...] | None:
-        if self._queued:
-            return self._queued.popleft()
+    def _work(self) -> None:
+        """Until asked to leave, or something is raised that is no task's."""
+        handlers = {APPLY: self._apply, EXECUTE: self._execute, MAP: self._map,
+                    CALL: partial(self._apply, unpack=unpack_call)}
+        shell, kernel = self.shell, self.shell.kernel
+        item: Any
+        while self.leaving is None:
+            if not self._queued:
+                self._wait()
+            while self._calls:
+                self._guard(self._calls.popleft())
+            if not self._queued:
+                continue
+            item = self._queued[0]
+            kind_of_message, kind, flags, session, seq, count, attempt, first, buffers = item
+            if kind_of_message == MSG_TASK:
+                if kind != EXECUTE:
+                    shell.end_cells()
+                kernel.current_task = (session, seq)
+                handlers[kind](flags, session, seq, count, attempt, first, buffers)
+                self._queued.popleft()
+                item = buffers = None  # received memory goes back now, not when the next task comes
+            elif kind_of_message == MSG_COMM:
+                self._queued.popleft()
+                shell.end_cells()
+                self._comm(buffers)
+            elif kind_of_message == MSG_BYE:
+                self.leaving = EXIT_ASKED
+
+    def _wait(self) -> None:
+        """Until there is something in `_queued`, or a call to make."""
         if not self.shell.loop_has_work():
-            return self.link.next(None)
+            self.link.next(None, self._queued)
+            return
         self.shell.end_cells()
         if self._calls:
-            return self.link.next(0)
+            self.link.next(0, self._queued)
+            return
         loop = self.shell.event_loop()
         loop.add_reader(self.link.fileno(), loop.stop)
         self._idle = True
@@ -151,15 +161,25 @@ class Engine:
         finally:
             self._idle = False
             loop.remove_reader(self.link.fileno())
-        return self.link.next(0)
+        self.link.next(0, self._queued)
 
     def _not_a_task_s(self, error: BaseException) -> None:
-        """What the handler of a signal raised between tasks (an alarm that a task has left behind) is printed, and the engine goes on."""
+        """What the handler of a signal raised outside of tasks (an alarm that a task has left behind) is printed, and the engine goes on.
+
+        It may have struck while a task's result was made: then it is that of all that have begun and have none. What else is left
+        of the message is done now; `begin` says what is not.
+        """
         self._check_fork(error)
         self._check_leaving()
         if isinstance(error, Exception) and _is_our_own(error):
             raise error
-        self.shell.showtraceback()
+        begun = self.link.begun()
+        if not begun:
+            self.shell.showtraceback()
+            return
+        self.link.end()
+        for left in range(begun - 1, -1, -1):
+            self._fail(error, "apply", skip=left)
 
     # Kinds of task.
 
@@ -335,12 +355,13 @@ class Engine:
 
     def _abort_queued(self, session: int) -> None:
         """A cell failed: cells of the same client that are here already do not run."""
-        while (item := self.link.next(0)) is not None:
-            self._queued.append(item)
-            if item[0] == MSG_BYE:
-                break
-        keep: deque[tuple[Any, ...]] = deque()
-        for item in self._queued:
+        n = 0
+        while n < len(self._queued) and self._queued[-1][0] != MSG_BYE:
+            n = len(self._queued)
+            self.link.next(0, self._queued)
+        failed, *others = self._queued
+        keep = deque([failed])
+        for item in others:
             kind_of_message, kind, _, owner, seq, _, attempt, _, _ = item
             if kind_of_message == MSG_TASK and kind == EXECUTE and owner == session:
                 if self.link.begin(owner, seq, attempt):

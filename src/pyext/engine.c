@@ -353,11 +353,11 @@ static bool results_are_due(struct engine_core *c)
 static PyObject *engine_next(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames)
 {
-    static const char *const names[] = {"timeout"};
-    PyObject *a[1];
+    static const char *const names[] = {"timeout", "into"};
+    PyObject *a[2];
     uint64_t deadline;
     struct engine_core *c = core_of(self);
-    if (!c || args_bind("next", args, nargs, kwnames, names, 1, 1, 1, a) ||
+    if (!c || args_bind("next", args, nargs, kwnames, names, 2, 1, 2, a) ||
         wait_deadline(a[0], &deadline))
         return NULL;
     struct msg *m;
@@ -372,7 +372,11 @@ static PyObject *engine_next(PyObject *self, PyObject *const *args, Py_ssize_t n
         io_turn(&c->io);
     PyObject *t = job_tuple(state_of(self), m);
     msg_free(m);
-    return t;
+    if (!t || !a[1])
+        return t;
+    PyObject *r = PyObject_CallMethod(a[1], "append", "(O)", t);
+    Py_DECREF(t);
+    return r;
 }
 
 static PyObject *engine_begin(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -468,6 +472,17 @@ static PyObject *engine_result(PyObject *self, PyObject *const *args, Py_ssize_t
     if (r)
         return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+static PyObject *engine_begun_count(PyObject *self, PyObject *unused)
+{
+    struct engine_core *c = core_of(self);
+    if (!c)
+        return NULL;
+    pthread_mutex_lock(&c->mu);
+    uint32_t n = c->nbegun;
+    pthread_mutex_unlock(&c->mu);
+    return PyLong_FromUnsignedLong(n);
 }
 
 static PyObject *engine_interrupted(PyObject *self, PyObject *unused)
@@ -591,8 +606,10 @@ static PyObject *get_incarnation(PyObject *self, void *unused)
 static PyMethodDef engine_methods[] = {
     {"connect", FAST(engine_connect),
      "Connects and registers; returns {\"number\", \"incarnation\"}."},
-    {"next", FAST(engine_next), "The next thing to do, or None on timeout or after a signal."},
+    {"next", FAST(engine_next),
+     "The next thing to do, appended to `into` if given, or None on timeout or after a signal."},
     {"begin", FAST(engine_begin), "User code of this item starts now; False: skip it."},
+    {"begun", engine_begun_count, METH_NOARGS, "How many items have begun and have no RESULT."},
     {"end", engine_end, METH_NOARGS, "User code has ended; what it wrote is sent."},
     {"result", FAST(engine_result), "Sends the RESULT of the last items begun."},
     {"output", FAST(engine_output), "OUTPUT of the current or last task."},

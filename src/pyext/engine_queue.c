@@ -217,7 +217,7 @@ bool engine_may_begin(struct engine_core *c, uint64_t session, uint64_t seq, uin
         if (t->h.session != session || t->h.attempt != attempt || seq < t->h.seq ||
             seq >= end_of(t))
             continue;
-        bool gone = ranges_has(&t->gone, seq);
+        bool gone = seq < t->begun || ranges_has(&t->gone, seq);
         if (seq >= t->begun)
             t->begun = seq + 1;
         if (t->begun == end_of(t)) {

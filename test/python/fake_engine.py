@@ -4,10 +4,13 @@ As a program: reads a pickled list of items from standard input, runs a real she
 `covey._engine.Engine` on a link that is a list, writes the pickled list of what the link was told
 to the descriptor in argv[1]. As a module: `run(items)` starts that program.
 
-Items: a tuple as `covey._core.Engine.next` returns it; ("pause", seconds): nothing comes so long.
+Items: a tuple as `covey._core.Engine.next` returns it; ("pause", seconds): nothing comes so long; ("strike", method):
+when that method of the link has next done its work, the handler of a signal raises.
 """
+import functools
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -57,19 +60,43 @@ def text(log, kind):
     return b"".join(b"".join(b) for b in outputs(log, kind)).decode()
 
 
+def struck(method):
+    """A method of the link during which a signal comes: its handler raises in who called."""
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        value = method(self, *args, **kwargs)
+        if self.strike == method.__name__:
+            self.strike = None
+            signal.raise_signal(signal.SIGALRM)
+        return value
+    return call
+
+
+def too_late(signum, frame):
+    raise TimeoutError("too late")
+
+
 class FakeLink:
+    strike = None
+
     def __init__(self, items):
         self.items = list(items)
         self.log = []
         self.wake = os.eventfd(0)
         self.window = self.waiting = False
+        self.started = set()
+        self.unsent = 0
 
-    def next(self, timeout):
+    @struck
+    def next(self, timeout, into):
         if self.items and self.items[0][0] == "pause":
             if timeout == 0:
-                return None
+                return
             time.sleep(self.items.pop(0)[1])
-        return self.items.pop(0) if self.items else (24, 0, 0, 0, 0, 0, 0, 0, ())
+        if self.items and self.items[0][0] == "strike":
+            signal.signal(signal.SIGALRM, too_late)
+            self.strike = self.items.pop(0)[1]
+        into.append(self.items.pop(0) if self.items else (24, 0, 0, 0, 0, 0, 0, 0, ()))
 
     def fileno(self):
         """Readable when the pause is over. (The loop's add_reader and remove_reader ask both.)"""
@@ -80,11 +107,20 @@ class FakeLink:
         self.waiting = not self.waiting
         return self.wake
 
+    @struck
     def begin(self, session, seq, attempt):
+        if (session, seq) in self.started:
+            return False
+        self.started.add((session, seq))
         self.log.append(("begin", seq))
         self.window = True
+        self.unsent += 1
         return True
 
+    def begun(self):
+        return self.unsent
+
+    @struck
     def end(self):
         if self.window:
             self.log.append(("end",))
@@ -93,8 +129,10 @@ class FakeLink:
     def interrupted(self):
         return self.window
 
+    @struck
     def result(self, status, buffers, count=1, skip=0):
         self.log.append(("result", status, [bytes(b) for b in buffers], count, skip))
+        self.unsent -= count
 
     def output(self, kind, buffers):
         self.log.append(("output", kind, [bytes(b) for b in buffers]))

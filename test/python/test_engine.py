@@ -9,6 +9,7 @@ from covey.datapub import publish_data
 from fake_engine import APPLY, MAP, cell, outputs, results, run, task, text
 
 STDOUT, STDERR, DISPLAY, UPDATE, CLEAR, RESULT, INPUT = 1, 2, 3, 4, 5, 6, 7
+LONG_BATCHES = cell("import covey._engine\ncovey._engine.BATCH_NS = 60 * 10**9", silent=True)  # for a busy machine
 
 
 def call(f, *args, seq=1, **kwargs):
@@ -194,6 +195,24 @@ def test_an_alarm_that_a_task_has_left_behind_ends_no_engine(kind):
     assert kind in text(log, STDERR) or kind == "SystemExit"
 
 
+@pytest.mark.parametrize("method", ["next", "begin", "end", "result"])
+def test_an_alarm_loses_no_task_and_runs_none_twice(method):
+    """Wherever it strikes: each item begins once and has one result, its own or the handler's error."""
+    def f(x):
+        print(x)
+        return x
+
+    buffers = serialize.pack_map(lift(f), [(i,) for i in range(20, 24)])
+    log = run([LONG_BATCHES, ("strike", method), call(lift(f), 2, seq=2), call(lift(f), 3, seq=3),
+               ("strike", method), task(MAP, buffers, seq=20, count=4), ("strike", method), cell("print(30)", 30, session=8)], timeout=15)
+    assert [e[1] for e in log if e[0] == "begin"] == [1, 2, 3, *range(20, 24), 30]
+    assert sum(e[3] for e in results(log)) == 8 and log[-1] == ("code", 0)
+    assert {e[1] for e in results(log)} <= {0, 1}
+    failed = [error(e)["ename"] for e in results(log) if e[1]]
+    assert set(failed) <= {"TimeoutError"} and (len(failed) > 0) == (method in ("begin", "end"))
+    assert text(log, STDOUT).split() == ([str(i) for i in (2, 3, *range(20, 24), 30)] if method != "begin" else ["3", "21", "22", "23"])
+
+
 def test_sigterm_leaves_in_python_s_normal_way():
     def terminated():
         import os
@@ -204,9 +223,6 @@ def test_sigterm_leaves_in_python_s_normal_way():
 
     log = run([call(lift(terminated)), call(abs, -1, seq=2)])
     assert log[-1] == ("code", 1) and not results(log)
-
-
-LONG_BATCHES = cell("import covey._engine\ncovey._engine.BATCH_NS = 60 * 10**9", silent=True)  # for a busy machine
 
 
 def test_map_sends_ranges_and_single_errors():
