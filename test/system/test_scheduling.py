@@ -281,6 +281,7 @@ def test_results_that_nobody_reads_stay_at_the_engines(stack, tmp_path):
     p = subprocess.Popen([os.sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=s.env)
     try:
         assert p.stdout.readline() == "submitted\n"
+        wait_until(lambda: s.rc.queue_status()["unassigned"] == 38, what="all tasks, of which the engines have two")
         p.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", what="the client standing still")
         stopped.touch()
