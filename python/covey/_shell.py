@@ -1,9 +1,9 @@
 """The shell in which an engine runs code: an IPython shell that looks like a notebook kernel's.
 
 Libraries decide by looks whether they may draw: rich asks for the class name
-`ZMQInteractiveShell`, tqdm for 'IPKernelApp' in the config, matplotlib's inline backend hangs on
-the shell's events, others take `get_ipython().kernel`. This shell has all of them, but no
-kernel behind it: cells and calls come through `covey.engine`, output leaves through
+`ZMQInteractiveShell`, others for 'IPKernelApp' in the config, matplotlib's inline backend hangs on
+the shell's events, others take `get_ipython().kernel`. This shell has all of them (what lies beside
+the shell is in `covey._kernelapp`), but no kernel behind it: cells and calls come through `covey.engine`, output leaves through
 `covey._display`.
 
 It is built before the fork (in the zygote), so nothing here may start a thread, open a socket
@@ -31,6 +31,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from covey._display import EngineDisplayHook, EngineDisplayPublisher, Outlet, install_comms, install_streams
+from covey._kernelapp import look_like_a_kernel
 
 # the public name warns from Python 3.14 on
 _event_loop_policy = getattr(asyncio.events, "_get_event_loop_policy", None) or asyncio.get_event_loop_policy
@@ -459,4 +460,5 @@ def make_shell(outlet: Outlet) -> ZMQInteractiveShell:
     builtins.input = _nobody_answers("input")  # type: ignore[assignment]
     getpass.getpass = _nobody_answers("getpass")
     builtins.get_ipython = shell.get_ipython  # type: ignore[attr-defined]  # in calls, too, where IPython sets no trap
+    look_like_a_kernel(kernel)
     return shell

@@ -307,6 +307,38 @@ def test_m7_the_shell(rc):
     assert rc[0].apply_sync(lambda: __import__("os").getsid(0) == __import__("os").getpid())
 
 
+def test_m7_the_application(rc):
+    def applications():
+        from traitlets.config import Application
+        app = Application.instance()
+        seen = [app.id, app.kernel is get_ipython().kernel, app.log is app.kernel.log, app.shell is get_ipython()]  # noqa: F821
+        from ipykernel.kernelapp import IPKernelApp
+        return [*seen, IPKernelApp.initialized(), IPKernelApp.instance() is app, Application.instance() is app]
+
+    pytest.importorskip("ipykernel", reason="ipykernel is optional")
+    assert rc[1].apply_sync(applications) == [1, True, True, True, True, True, True]
+
+
+def test_m7_bars_are_widgets_and_ipykernel_is_loaded_on_need_alone(rc):
+    pytest.importorskip("ipykernel", reason="ipykernel is optional")
+    pytest.importorskip("ipywidgets", reason="ipywidgets is optional")
+
+    def loaded():
+        import sys
+        return "ipykernel.zmqshell" in sys.modules, "ipykernel" in sys.modules
+
+    def shell_class():
+        import ipykernel.zmqshell as direct
+        from ipykernel.zmqshell import ZMQInteractiveShell
+        return ZMQInteractiveShell.__module__, direct.ZMQInteractiveShell is ZMQInteractiveShell
+
+    rc.shutdown(0, restart=True, block=True)
+    assert rc[0].apply_sync(loaded) == (True, False)
+    bar = run(rc[0], "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass")
+    assert any("application/vnd.jupyter.widget-view+json" in o["data"] for o in bar.outputs), (bar.outputs, bar.stderr)
+    assert rc[0].apply_sync(shell_class) == ("ipykernel.zmqshell", True)
+
+
 def test_m7_inline_figures_in_cells_and_calls(rc):
     pytest.importorskip("matplotlib", reason="matplotlib is optional")
 

@@ -212,3 +212,16 @@ def test_output_streams_and_groups(session):
     at = {word: t for t, text in seen for word in ('early', 'late') if word in text}
     assert at['late'] - at['early'] > 0.4, seen
     """)
+
+
+def test_bars_in_a_notebook_are_one_line_for_each_engine(run_notebook):
+    nbformat = pytest.importorskip("nbformat", reason="nbformat comes with nbclient")
+    cells = ["import covey as ipp\ncluster = ipp.Cluster(n=2)\nrc = cluster.start_and_connect_sync(activate=True)",
+             "%%px\nfrom tqdm import tqdm\nimport time\nfor _ in tqdm(range(10)): time.sleep(0.05)",
+             "%%px --no-stream\nfor _ in tqdm(range(10)): time.sleep(0.02)",
+             "cluster.stop_cluster_sync()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    run_notebook(notebook)
+    streamed, shown = ([o.get("text") or o.data["text/plain"] for o in cell.outputs] for cell in notebook.cells[1:3])
+    for texts in (streamed, shown):
+        assert len(texts) == 2 and {t.partition("100%")[0] for t in texts} == {"[stderr:0] ", "[stderr:1] "}, texts
