@@ -30,6 +30,8 @@ _aliases.share_names()
 from . import apps, client, cluster, controller, engine, error, serialize, util  # noqa: E402,F401
 from ._version import __version__, version_info  # noqa: E402,F401
 
+__all__ = [*covey.__all__, "apps", "client", "cluster", "controller", "engine", "error", "serialize", "util", "register_joblib_backend", "version_info"]
+
 _later = _aliases.modules_later(__name__, "traitlets")
 
 

@@ -89,7 +89,7 @@ class TaskTable:
         elif label is not None or packed.by_value:
             route = dict(route) if route else {}
             if label is not None:
-                route["label"] = label
+                route["label"] = label = str(label)
             if packed.by_value:
                 route |= _BY_VALUE
         if len(self._live) >= self._sweep_at:

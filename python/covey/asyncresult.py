@@ -54,6 +54,8 @@ class AsyncResult(ResultFacts, WatchedFuture):
         # Future.__init__ is not called: what it makes is made by _watch() for those that need it.
         self._client = client
         self._tasks = tasks if type(tasks) is list else list(tasks or ())
+        if self._tasks and type(self._tasks[0]) is str:  # programs give ids
+            self._tasks = client._tasks_or_hub(self._tasks)  # type: ignore[arg-type]
         self._fname = fname
         self._single = single
         self.owner = owner
@@ -248,7 +250,7 @@ class AsyncResult(ResultFacts, WatchedFuture):
                 if not self._wait_first_exception(limit):
                     raise self._late(limit)
                 if not self.ready():
-                    raise next(e for t in self._tasks if t.failed and (e := t.outcome()[1]) is not None)
+                    error.collect_exceptions([e for t in self._tasks if t.failed and (e := t.outcome()[1]) is not None], self._fname)
             elif not self._wait_for(limit):
                 raise self._late(limit)
             if self._was_cancelled:

@@ -139,7 +139,7 @@ def _hint(ename: str, evalue: str) -> str | None:
     name = quoted[1] if len(quoted) > 2 else ""
     if ename == "NameError" and name:
         main = sys.modules["__main__"].__dict__
-        if name not in main:
+        if name not in main or name.startswith("__"):  # __file__: the engine's would be another
             return None
         value = main[name]
         if isinstance(value, type(sys)):

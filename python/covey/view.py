@@ -43,7 +43,7 @@ class View(ScheduledFlags):
     block : calls wait and return results instead of AsyncResults
     track : accepted; small arguments are copied at once, `AsyncResult.wait_for_send` tells of large ones
     targets : the engines
-    label : stored with the tasks and their records
+    label : stored with the tasks and their records, as text
     """
 
     _flag_names: frozenset[str] = frozenset({"block", "track", "targets", "label"})

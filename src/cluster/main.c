@@ -142,6 +142,10 @@ int main(int argc, char **argv)
             return EXIT_FINE;
         }
     }
+    if (at && !strcmp(argv[at], "help")) {
+        print_help(stdout);
+        return EXIT_FINE;
+    }
     if (at)
         fprintf(stderr, "ipcluster: there is no verb \"%.40s\"\n\n", argv[at]);
     print_help(stdout);

@@ -48,7 +48,7 @@ static bool port_number(const char **at, long *ret)
 static bool first_port(const json_t *v, long *ret)
 {
     const char *at;
-    long other;
+    long before, other;
 
     if (json_is_array(v))
         v = json_array_get(v, 0);
@@ -58,9 +58,13 @@ static bool first_port(const json_t *v, long *ret)
     at = json_string_value(v);
     if (!at || (*at && !port_number(&at, ret)))
         return false;
-    while (*at == '-' || *at == ',')
-        if (at++, !port_number(&at, &other))
+    before = *ret;
+    while (*at == '-' || *at == ',') {
+        bool is_end = *at++ == '-';
+        if (!port_number(&at, &other) || (is_end && other < before))
             return false;
+        before = other;
+    }
     return !*at;
 }
 

@@ -153,6 +153,8 @@ static void numbers_are_read_to_their_end(void **state)
                                       "--ports=21001-",
                                       "--ports=-5",
                                       "--ports=21001-y",
+                                      "--ports=5-3",
+                                      "--ports=1,21005-21001",
                                       "--ports=['a']",
                                       "--hwm=2x",
                                       "--hwm=-1",

@@ -103,8 +103,9 @@ def test_the_same_result_may_be_got_again_and_again(two):
 def test_first_exception(two):
     ar = two.dv.apply_async(max, 1)
     two.core.finish(2, error=ValueError("v"))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as seen:
         ar.get(return_when=ipp.FIRST_EXCEPTION)
+    assert isinstance(seen.value, ipp.CompositeError) and len(seen.value) == 1  # as when all have ended
     done, pending = ar.wait(return_when=ipp.FIRST_EXCEPTION)
     assert len(done) == len(pending) == 1 and isinstance(done.pop().exception(), ValueError)
     done, pending = ar.wait(return_when=ipp.FIRST_COMPLETED)
@@ -113,6 +114,13 @@ def test_first_exception(two):
         ar.wait(return_when="nonsense")
     ar.wait_interactive(return_when=ipp.FIRST_EXCEPTION)
     assert not ar.ready()
+
+
+def test_made_of_ids(two):
+    given = two.dv.apply_async(max, 1)
+    ar = ipp.AsyncResult(two.rc, given.msg_ids)
+    two.core.finish(1, "a"), two.core.finish(2, "b")
+    assert ar.get(5) == ["a", "b"] and ar.msg_ids == given.msg_ids
 
 
 def test_split_and_join(two):

@@ -85,6 +85,10 @@ def test_each_submodule_can_be_imported_first(tmp_path, name):
     run(f"import ipyparallel.{name} as m; assert m", tmp_path)
 
 
+def test_a_star_import_gives_modules_too(tmp_path):
+    run("from ipyparallel import *\nassert Client and error.RemoteError and util.interactive and serialize.can and client.view and version_info", tmp_path)
+
+
 def test_types_say_ipyparallel(tmp_path):
     out = run("import ipyparallel as ipp\nprint(ipp.DirectView, ipp.Client, ipp.AsyncMapResult, ipp.Cluster)\n"
               "from ipyparallel.apps.ipclusterapp import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER\n"

@@ -159,6 +159,8 @@ def test_s2_names_that_exist_here_say_what_to_do(monkeypatch):
     assert "%px import pickle as np" in str(remote(NameError("name 'np' is not defined")))
     assert "view.push({'limit': limit})" in str(remote(NameError("name 'limit' is not defined")))
     assert str(remote(NameError("name 'nowhere' is not defined"))).endswith("is not defined")
+    monkeypatch.setattr(main, "__file__", "x", raising=False)
+    assert str(remote(NameError("name '__file__' is not defined"))).endswith("is not defined")
 
 
 def test_s2_modules_that_exist_here_say_what_to_do():

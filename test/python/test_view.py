@@ -423,6 +423,11 @@ def test_no_warnings_from_plain_use(two):
         two.lv.map_sync(square, range(10))
 
 
+def test_labels_are_text(two):
+    for ar in (two.e0.set_flags(label=5).apply_async(abs, 1), two.lv.map_async(abs, [1], label=np.int64(5)), two.e0.execute("1", label=5)):
+        assert ar.label in ("5", ["5"])
+
+
 def test_one_calls_label_is_not_another_threads(two):
     """A call with flags of its own does not change its view, which other threads use meanwhile."""
     seen = []

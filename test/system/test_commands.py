@@ -50,6 +50,11 @@ def test_ipcluster_without_a_verb(ipython_dir, args):
     assert all(verb in done.stdout for verb in VERBS)
 
 
+def test_ipcluster_help(ipython_dir):
+    done = run(ipython_dir, "ipcluster", "help", check=0)
+    assert done.stdout == run(ipython_dir, "ipcluster", "--help", check=0).stdout and done.stderr == ""
+
+
 @pytest.mark.parametrize("module, start", [("cluster", "usage: ipcluster"), ("controller", "usage: ipcontroller"), ("engine", "usage: ipengine")])
 @pytest.mark.parametrize("package", ["covey", "ipyparallel"])
 def test_modules_are_the_programs(ipython_dir, package, module, start):  # C004
