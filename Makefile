@@ -33,7 +33,7 @@ test: $(VENV)/.installed build/build.ninja deploy-programs ## every test, C and 
 	@tools/test.sh $(VENV) build
 
 test-c: build/build.ninja ## the C tests alone
-	@$(IN_VENV) meson test -C build --print-errorlogs
+	@$(IN_VENV) meson test -C build --timeout-multiplier 5 --print-errorlogs
 
 test-python: $(VENV)/.installed ## the Python tests alone
 	@$(PY) -m pytest -q

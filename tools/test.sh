@@ -14,7 +14,7 @@ export PATH="$venv/bin:$PATH"
 rm -rf "$build"/tests; mkdir -p "$build/tests"
 out() { echo "$build/tests/$1.txt"; }
 
-"$venv/bin/meson" test -C "$build" --no-rebuild --print-errorlogs 2>&1 | tee "$(out c)" | grep -v '^$'
+"$venv/bin/meson" test -C "$build" --no-rebuild --timeout-multiplier 5 --print-errorlogs 2>&1 | tee "$(out c)" | grep -v '^$'
 c_status=${PIPESTATUS[0]}
 
 # NAME OPTIONS: what failed is remembered below NAME

@@ -18,7 +18,7 @@
 #include "base/file.h"
 #include "cluster/super_priv.h"
 
-#define WAIT_NS (20 * NS_PER_S)
+#define WAIT_NS (60 * NS_PER_S)
 
 static char dir[64];
 static struct settings settings;

@@ -211,7 +211,7 @@ static void tls_visit(struct tls_visit *v, const struct cluster *c, const char *
     assert_int_equal(tls_client_new(&t, identity, key, NULL), CV_OK);
     struct transport_factory f = tls_factory(t);
     assert_int_equal(
-        connector_new(&k, v->loop, endpoints, 1, &f, 3 * NS_PER_S, tls_connected, v, NULL), CV_OK);
+        connector_new(&k, v->loop, endpoints, 1, &f, 60 * NS_PER_S, tls_connected, v, NULL), CV_OK);
     assert_int_equal(loop_run(v->loop), CV_OK);
     connector_free(k);
     link_free(v->link);
@@ -318,16 +318,16 @@ static void reuse_keeps_keys(void **state)
 }
 
 /* A controller that is killed and started again with its old keys. */
-static void cluster_restart(struct cluster *c, struct cluster *again)
+static void cluster_restart(struct cluster *c, struct cluster *again, const char *settle)
 {
-    char dir[100];
+    char dir[100], wait[64];
 
     kill(c->pid, SIGKILL);
     waitpid(c->pid, NULL, 0);
     c->pid = 0;
     snprintf(dir, sizeof(dir), "--profile-dir=%s", c->dir);
-    cluster_start(
-        again, (const char *const[]){dir, "--reuse", "--hwm=8", "--IPController.settle=0.3", NULL});
+    snprintf(wait, sizeof(wait), "--IPController.settle=%s", settle);
+    cluster_start(again, (const char *const[]){dir, "--reuse", "--hwm=8", wait, NULL});
 }
 
 static void tell_result(struct fake *engine, uint64_t seq, const char *text)
@@ -359,7 +359,7 @@ static void restart_takes_over_what_engines_hold(void **state)
                       .nunstarted = 1};
 
     cluster_start(&c, (const char *const[]){"--reuse", NULL});
-    cluster_restart(&c, &d);
+    cluster_restart(&c, &d, "0.3");
     struct id_range waiting[] = {{S, 1, 5}, {S, 7, 8}};
     struct hello h = {.role = ROLE_CLIENT,
                       .session = S,
@@ -439,7 +439,7 @@ static void restart_remembers_who_died(void **state)
                                  "\"signal\": 9, \"text\": \"engine 4 was killed\"}";
 
     cluster_start(&c, (const char *const[]){"--reuse", NULL});
-    cluster_restart(&c, &d);
+    cluster_restart(&c, &d, "0.3");
     fake_host(&host, &d, 21);
     fake_hello(&engine, &d, &e, 0, NULL);
     struct header h = {.type = MSG_EXIT, .engine = 4, .incarnation = 1};
@@ -469,8 +469,8 @@ static void restart_remembers_who_died(void **state)
 }
 
 /* A client's HELLO waits for the engines to come back; by then a newer connection of that client,
- * which waits for nothing any more, is in. */
-static void a_hello_that_waited_is_late(void **state)
+ * which waits for nothing any more, is in. False: the newer one came too late for that. */
+static bool turned_away(const char *settle)
 {
     struct cluster c, d;
     struct fake old = {0}, client = {0};
@@ -485,15 +485,22 @@ static void a_hello_that_waited_is_late(void **state)
         .role = ROLE_CLIENT, .session = S, .number = WIRE_ENGINE_NONE, .connects = 2};
 
     cluster_start(&c, (const char *const[]){"--reuse", NULL});
-    cluster_restart(&c, &d);
+    cluster_restart(&c, &d, settle);
     fake_say_hello(&old, &d, &first, 0);
     fake_hello(&client, &d, &second, 0, NULL);
-    assert_null(fake_recv(&old));
+    struct msg *m = fake_recv(&old);
     json_decref(fake_query(&client, "{\"query\":\"engines\"}"));
     fake_close(&old);
     fake_close(&client);
     cluster_stop(&d);
     cluster_stop(&c);
+    msg_free(m);
+    return !m;
+}
+
+static void a_hello_that_waited_is_late(void **state)
+{
+    assert_true(turned_away("0.3") || turned_away("3") || turned_away("20"));
 }
 
 /* More connections than descriptors: the rest wait, and it is said once. */

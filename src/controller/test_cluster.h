@@ -17,7 +17,7 @@
 #include "wire/hello.h"
 #include "wire/msg.h"
 
-#define TEST_WAIT_MS 5000
+#define TEST_WAIT_MS 60000
 
 struct cluster {
     pid_t pid;

@@ -87,7 +87,7 @@ static int setup(void **state)
     snprintf(w.boot, sizeof w.boot, "test%d-%u", (int)getpid(), count++);
     assert_int_equal(loop_new(&w.loop), CV_OK);
     assert_int_equal(timer_new(&w.deadline, w.loop, on_deadline, &w), CV_OK);
-    timer_start(w.deadline, 10 * NS_PER_S, 0);
+    timer_start(w.deadline, 60 * NS_PER_S, 0);
     for (unsigned i = 0; i < HOSTS; i++)
         join(&w, i, w.boot);
     *state = &w;

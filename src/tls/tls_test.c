@@ -314,7 +314,7 @@ static void the_connector_says_what_the_file_is(void **state)
         const char *endpoints[] = {endpoint};
         struct transport_factory f = tls_factory(v.client);
         assert_int_equal(
-            connector_new(&v.c, v.p.loop, endpoints, 1, &f, 5 * NS_PER_S, on_connect, &v, &e),
+            connector_new(&v.c, v.p.loop, endpoints, 1, &f, 60 * NS_PER_S, on_connect, &v, &e),
             CV_OK);
         while (!v.called)
             loop_run(v.p.loop);
