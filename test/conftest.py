@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import pytest
+
+from .waiting import wait_until
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "python"))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script: children would inherit it, and Ctrl-C be pressed for nobody
@@ -80,10 +81,4 @@ def rc(cluster):
 @pytest.fixture
 def until():
     """Waits for a condition: ``until(lambda: ar.stdout)``; fails after `timeout` seconds."""
-    def wait(condition, timeout=10, what="condition"):
-        deadline = time.monotonic() + timeout * (4 if os.environ.get("COVEY_TEST_PRELOAD") else 1)  # a sanitizer makes all slower
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
-            time.sleep(0.01)
-        return value
-    return wait
+    return wait_until

@@ -22,9 +22,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
+from ..waiting import looks, wait_until
 from .program import Program
 
 PASSWORD = "whocares"
@@ -63,14 +63,9 @@ def _sh(*argv: str) -> str:
     return r.stdout
 
 
-def _child_of(pid: int, deadline: float) -> int:
+def _child_of(pid: int) -> int:
     """The first child of a process: what `unshare --fork` and `nsenter` wait for."""
-    while True:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children:
-            return int(children[0])
-        assert time.monotonic() < deadline, f"process {pid} started nothing"
-        time.sleep(0.005)
+    return int(wait_until(Path(f"/proc/{pid}/task/{pid}/children").read_text, what=f"a child of process {pid}").split()[0])
 
 
 class Running(Program):
@@ -78,7 +73,7 @@ class Running(Program):
 
     def __init__(self, process: subprocess.Popen, log: Path):
         super().__init__(process, log)
-        self.pid = _child_of(process.pid, time.monotonic() + 5)
+        self.pid = _child_of(process.pid)
 
     def kill(self, sig: int = signal.SIGKILL) -> None:
         os.kill(self.pid, sig)
@@ -102,13 +97,13 @@ class Box:
             ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "sh", "-eu", str(self.folder / "up.sh")],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent, start_new_session=True)
         log.close()
-        self.init = _child_of(self.unshare.pid, time.monotonic() + 5)
+        self.init = _child_of(self.unshare.pid)
         self.boxes.plug(self)
-        deadline = time.monotonic() + 10
-        while self.run("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/22", check=False).returncode:
+
+        def answers() -> bool:
             assert self.unshare.poll() is None, f"{self.name} did not start:\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"no sshd on {self.name}:\n{self.log.read_text()}"
-            time.sleep(0.02)
+            return self.run("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/22", check=False).returncode == 0
+        wait_until(answers, what=f"sshd on {self.name}", said=self.log.read_text)
 
     def power_off(self) -> None:
         """All its processes end at once, as if the plug was pulled."""
@@ -207,11 +202,12 @@ class Box:
                 continue
         return found
 
-    def wait_idle(self, timeout: float = 15) -> dict[int, str]:
+    def wait_idle(self, timeout: float = 30) -> dict[int, str]:
         """Until nothing runs there; what is left at the deadline."""
-        deadline = time.monotonic() + timeout
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        left: dict[int, str] = {}
+        for _ in looks(timeout):
+            if not (left := self.processes()):
+                break
         return left
 
     # -- its network
@@ -327,10 +323,8 @@ class Boxes:
 
     def _switch_on(self) -> None:
         self.hub = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
-        here, deadline = os.stat("/proc/self/ns/net").st_ino, time.monotonic() + 5
-        while os.stat(f"/proc/{self.hub.pid}/ns/net").st_ino == here:
-            assert self.hub.poll() is None and time.monotonic() < deadline, "no network space"
-            time.sleep(0.005)
+        here = os.stat("/proc/self/ns/net").st_ino
+        wait_until(lambda: os.stat(f"/proc/{self.hub.pid}/ns/net").st_ino != here, what="a network space")
         self.switch("ip", "link", "add", "name", "hub0", "type", "bridge")
         self.switch("ip", "addr", "add", f"{NET}1/24", "dev", "hub0")
         self.switch("ip", "link", "set", "hub0", "up")

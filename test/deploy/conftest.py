@@ -4,10 +4,10 @@ missing, or fail when REQUIRE_DEPLOY is set, so that a machine that is known to 
 import contextlib
 import os
 import re
-import time
 
 import pytest
 
+from ..waiting import wait_until  # noqa: F401
 from .boxes import REPOSITORY, Boxes, why_not
 
 
@@ -33,12 +33,3 @@ def blocks(page, language):
     """The fenced blocks of docs/deploying/PAGE.md in a language, in order."""
     text = (REPOSITORY / "docs/deploying" / f"{page}.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
-
-
-def wait_until(condition, timeout=20.0, what="the condition"):
-    """Polls until condition() is true and returns its value; fails at the deadline."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
-        time.sleep(0.02)
-    return value

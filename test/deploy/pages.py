@@ -17,11 +17,11 @@ import ast
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..waiting import wait_until
 from .boxes import Box, Boxes, Running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "deploying"
@@ -103,10 +103,10 @@ class Session:
             assert want is None or said(want, value), f"{source} is {value}, and the page says {want}"
 
     def _answer(self, timeout: float) -> dict:
-        deadline = time.monotonic() + timeout
-        while len(found := re.findall("^\x01(.*)\n", self.running.output, re.M)) <= self.answers:
-            assert self.running.process.poll() is None and time.monotonic() < deadline, f"no answer within {timeout} s:\n{self.running.output}"
-            time.sleep(0.02)
+        def answers() -> list[str]:
+            assert self.running.process.poll() is None, f"it ended:\n{self.running.output}"
+            return re.findall("^\x01(.*)\n", self.running.output, re.M)[self.answers:]
+        found = wait_until(answers, timeout, "an answer", lambda: self.running.output)
         self.answers += 1
         return json.loads(found[-1])
 
@@ -188,8 +188,9 @@ class Page:
 
     @staticmethod
     def _wait(running: Running, line: str) -> None:
-        deadline = time.monotonic() + 40
-        while not said(line, running.output):
-            assert running.process.poll() is None, f"ended without {line!r}:\n{running.output}"
-            assert time.monotonic() < deadline, f"no {line!r}:\n{running.output}"
-            time.sleep(0.02)
+        def heard() -> bool:
+            ended = running.process.poll() is not None
+            found = said(line, running.output)
+            assert found or not ended, f"ended without {line!r}:\n{running.output}"
+            return found
+        wait_until(heard, 60, repr(line), lambda: running.output)

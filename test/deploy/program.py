@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from pathlib import Path
+
+from ..waiting import looks
 
 
 class Program:
@@ -32,9 +33,9 @@ class Program:
     def wait_output(self, text: str | re.Pattern, timeout: float = 30) -> str:
         """Until the output holds this text, or a match; fails when it ends before or at the deadline."""
         pattern = text if isinstance(text, re.Pattern) else re.compile(re.escape(text))
-        deadline = time.monotonic() + timeout
-        while not pattern.search(self.output):
-            assert self.process.poll() is None or pattern.search(self.output), f"ended ({self.process.returncode}) without {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output}"
-            time.sleep(0.02)
-        return self.output
+        for _ in looks(timeout):
+            ended = self.process.poll() is not None  # before the look: what it says last is there
+            if pattern.search(self.output):
+                return self.output
+            assert not ended, f"ended ({self.process.returncode}) without {text!r}:\n{self.output}"
+        raise AssertionError(f"no {text!r} within {timeout} s:\n{self.output}")

@@ -16,9 +16,10 @@ import shlex
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
+from ..ports import free_ports
+from ..waiting import looks, wait_until
 from .boxes import _die_with_parent
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "squeue", "sinfo")
@@ -57,24 +58,12 @@ PartitionName=urgent Nodes=ALL MaxTime=60 State=UP PriorityTier=9
 """
 
 
-def _free_ports(n: int) -> list[int]:
-    held = []
-    for _ in range(n):
-        s = socket.socket()
-        s.bind(("127.0.0.1", 0))
-        held.append(s)
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
-
-
 class Slurm:
     """folder: for key, configuration and logs. nodes: how many on this machine, or names of boxes. controller: the box of slurmctld.
     patience: seconds until a node that does not answer is down."""
 
     def __init__(self, folder: Path, nodes: int | list[str] = 2, boxes=None, controller: str | None = None, cpus: int = 12,
-                 patience: int = 5):
+                 patience: int = 15):
         self.folder, self.boxes, self.cpus, self.patience = Path(folder), boxes, cpus, patience
         self.nodes = [f"n{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else list(nodes)
         self.controller = controller or self.nodes[0]
@@ -94,7 +83,7 @@ class Slurm:
             self._slurmctld = self._start(self.controller, "slurmctld", "-D", "-f", self.env["SLURM_CONF"])
             for name in self.nodes:
                 self.start_node(name)
-            self.wait(lambda: self.node_states() == dict.fromkeys(self.nodes, "idle"), 20, "idle nodes")
+            self.wait(lambda: self.node_states() == dict.fromkeys(self.nodes, "idle"), 60, "idle nodes")
         except BaseException:
             self.__exit__()
             raise
@@ -103,9 +92,9 @@ class Slurm:
     def __exit__(self, *_) -> None:
         if self._slurmctld is not None and self._slurmctld.poll() is None:
             self.run("scancel", "--user=root", check=False)
-            deadline = time.monotonic() + 10
-            while self.queue() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            for _ in looks(20):
+                if not self.queue():
+                    break
         for process in (*self.slurmd.values(), self._slurmctld, *self._munged):
             self._end(process)
 
@@ -128,7 +117,7 @@ class Slurm:
         key = self.folder / "munge/key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        port, node_port, *ports = _free_ports(2 + len(self.nodes))
+        port, node_port, *ports = free_ports(2 + len(self.nodes))
         size = f"CPUs={self.cpus} RealMemory=1000"
         if self.boxes:
             lines = [f"NodeName={n} NodeAddr={self.boxes[n].address} {size}" for n in self.nodes]
@@ -159,7 +148,7 @@ class Slurm:
         self._munged.append(self._start(box, "munged", "--foreground", "--force", f"--key-file={where}/key", f"--socket={where}/socket",
                                         f"--pid-file={where}/pid", f"--log-file={where}/log", f"--seed-file={where}/seed"))
         ready = ["test", "-S", f"{where}/socket"]
-        self.wait(lambda: (self.boxes[box].run(*ready, check=False) if self.boxes else subprocess.run(ready)).returncode == 0, 10, "munged")
+        self.wait(lambda: (self.boxes[box].run(*ready, check=False) if self.boxes else subprocess.run(ready)).returncode == 0, 60, "munged")
 
     def start_node(self, name: str) -> None:
         self.slurmd[name] = self._start(name, "slurmd", "-D", "-f", self.env["SLURM_CONF"], "-N", name)
@@ -186,7 +175,7 @@ class Slurm:
 
     # -- its commands
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 30, env: dict[str, str] | None = None, cwd=None) -> str:
+    def run(self, *argv: str, check: bool = True, timeout: float = 60, env: dict[str, str] | None = None, cwd=None) -> str:
         """Runs a command of Slurm's (on the controller's machine); its standard output."""
         if self.boxes:
             return self.boxes[self.controller].run(*argv, check=check, timeout=timeout, env={**self.env, **(env or {})}, cwd=cwd).stdout
@@ -204,13 +193,9 @@ class Slurm:
         lines = self.run("squeue", "-h", "-o", "%i %T", check=False).split("\n")
         return dict(line.split() for line in lines if line)
 
-    def wait(self, condition, timeout: float = 30, what: str = "the condition"):
+    def wait(self, condition, timeout: float = 60, what: str = "the condition"):
         """Polls until condition() is true and returns its value; fails at the deadline with what the daemons said."""
-        deadline = time.monotonic() + timeout
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s; queue {self.queue()}\n{self.logs()}"
-            time.sleep(0.05)
-        return value
+        return wait_until(condition, timeout, what, lambda: f"queue {self.queue()}\n{self.logs()}")
 
     def logs(self) -> str:
         """The last lines of every daemon's log."""

@@ -7,7 +7,7 @@ import pytest
 from . import seeds
 from .conftest import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 HELLO = """
 import ipyparallel as ipp

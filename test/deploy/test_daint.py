@@ -13,7 +13,7 @@ from .boxes import VENV_BIN, why_not
 from .conftest import blocks, need, wait_until
 from .slurm import DAEMONS, Slurm
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CLIENT = """\
 import ipyparallel as ipp
@@ -114,9 +114,9 @@ def check(said):
 
 def end(slurm, job):
     slurm.run("scancel", job)
-    slurm.wait(lambda: not slurm.queue(), 20, "an empty queue")
+    slurm.wait(lambda: not slurm.queue(), 60, "an empty queue")
     for box in (slurm.boxes["nid1"], slurm.boxes["nid2"]):
-        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15,
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 60,
                    "engines and controller ending")
 
 
@@ -172,9 +172,9 @@ def test_the_launcher_across_machines(site):
     site.daint.write("launcher.py", LAUNCHER)
     said = site.run(f"{VENV_BIN}/python", "launcher.py", cwd="/srv/root", timeout=120)
     assert said == "daint ['nid1', 'nid1', 'nid2', 'nid2']\n", said
-    site.wait(lambda: not site.queue(), 20, "an empty queue")
+    site.wait(lambda: not site.queue(), 60, "an empty queue")
     for box in site.boxes:
-        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 60, "engines ending")
 
 
 SRUN = """\
@@ -197,9 +197,9 @@ def test_the_mpi_launcher_with_srun(site):
 
 
 def nothing_is_left(site):
-    site.wait(lambda: not site.queue(), 20, "an empty queue")
+    site.wait(lambda: not site.queue(), 60, "an empty queue")
     for box in site.boxes:
-        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 15, "engines ending")
+        wait_until(lambda box=box: not [line for line in box.processes().values() if "ipengine" in line or "ipcontroller" in line], 60, "engines ending")
 
 
 ABORT = """

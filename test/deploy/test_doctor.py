@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 FILE = ".ipython/profile_default/security/ipcontroller-client.json"
 
 
@@ -19,7 +19,7 @@ def doctor(box, *args, code=1):
 
 def client(box):
     """The error of a Client() there."""
-    return box.run("python", "-c", "import ipyparallel as ipp; ipp.Client(timeout=2)", check=False, timeout=60).stderr
+    return box.run("python", "-c", "import ipyparallel as ipp; ipp.Client(timeout=5)", check=False, timeout=60).stderr
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_engines_file(two):
     start("--ip=*")
     shutil.copy(there.home / FILE.replace("client", "engine"), here.home / "ipcontroller-engine.json")
     assert "this is the engines' file, whose key only an engine can try" in doctor(here, "ipcontroller-engine.json", code=0)
-    r = here.run("python", "-c", "import ipyparallel as ipp; ipp.Client('ipcontroller-engine.json', timeout=2)", check=False)
+    r = here.run("python", "-c", "import ipyparallel as ipp; ipp.Client('ipcontroller-engine.json', timeout=20)", check=False)
     assert r.returncode == 1 and "a client needs ipcontroller-client.json" in r.stderr
     there.firewall()
     assert "A firewall drops it" in doctor(here, "ipcontroller-engine.json")

@@ -8,7 +8,7 @@ import pytest
 from . import seeds
 from .conftest import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CONFIG = """\
 c = get_config()
@@ -22,6 +22,11 @@ import ipyparallel as ipp, sys
 def where(t):
     import os, socket, time
     time.sleep(t)
+    return socket.gethostname(), os.getpid()
+def held(_):
+    import os, socket, time
+    while not os.path.exists('/srv/root/go'):   # of the machine that it runs on
+        time.sleep(0.05)
     return socket.gethostname(), os.getpid()
 rc = ipp.Client(timeout=60)
 rc.wait_for_engines(4, timeout=60)
@@ -40,9 +45,9 @@ def cluster(machines):
     process.wait_output("Engines appear to have started successfully", 60)
     yield boxes, process
     process.kill(signal.SIGTERM)
-    process.wait(40)
+    process.wait(60)
     for box in boxes:
-        assert box.wait_idle(30) == {}
+        assert box.wait_idle(60) == {}
 
 
 def session(laptop, code):
@@ -84,7 +89,7 @@ rc.close()
 """)
     laptop.cable(False)
     wait = laptop.popen("sleep", "20")     # what is tested is this time
-    wait.wait(30)
+    wait.wait(60)
     laptop.cable(True)
     go_on(s)
     s.wait_output("all there", 90)
@@ -97,21 +102,23 @@ def test_a_machine_that_is_switched_off(cluster):
     boxes, process = cluster
     s = session(boxes["laptop"], """
 lbv = rc.load_balanced_view(retries=2)
-ar = lbv.map_async(where, [0.5] * 20, chunksize=1)
+ar = lbv.map_async(held, range(20), chunksize=1)
+rc.queue_status()
 print('ready')
 sys.stdin.readline()
 got = ar.get(120)
-print('done on', sorted({host for host, _ in got[-4:]}), len(got))
+print('done on', sorted({host for host, _ in got}), len(got))
 rc.close()
 """)
     boxes["host2"].power_off()
     go_on(s)
-    s.wait_output(re.compile(r"waiting for engine \d, away since \d+ s: .*engine \d, away since"), 30)
+    s.wait_output(re.compile(r"waiting for engine \d, away since \d+ s: .*engine \d, away since"), 60)
     process.wait_output(re.compile(r"engines \d, \d on host2: the link is lost: .*; what runs there is waited for, 25 s at most"), 30)
     cut(process, "host2", f"{BY_SSHD}|{SILENT}", 90)
+    (boxes["host1"].home / "go").touch()
     s.wait_output("done on ['host1'] 20", 120)
     assert s.wait() == 0, s.output
-    process.wait_output(re.compile(r"engine \d \(pid \d+ on host2\) was not heard of for \d+ s and is given up"), 10)
+    process.wait_output(re.compile(r"engine \d \(pid \d+ on host2\) was not heard of for \d+ s and is given up"), 60)
 
 
 def test_sshd_and_ssh_die(cluster):
@@ -120,15 +127,15 @@ def test_sshd_and_ssh_die(cluster):
     laptop, host1, host2 = (boxes[n] for n in ("laptop", "host1", "host2"))
     for pid in host1.sshd_sessions():
         host1.kill(pid)
-    cut(process, "host1", BY_SSHD, 30)
-    assert host1.wait_idle(40) == {}
+    cut(process, "host1", BY_SSHD, 60)
+    assert host1.wait_idle(60) == {}
     ssh = [pid for pid, line in laptop.processes().items() if line.startswith("ssh ") and " host2 " in line]
     out = laptop.run("python", "-c", "import ipyparallel as ipp; rc = ipp.Client(); print(rc[:].apply_sync(lambda: 1))").stdout
     assert out == "[1, 1]\n"
     for pid in ssh:
         laptop.kill(pid)
-    cut(process, "host2", "it was killed here by SIGKILL", 30)
-    assert ssh and host2.wait_idle(40) == {}
+    cut(process, "host2", "it was killed here by SIGKILL", 60)
+    assert ssh and host2.wait_idle(60) == {}
 
 
 @pytest.mark.parametrize("controller", ["local", "ssh"])
@@ -141,11 +148,12 @@ def test_a_host_that_is_killed(machines, controller):
     process = laptop.popen("ipcluster", "start")
     process.wait_output("Engines appear to have started successfully", 60)
     s = session(laptop, """
-tasks = [rc[i].apply_async(where, 8) for i in range(4)]
+tasks = [rc[i].apply_async(held, 0) for i in range(4)]
+rc.queue_status()
 print('ready')
 for task in tasks:
     try:
-        print('result', task.get(30))
+        print('result', task.get(60))
     except ipp.EngineError as e:
         print('told:', str(e).splitlines()[0])
 print(len(rc.ids), 'stay')
@@ -153,14 +161,16 @@ rc.close()
 """)
     host, = [pid for pid, line in host1.processes().items() if "bin/ipengine " in line]
     host1.kill(host)
-    s.wait_output("2 stay", 40)
+    assert host1.wait_idle() == {}
+    (host2.home / "go").touch()
+    s.wait_output("2 stay", 90)
     told = re.findall(r"^told: .*engine \d \(pid \d+ on host1\) is gone: its host \(ipengine\) was killed by SIGKILL", s.output, re.M)
     assert len(told) == 2 and s.output.count("result ") == 2 and s.wait() == 0, s.output
     assert host1.wait_idle() == {} and host2.processes()
     process.kill(signal.SIGTERM)
-    process.wait(40)
+    process.wait(60)
     for box in boxes:
-        assert box.wait_idle(30) == {}
+        assert box.wait_idle(60) == {}
 
 
 BLOG_SESSION = """
@@ -213,9 +223,9 @@ def test_a_controller_by_hand(machines):
         remote.kill(pid)
     cut(cluster, f"demo@{remote.address}", "Connection to .* closed by remote host|Connection reset by|client_loop: send disconnect", 30)
     mac.cable(False)
-    mac.popen("sleep", "20").wait(30)       # what is tested is this time, which is also the lease of what is behind the cut ssh
+    mac.popen("sleep", "20").wait(60)       # what is tested is this time, which is also the lease of what is behind the cut ssh
     mac.cable(True)
-    assert remote.wait_idle(40) == {}
+    assert remote.wait_idle(60) == {}
     go_on(s)
     s.wait_output("all there", 90)
     other.power_off()

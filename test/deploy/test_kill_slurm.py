@@ -124,7 +124,7 @@ class Site:
     def all_say(self, text):
         for name, session in self.sessions.items():
             try:
-                session.wait_output(text, 60)
+                session.wait_output(text, 90)
             except AssertionError as e:
                 raise AssertionError(f"{name}: {e}") from None
 
@@ -153,7 +153,7 @@ def test_controllers_that_cannot_be_reached_for_20_s(site):
     cut = [site.daint, site.boxes["nid1"]]
     for box in cut:
         box.cable(False)
-    site.boxes["nid2"].popen("sleep", "20").wait(30)        # what is tested is this time
+    site.boxes["nid2"].popen("sleep", "20").wait(60)        # what is tested is this time
     for box in cut:
         box.cable(True)
     site.all_go_on()
@@ -209,6 +209,6 @@ def test_the_end(site):
         site.daint.run("ipcluster", "stop", f"--profile={profile}", env=site.env)
         cluster.wait()
     site.slurm.run("scancel", site.job)
-    site.slurm.wait(lambda: not site.slurm.queue(), 30, "an empty queue")
+    site.slurm.wait(lambda: not site.slurm.queue(), 60, "an empty queue")
     for name in ("daint", "nid1", "laptop"):
-        wait_until(lambda box=site.boxes[name]: not site.ours(box), 30, f"nothing of ours on {name}")
+        wait_until(lambda box=site.boxes[name]: not site.ours(box), 60, f"nothing of ours on {name}")

@@ -17,7 +17,7 @@ from ..system.conftest import files_of, wait_gone
 from .boxes import REPOSITORY, why_not
 from .conftest import blocks, need, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 # what mpi4py is to load: the wheel takes the first libmpi that it finds
@@ -80,8 +80,8 @@ def test_abort_on_one_rank_ends_all(mpi_config):
         for ar in (rc[1].apply_async(abort), *others):
             with pytest.raises(ipp.EngineError, match="MPI_Abort"):
                 ar.get(60)
-        wait_until(lambda: rc.ids == [], 20, "all ranks ending")
-        wait_until(lambda: not json.loads(Path(c.cluster_file).read_text())["engines"], 20, "mpiexec's end")
+        wait_until(lambda: rc.ids == [], 60, "all ranks ending")
+        wait_until(lambda: not json.loads(Path(c.cluster_file).read_text())["engines"], 60, "mpiexec's end")
         assert "mpi_abort" in log_of(c).lower()
         c.start_engines_sync(2)         # the controller is as good as new
         rc.wait_for_engines(2, timeout=60)
@@ -119,10 +119,10 @@ def test_the_page(home, monkeypatch):
     r = subprocess.run([*program_argv("ipcluster"), "start", "--profile=remotempi", "-n", "4", "--daemonize"], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stderr
     with ipp.Client(profile="remotempi") as rc:
-        rc.wait_for_engines(4, timeout=30)
+        rc.wait_for_engines(4, timeout=60)
         ranks = rc[:].apply_sync(lambda: int(__import__("os").environ["OMPI_COMM_WORLD_RANK"]))
         assert ranks == [0, 1, 2, 3] == rc.ids
-    assert subprocess.run([*program_argv("ipcluster"), "stop", "--profile=remotempi"], timeout=30).returncode == 0
+    assert subprocess.run([*program_argv("ipcluster"), "stop", "--profile=remotempi"], timeout=60).returncode == 0
 
 
 def test_two_kinds_of_mpi(home, monkeypatch):

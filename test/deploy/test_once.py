@@ -10,7 +10,7 @@ from .boxes import why_not
 from .conftest import need, wait_until
 from .slurm import DAEMONS, Slurm
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 SIZE = 64 << 20
 
 PUSH = """

@@ -7,7 +7,7 @@ import pytest
 from . import pages
 from .boxes import VENV_BIN
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 _WRAPPER = "#!/bin/sh\nexec {} \"$@\"\n".format(shlex.quote(f"{VENV_BIN}/python"))
 

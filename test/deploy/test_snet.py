@@ -4,7 +4,7 @@ import pytest
 
 from . import seeds
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 SESSION = """\
 import ipyparallel as ipp

@@ -11,7 +11,7 @@ from .conftest import need, wait_until
 from .slurm import DAEMONS, Slurm
 from .test_daint import missing_mpi4py
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 SSH = """\
 c.Cluster.engine_launcher_class = "ssh"
@@ -89,7 +89,7 @@ def test_a_controller_elsewhere_for_engines_here(machines):
     words = "the controller listens on its own machine only"
     path = laptop.write(".ipython/profile_lab/ipcluster_config.py", ELSEWHERE)
     assert words in fails(laptop, "ipcluster", "start", "--profile=lab", "--daemonize")
-    path.write_text(ELSEWHERE + "c.ControllerLauncher.controller_args = ['--enginessh=host1']\n")
+    path.write_text(ELSEWHERE.replace("= 5", "= 60") + "c.ControllerLauncher.controller_args = ['--enginessh=host1']\n")
     r = laptop.run("ipcluster", "start", "--profile=lab", "--daemonize")
     assert words not in r.stderr, r.stderr
     laptop.run("ipcluster", "stop", "--profile=lab")
@@ -146,15 +146,15 @@ def test_firewall(machines):
     running = controller(server, "--ip=*")
     shutil.copy(server.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
     told["A firewall drops it"] = client(laptop, "'c.json', timeout=3")
-    told["Permission denied"] = client(laptop, "'c.json', sshserver='nobody1@server', timeout=5")
+    told["Permission denied"] = client(laptop, "'c.json', sshserver='nobody1@server', timeout=20")
     laptop.run("sh", "-c", "cp ~/.ssh/id_ed25519 ~/open && chmod 644 ~/open")
-    told["others can read the key's file"] = client(laptop, "'c.json', sshserver='root@server', sshkey='open', timeout=5")
-    told["the key's file is not there"] = fails(laptop, "ipengine", "--file=c.json", "--ssh=nobody1@server", "--sshkey=none", "--timeout=1")
+    told["others can read the key's file"] = client(laptop, "'c.json', sshserver='root@server', sshkey='open', timeout=20")
+    told["the key's file is not there"] = fails(laptop, "ipengine", "--file=c.json", "--ssh=nobody1@server", "--sshkey=none", "--timeout=5")
     running.kill(signal.SIGTERM)
     running.wait()
-    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@server', timeout=5")
+    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@server', timeout=10")
     (laptop.home / ".ssh/known_hosts").write_text(f"server {(boxes.keys / 'user.pub').read_text()}")
-    told["host key is another one than before"] = client(laptop, "'c.json', sshserver='root@server', timeout=5")
+    told["host key is another one than before"] = client(laptop, "'c.json', sshserver='root@server', timeout=10")
     (laptop.home / ".ssh/known_hosts").unlink()
     laptop.firewall(1)
     laptop.write(".ipython/profile_lab/ipcluster_config.py", SSH.format(engines={"server": 1}, ip="*", timeout=12))
@@ -172,7 +172,7 @@ def test_login_node(machines):
     told["Permission denied"] = failed
     running = controller(node)
     shutil.copy(login.home / SECURITY / "ipcontroller-client.json", laptop.home / "c.json")
-    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@login', timeout=5")
+    told["works, but nobody answers at"] = client(laptop, "'c.json', sshserver='root@login', timeout=10")
     running.kill(signal.SIGTERM)
     running.wait()
     told.end()
@@ -196,7 +196,7 @@ def test_containers(machines):
     running.wait()
     there.open()
     running = controller(there)
-    told["connection refused"] = fails(here, "ipengine", "--timeout=2")
+    told["connection refused"] = fails(here, "ipengine", "--timeout=5")
     running.kill(signal.SIGTERM)
     running.wait()
     told.end()
@@ -253,7 +253,7 @@ def test_slurm(machines):
 
         def stop(folder):
             login.run("ipcluster", "stop", f"--profile-dir={folder}", env=slurm.env)
-            slurm.wait(lambda: not slurm.queue(), 20, "an empty queue")
+            slurm.wait(lambda: not slurm.queue(), 60, "an empty queue")
 
         def log(folder, text):
             read = lambda: login.run("sh", "-c", f"cat {folder}/log/*").stdout  # noqa: E731

@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SESSION = """
 import ipyparallel as ipp, sys

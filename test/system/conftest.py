@@ -1,13 +1,11 @@
 """Fixtures for tests that start real processes: a profile folder of their own and a watch over what is left behind."""
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-
-PATIENCE = 4 if os.environ.get("COVEY_TEST_PRELOAD") else 1  # times each limit: a sanitizer makes all slower
+from ..waiting import PATIENCE, looks, wait_until  # noqa: F401
 
 
 @pytest.fixture
@@ -85,21 +83,13 @@ def processes_of(ipython_dir):
     return found
 
 
-def wait_gone(ipython_dir, timeout=15.0):
+def wait_gone(ipython_dir, timeout=30.0):
     """Waits until no process has this IPYTHONDIR; what is left at the deadline."""
-    deadline = time.monotonic() + timeout * PATIENCE
-    while (left := processes_of(ipython_dir)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    left = {}
+    for _ in looks(timeout):
+        if not (left := processes_of(ipython_dir)):
+            break
     return left
-
-
-def wait_until(condition, timeout=20.0, what="the condition"):
-    """Polls until condition() is true and returns its value; fails at the deadline."""
-    deadline = time.monotonic() + timeout * PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout * PATIENCE} s"
-        time.sleep(0.02)
-    return value
 
 
 def files_of(ipython_dir):

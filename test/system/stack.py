@@ -4,10 +4,38 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 import covey as ipp
 from covey._programs import program_argv
 
 from .conftest import wait_until
+
+
+@ipp.interactive
+def until_exists(path):
+    """A task that runs until there is such a file."""
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def until_all_are_there(view):
+    """Returns when an engine has what was submitted to it before: a task behind all that is taken back from there."""
+    last = view.apply_async(abs, 0)
+    last.abort()
+    with pytest.raises(ipp.TaskAborted):
+        last.get(30)
+
+
+def other_engines(rc, n, pids):
+    """Whether there are n engines, none of them one of those that had these pids."""
+    try:
+        return len(rc.ids) == n and not set(rc[:].apply_sync(os.getpid)) & set(pids)
+    except (ipp.EngineError, ipp.CompositeError):     # the old ones are just ending
+        return False
 
 
 class Stack:
@@ -29,7 +57,7 @@ class Stack:
             self.hosts = [self.run("ipengine", "-n", str(n), *args) for _ in range(hosts)]
             self.host = self.hosts[0]
             self.rc = self.connect()
-            self.rc.wait_for_engines(n * hosts, timeout=30, interactive=False)
+            self.rc.wait_for_engines(n * hosts, timeout=60, interactive=False)
         except BaseException:
             self.stop()
             raise
@@ -61,7 +89,7 @@ class Stack:
                 p.send_signal(signal.SIGTERM)
         for p in self.processes:
             try:
-                p.wait(15)
+                p.wait(30)
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.wait()

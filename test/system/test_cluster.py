@@ -13,6 +13,7 @@ import pytest
 from covey._programs import program_argv
 
 from .conftest import files_of, processes_of, wait_gone, wait_until
+from .stack import other_engines
 
 
 def test_with_a_cluster(home):
@@ -42,7 +43,7 @@ def test_sets_of_engines(home):
         c.signal_engines_sync(signal.SIGTERM, c.engine_set.id)
         wait_until(lambda: rc.ids == [1, 2], what="the first engine leaving")
         c.restart_engines_sync("more")
-        wait_until(lambda: len(rc.ids) == 2 and not set(rc[:].apply_sync(os.getpid)) & set(pids), what="new engines")
+        wait_until(lambda: other_engines(rc, 2, pids), what="new engines")
         c.stop_engines_sync("more")
         wait_until(lambda: rc.ids == [], what="the engines leaving")
     finally:
@@ -67,14 +68,14 @@ def test_what_runs_are_objects_of_launcher_classes(home):
             engines.start(2)
         wait_until(lambda: "Completed registration with id 1" in engines.get_output(), what="the host's line")
         engines.on_stop(ended.append)
-        ar = rc[0].execute("import time; print('here'); time.sleep(30)")
+        ar = rc[0].execute("import time; print('here'); time.sleep(600)")
         wait_until(lambda: "here" in ar.stdout, what="the task to start")
         engines.signal(signal.SIGINT)
         with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
-            ar.get(timeout=20)
+            ar.get(timeout=30)
         other = ipp.Cluster.from_dict(c.to_dict())
         assert type(other.engine_set) is type(engines) and other.controller.process.pid == controller.pid
-    controller.process.wait(5)
+    controller.process.wait(30)
     assert not controller.running and [e["pid"] for e in ended] == [engines.pid] and controller.process.poll() == -1
     assert "Completed registration with id 1" in engines.get_output(), "the output stays when the log file has gone"
     assert "stopping" in engines.get_output(), "with what was written after the stop had begun"
@@ -94,10 +95,8 @@ def test_engines_that_cannot_start_say_why(home, tmp_path, monkeypatch):
     bad = tmp_path / "bad.py"
     bad.write_text("import os, sys\nprint('my startup file is broken', file=sys.stderr, flush=True)\nos._exit(3)\n")
     monkeypatch.setenv("PYTHONSTARTUP", str(bad))
-    start = time.monotonic()
     with pytest.raises(ipp.EngineError, match="my startup file is broken"):
-        ipp.Cluster(n=2).start_and_connect_sync()
-    assert time.monotonic() - start < 5
+        ipp.Cluster(n=2, engine_timeout=600).start_and_connect_sync()
     assert not wait_gone(home) and files_of(home) == []
 
 
@@ -202,11 +201,11 @@ def test_ids_are_empty_when_the_cluster_has_stopped(home):
     c = ipp.Cluster(n=1)
     rc = c.start_and_connect_sync()
     try:
-        pending = rc[0].apply_async(time.sleep, 60)
+        pending = rc[0].apply_async(time.sleep, 600)
         c.stop_cluster_sync()
         wait_until(lambda: rc.ids == [], what="the ids leaving")
         assert len(rc) == 0
         with pytest.raises(ipp.error.RemoteError):
-            pending.get(20)
+            pending.get(30)
     finally:
         rc.close()

@@ -14,8 +14,9 @@ import covey as ipp
 import pytest
 from covey._programs import program_argv
 
+from ..ports import free_ports
 from .conftest import files_of, processes_of, wait_gone, wait_until
-from .test_launchers import other_engines
+from .stack import other_engines
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 pytestmark = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="no sshd and ssh here")
@@ -31,9 +32,7 @@ def sshd(home, tmp_path):  # noqa: F811
     shutil.copy(keys / "user.pub", keys / "authorized")
     if os.getuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port, = free_ports(1)
     preloaded = ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS") if os.environ.get("COVEY_TEST_PRELOAD") else ()
     env = [f"IPYTHONDIR={home}", *(f'{name}="{os.environ[name]}"' for name in preloaded if name in os.environ)]
     options = [f"Port={port}", "ListenAddress=127.0.0.1", f"HostKey={keys}/host", f"AuthorizedKeysFile={keys}/authorized", "StrictModes=no",
@@ -44,13 +43,14 @@ def sshd(home, tmp_path):  # noqa: F811
                                  " UserKnownHostsFile /dev/null\n LogLevel ERROR\n")
 
     def answers():
+        assert server.poll() is None, (tmp_path / "sshd.log").read_text()
         with socket.socket() as s:
             return s.connect_ex(("127.0.0.1", port)) == 0
     wait_until(answers, what="sshd listening")
     settings = {"ssh_args": ["-F", str(keys / "config")], "remote_python": sys.executable, "remote_profile_dir": str(tmp_path / "far")}
     yield settings, port
     server.terminate()
-    server.wait(10)
+    server.wait(30)
     log.close()
 
 
@@ -90,7 +90,7 @@ def test_a_controller_there_and_engines_by_its_ipcluster(home, sshd):  # noqa: F
     c = ipp.Cluster(controller="ssh", engines="SSHProxyEngineSetLauncher", n=2, config=config, cluster_id="p", controller_args=["--ip=*"])
     with c as rc:
         assert len(rc[:].apply_sync(os.getpid)) == 2 and c.client_file.startswith(home)
-        assert subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=p"], timeout=20).returncode == 0
+        assert subprocess.run([*program_argv("ipcluster"), "stop", "--cluster-id=p"], timeout=60).returncode == 0
     assert wait_gone(home) == {} and files_of(home) == [] and far_files(settings) == []
 
 
