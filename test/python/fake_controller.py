@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 
-TIMEOUT = 10
+TIMEOUT = 60
 HEADER = struct.Struct("<HBBHHB3sHHIIQQQQQ")
 MAGIC, VERSION = 0x5EC0, 1
 NONE = 0xFFFFFFFF

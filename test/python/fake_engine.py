@@ -4,9 +4,10 @@ As a program: reads a pickled list of items from standard input, runs a real she
 `covey._engine.Engine` on a link that is a list, writes the pickled list of what the link was told
 to the descriptor in argv[1]. As a module: `run(items)` starts that program.
 
-Items: a tuple as `covey._core.Engine.next` returns it; ("pause", seconds): nothing comes so long; ("strike", method):
-when that method of the link has next done its work, the handler of a signal raises.
+Items: a tuple as `covey._core.Engine.next` returns it; ("pause", seconds): nothing comes so long; ("until", path): before there
+is such a file; ("strike", method): when that method of the link has next done its work, the handler of a signal raises.
 """
+import contextlib
 import functools
 import os
 import pickle
@@ -28,7 +29,7 @@ def cell(source, seq=1, silent=False, session=7):
     return task(EXECUTE, [source.encode()], seq, flags=SILENT if silent else 0, session=session)
 
 
-def run(items, timeout=30):
+def run(items, timeout=60):
     """What the link was told: ("begin", seq), ("end",), ("result", status, buffers, count, skip), ("output", kind, buffers),
     ("comm", buffers); last ("code", exit code)."""
     r, w = os.pipe()
@@ -76,23 +77,31 @@ def too_late(signum, frame):
     raise TimeoutError("too late")
 
 
+def until(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+WAITS = {"pause": time.sleep, "until": until}
+
+
 class FakeLink:
     strike = None
 
     def __init__(self, items):
         self.items = list(items)
         self.log = []
-        self.wake = os.eventfd(0)
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK)
         self.window = self.waiting = False
         self.started = set()
         self.unsent = 0
 
     @struck
     def next(self, timeout, into):
-        if self.items and self.items[0][0] == "pause":
+        if self.items and self.items[0][0] in WAITS:
             if timeout == 0:
                 return
-            time.sleep(self.items.pop(0)[1])
+            WAITS[self.items[0][0]](self.items.pop(0)[1])
         if self.items and self.items[0][0] == "strike":
             signal.signal(signal.SIGALRM, too_late)
             self.strike = self.items.pop(0)[1]
@@ -100,8 +109,11 @@ class FakeLink:
 
     def fileno(self):
         """Readable when the pause is over. (The loop's add_reader and remove_reader ask both.)"""
-        if self.items and self.items[0][0] == "pause":
-            threading.Timer(self.items.pop(0)[1], os.eventfd_write, (self.wake, 1)).start()
+        if self.items and self.items[0][0] in WAITS:
+            wait, what = self.items.pop(0)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.wake)
+            threading.Thread(target=lambda: (WAITS[wait](what), os.eventfd_write(self.wake, 1))).start()
         elif not self.waiting:
             os.eventfd_write(self.wake, 1)
         self.waiting = not self.waiting

@@ -7,10 +7,10 @@ import copy
 import gc
 import io
 import json
+import os
 import pickle
 import sys
 import threading
-import time
 import types
 from datetime import timezone
 
@@ -224,18 +224,18 @@ def test_m3_concurrent_futures(two):
     done, pending = concurrent.futures.wait(ars, timeout=0)
     assert not done
     threading.Timer(0.02, lambda: [two.core.finish(i, i) for i in (3, 1)]).start()
-    done, pending = concurrent.futures.wait(ars, timeout=5, return_when=ipp.FIRST_COMPLETED)
+    done, pending = concurrent.futures.wait(ars, timeout=60, return_when=ipp.FIRST_COMPLETED)
     assert done and pending
     threading.Timer(0.02, lambda: [two.core.finish(i, i) for i in (2, 4)]).start()
-    assert {a.result() for a in concurrent.futures.as_completed(ars, timeout=5)} == {1, 2, 3, 4}
-    done, pending = concurrent.futures.wait(ars, timeout=5)
+    assert {a.result() for a in concurrent.futures.as_completed(ars, timeout=60)} == {1, 2, 3, 4}
+    done, pending = concurrent.futures.wait(ars, timeout=60)
     assert len(done) == 4
 
 
 def test_m3_wait_for_first_exception(two):
     ars = [two.lv.apply_async(max, i) for i in range(3)]
     threading.Timer(0.02, lambda: two.core.finish(2, error=ValueError("x"))).start()
-    done, pending = concurrent.futures.wait(ars, timeout=5, return_when=concurrent.futures.FIRST_EXCEPTION)
+    done, pending = concurrent.futures.wait(ars, timeout=60, return_when=concurrent.futures.FIRST_EXCEPTION)
     assert done == {ars[1]}
 
 
@@ -463,13 +463,18 @@ def test_publish_data(two):
     assert ar.data == {"done": 3}
 
 
-def test_m17_whoever_waits_is_told(two, capsys, monkeypatch):
+def test_m17_whoever_waits_is_told(two, capsys, monkeypatch, until):
     monkeypatch.setattr("covey._tasktable._AWAY_AFTER", 0.05)
-    ar = two.dv.apply_async(max, 1)
+    ar, told = two.dv.apply_async(max, 1), []
     two.core.event(event="engine_away", id=1, why="link to node7 cut")
-    with pytest.raises(TimeoutError, match="waiting for engine 1, away since 0 s: link to node7 cut"):
-        ar.get(0.3)
-    assert capsys.readouterr().err.count("waiting for engine 1, away") == 1
+
+    def hears():
+        with pytest.raises(TimeoutError, match=r"waiting for engine 1, away since \d+ s: link to node7 cut"):
+            ar.get(0.3)
+        told.append(capsys.readouterr().err)
+        return told[-1]
+    until(hears)
+    assert not hears() and "".join(told).count("waiting for engine 1, away") == 1, "once"
     assert "away since" in repr(ar) and two.rc.ids == [0, 1] and len(two.rc) == 2
     two.core.event(event="engine_back", id=1)
     assert repr(ar) == "<AsyncResult(max): pending>"
@@ -487,12 +492,11 @@ def test_timedelta(two):
     assert ar.timedelta(ar.submitted, ar.received) >= ar.timedelta(ar.started, ar.completed, max, min)
 
 
-def test_creating_one_is_cheap(two):
+def test_creating_one_takes_no_thread_and_no_descriptor(two):
     ar = two.e0.apply_async(max, 1)
-    t = time.perf_counter()
-    for _ in range(1000):
-        ipp.AsyncResult(two.rc, ar._tasks, "f", True)
-    assert (time.perf_counter() - t) / 1000 < 50e-6  # a Condition per future would not change it; a thread would
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    many = [ipp.AsyncResult(two.rc, ar._tasks, "f", True) for _ in range(1000)]
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before and not many[0].done()
 
 
 def test_long_output_is_joined_when_it_is_looked_at(two):

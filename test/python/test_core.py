@@ -15,6 +15,8 @@ import pytest
 import fake_controller as fc
 from covey import _core
 
+from test.waiting import wait_until
+
 HELLO = {"cluster_id": "c", "boot_id": "b", "python": "3.11", "versions": "{}", "host": "here"}
 APPLY, MAP = 0, 2
 LOST, ABORTED, CANCELLED = 9, 2, 3
@@ -32,7 +34,7 @@ def controller():
 def pair(controller):
     """A connected client and the controller's end of its link."""
     client = _core.Client([controller.endpoint], HELLO)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     yield client, peer
     peer.close()
     client.close(0)
@@ -42,19 +44,14 @@ def submit(client, *buffers, kind=APPLY, flags=0, count=1, route=None):
     return client.submit(kind, flags, fc.NONE, count, route, buffers)
 
 
-def until(true, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
+PATIENCE = 60  # seconds for what takes milliseconds, on a machine that may do something else for some of them
 
 
 def events(client, *names):
     """The next events of poll(), as dicts, until all names have come."""
     seen = []
-    deadline = time.monotonic() + 10
     while not set(names) <= {e.get("event") for e in seen}:
-        assert client.wait_event(max(0, deadline - time.monotonic())), f"only {seen}"
+        assert client.wait_event(PATIENCE), f"only {seen}"
         seen += [json.loads(bytes(e[-1][0])) for e in client.poll() if e[0] == fc.EVENT]
     return seen
 
@@ -63,7 +60,7 @@ def events(client, *names):
 
 def test_connect_says_hello_and_returns_the_welcome(controller):
     client = _core.Client([controller.endpoint], HELLO, session=77)
-    welcome, peer = controller.let_in(lambda: client.connect(timeout=5), engines=[{"id": 0}], pid=42, python="note")
+    welcome, peer = controller.let_in(lambda: client.connect(timeout=PATIENCE), engines=[{"id": 0}], pid=42, python="note")
     assert welcome == {"engines": [{"id": 0}], "controller": {"pid": 42}, "python": "note"} == client.welcome
     assert peer.says["role"] == 1 and peer.says["session"] == 77 == client.session
     assert peer.says["pid"] == os.getpid() and peer.says["cluster"] == "c" and "waiting" not in peer.says
@@ -92,17 +89,15 @@ def test_connect_to_nobody_names_the_endpoint():
 def test_refused_is_a_link_error(controller):
     client = _core.Client([controller.endpoint], HELLO)
     with pytest.raises(_core.LinkError, match="stale file"):
-        controller.let_in(lambda: client.connect(5), refused="this is a stale file")
+        controller.let_in(lambda: client.connect(PATIENCE), refused="this is a stale file")
 
 
 def test_a_silent_peer_is_told_in_time(controller):
     client = _core.Client([controller.endpoint], HELLO)
-    t = time.monotonic()
     with pytest.raises(_core.LinkError, match="no answer"):
         client.connect(0.3)  # the kernel accepts, nobody reads
-    assert time.monotonic() - t < 1.2
     controller.accept_any()
-    _, peer = controller.let_in(lambda: client.connect(5))  # it may be tried again
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))  # it may be tried again
     peer.close()
     client.close(0)
 
@@ -111,7 +106,7 @@ def test_what_is_submitted_right_after_connect_arrives(controller):
     for _ in range(30):
         client = _core.Client([controller.endpoint], HELLO)
         early = submit(client, b"before")
-        _, peer = controller.let_in(lambda: client.connect(5))
+        _, peer = controller.let_in(lambda: client.connect(PATIENCE))
         late = submit(client, b"after")
         assert [peer.recv(fc.TASK).seq for _ in range(2)] == [early, late]
         peer.close()
@@ -146,7 +141,7 @@ def test_submit_wait_take(pair):
     assert route["label"] == "x" and route["targets"] == [1, 2] and route["timeout"] == 1.5 and route["after"] == [[7, 1, 3]]
     assert not client.done(seq) and client.take(seq) is None and not client.wait([seq], 0)
     peer.result(task, [b"value", b"more"], time=5, aux=6)
-    assert client.wait([seq], 5)
+    assert client.wait([seq], PATIENCE)
     status, attempt, engine, incarnation, submitted, started, completed, received, buffers, first, count = client.take(seq)
     assert (status, attempt, engine, started, completed, first, count) == (0, 1, 0, 5, 6, seq, 1)
     assert abs(received - time.time_ns()) < 10e9 and abs(submitted - time.time_ns()) < 10e9
@@ -160,7 +155,7 @@ def test_received_memory_is_writable_and_outlives_the_client(pair):
     for size in (10, 100_000, 3 << 20):
         seq = submit(client, b"x")
         peer.result(peer.recv(fc.TASK), [bytes(size)])
-        assert client.wait([seq], 5)
+        assert client.wait([seq], PATIENCE)
         view = memoryview(client.take(seq)[8][0])
         assert not view.readonly and len(view) == size
         view[0] = view[-1] = 9
@@ -174,11 +169,11 @@ def test_a_result_of_a_range_serves_each_id(pair):
     task = peer.recv(fc.TASK)
     assert task.count == 10
     peer.result(task, [b"abc"], count=3, offset=2)
-    assert client.wait([seq + 2, seq + 3, seq + 4], 5)
+    assert client.wait([seq + 2, seq + 3, seq + 4], PATIENCE)
     assert client.done_count(range(seq, seq + 10)) == 3
     assert [client.take(seq + i)[9:] for i in (2, 4)] == [(seq + 2, 3)] * 2
     peer.result(task, [b"late"], count=10)  # covers some that were answered: those are left as they are
-    assert client.wait(range(seq, seq + 10), 5)
+    assert client.wait(range(seq, seq + 10), PATIENCE)
     assert bytes(client.take(seq + 3)[8][0]) == b"abc"
     assert bytes(client.take(seq + 9)[8][0]) == b"late"
 
@@ -189,16 +184,16 @@ def test_wait_for_some_times_out_and_forgets(pair):
     tasks = [peer.recv(fc.TASK) for _ in seqs]
     t = time.monotonic()
     assert not client.wait(seqs, 0.05)
-    assert 0.04 < time.monotonic() - t < 5
+    assert time.monotonic() - t > 0.04
     peer.result(tasks[3], [b"x"])
     peer.result(tasks[1], [b"x"])
-    assert client.wait(seqs, 5, 2)
+    assert client.wait(seqs, PATIENCE, 2)
     assert not client.wait(seqs, 0.01, n=3)
     client.forget(seqs[0], 1)
     assert client.wait(seqs, 0, n=3)
     peer.result(tasks[0], [b"x"])
     peer.result(tasks[2], [b"x"])
-    assert client.wait([seqs[2]], 5)
+    assert client.wait([seqs[2]], PATIENCE)
     assert client.take(seqs[0]) is None
     assert client.wait([10**6], 0)  # unknown
 
@@ -208,13 +203,13 @@ def test_waiters_in_threads_each_get_theirs(pair):
     seqs = [submit(client, b"x") for _ in range(40)]
     tasks = [peer.recv(fc.TASK) for _ in seqs]
     done = []
-    threads = [threading.Thread(target=lambda s=s: done.append((s, client.wait([s, seqs[-1]], 10)))) for s in seqs]
+    threads = [threading.Thread(target=lambda s=s: done.append((s, client.wait([s, seqs[-1]], PATIENCE)))) for s in seqs]
     for t in threads:
         t.start()
     for task in reversed(tasks):
         peer.result(task, [b"x"])
     for t in threads:
-        t.join(10)
+        t.join(PATIENCE)
     assert sorted(done) == [(s, True) for s in seqs]
 
 
@@ -227,11 +222,9 @@ def test_a_signal_ends_wait_at_once(pair):
 
     old = signal.signal(signal.SIGALRM, raise_it)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        t = time.monotonic()
         with pytest.raises(InterruptedError):
-            client.wait([seq], 10)
-        assert time.monotonic() - t < 0.5
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            client.wait([seq], PATIENCE)
     finally:
         signal.signal(signal.SIGALRM, old)
 
@@ -248,10 +241,10 @@ def test_large_payloads_both_ways(pair, size):
         data[:100] = bytes(100)  # S4: ours again
     task = peer.recv(fc.TASK)
     assert task.buffers[0] == b"small" and task.buffers[1] == kept
-    until(lambda: client.flushed(seq))
+    wait_until(lambda: client.flushed(seq))
     data.clear()  # no export is left: else BufferError
     peer.result(task, [b"r", kept])
-    assert client.wait([seq], 20)
+    assert client.wait([seq], PATIENCE)
     small, large = client.take(seq)[8]
     assert bytes(small) == b"r" and memoryview(large) == kept
 
@@ -286,12 +279,12 @@ def test_query_and_signal_are_fetched_like_results(pair):
     q = peer.recv(fc.QUERY)
     assert q.json == {"query": "engines"} and q.seq == seq
     peer.send(fc.REPLY, session=q.session, seq=q.seq, buffers=[b'{"ok": []}'])
-    assert client.wait([seq], 5) and bytes(client.take(seq)[8][0]) == b'{"ok": []}'
+    assert client.wait([seq], PATIENCE) and bytes(client.take(seq)[8][0]) == b'{"ok": []}'
     seq = client.send(fc.SIGNAL, engine=3, buffers=[b'{"signal": 2}'])
     s = peer.recv(fc.SIGNAL)
     assert (s.engine, s.seq, s.session) == (3, seq, client.session)
     peer.send(fc.REPLY, session=s.session, seq=s.seq, buffers=[b"{}"])
-    assert client.wait([seq], 5)
+    assert client.wait([seq], PATIENCE)
     client.send(fc.CANCEL, seq=5, count=2, flags=fc.F_ABORT, aux=9)
     c = peer.recv(fc.CANCEL)
     assert (c.session, c.seq, c.count, c.flags, c.aux) == (client.session, 5, 2, fc.F_ABORT, 9)
@@ -307,14 +300,14 @@ def test_poll_fileno_watch_and_wake(pair):
     assert [e[:6] for e in client.poll()] == [(fc.RESULT, 0, 0, client.session, 999, fc.NONE)]
     peer.send(fc.OUTPUT, status=STDOUT, session=task.session, seq=seq, engine=3, time=8, flags=fc.F_LATE, buffers=[b"hello"])
     peer.result(task, [b"v"])
-    until(lambda: client.done(seq))
-    assert readable() and client.wait_event(5)
+    wait_until(lambda: client.done(seq))
+    assert readable() and client.wait_event(PATIENCE)
     (out, done) = client.poll()
     assert out[:7] == (fc.OUTPUT, STDOUT, fc.F_LATE, client.session, seq, 3, 8) and bytes(out[7][0]) == b"hello"
     assert done == (fc.RESULT, 0, 0, client.session, seq, 0, 0, ())
     assert not readable()
     threading.Timer(0.02, client.wake).start()
-    assert client.wait_event(5) and client.poll() == [] and not client.wait_event(0)
+    assert client.wait_event(PATIENCE) and client.poll() == [] and not client.wait_event(0)
 
 
 def test_what_is_taken_can_be_put_where_it_is_to_be_kept(pair):
@@ -325,7 +318,7 @@ def test_what_is_taken_can_be_put_where_it_is_to_be_kept(pair):
     assert not events
     client.watch([seq])
     peer.result(peer.recv(fc.TASK), [b"v"])
-    until(lambda: client.done(seq))
+    wait_until(lambda: client.done(seq))
     record = client.take(seq, taken, "what")
     assert taken == [("what", record)] and bytes(record[8][0]) == b"v"
     client.poll(events)
@@ -340,17 +333,17 @@ def test_ids_of_another_session(pair):
     client.expect(5, 10, 2)
     assert not client.done((5, 10)) and client.done((5, 12))
     peer.send(fc.RESULT, session=5, seq=10, count=2, buffers=[b"theirs"])
-    assert client.wait([(5, 10), (5, 11)], 5)
+    assert client.wait([(5, 10), (5, 11)], PATIENCE)
     assert bytes(client.take((5, 11))[8][0]) == b"theirs" and client.take(10) is None
 
 
 def test_a_client_may_continue_an_earlier_session(controller):
     client = _core.Client([controller.endpoint], HELLO, session=99)
     client.expect(99, 5, 3)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     assert peer.says["waiting"] == [[5, 8]]
     peer.send(fc.RESULT, session=99, seq=5, count=1, buffers=[b"from before"])
-    assert client.wait([5], 5) and bytes(client.take(5)[8][0]) == b"from before"
+    assert client.wait([5], PATIENCE) and bytes(client.take(5)[8][0]) == b"from before"
     assert submit(client, b"x") == 8
     peer.close()
     client.close(0)
@@ -365,7 +358,7 @@ def test_reconnect_sends_again_what_is_unknown(controller, pair):
     q = client.query(b"{}")
     peer.recv(fc.QUERY)
     peer.result(tasks[0], [b"0"])
-    assert client.wait(seqs[:1], 5)
+    assert client.wait(seqs[:1], PATIENCE)
     peer.close()
     back = controller.accept()
     assert back.says["session"] == client.session
@@ -380,14 +373,14 @@ def test_reconnect_sends_again_what_is_unknown(controller, pair):
     for m in got:
         back.send(fc.REPLY if m.type == fc.QUERY else fc.RESULT, session=m.session, seq=m.seq, count=1, buffers=[b"x"])
     back.result(tasks[1], [b"1"])
-    assert client.wait([*seqs, q, late], 5)
+    assert client.wait([*seqs, q, late], PATIENCE)
     assert back.recv(fc.ACK).aux >= 1  # counts anew on the new link
     back.close()
 
 
 def test_a_payload_that_is_gone_is_a_lost_task(controller):
     client = _core.Client([controller.endpoint], HELLO, resend_bytes=1000)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     old, new = submit(client, bytes(900)), submit(client, bytes(901))
     for _ in range(2):
         peer.recv(fc.TASK)
@@ -396,7 +389,7 @@ def test_a_payload_that_is_gone_is_a_lost_task(controller):
     peer.close()
     back = controller.accept().welcome(unknown=[[client.session, old, new + 1]])
     assert back.recv(fc.TASK).seq == new
-    assert client.wait([old], 5)
+    assert client.wait([old], PATIENCE)
     record = client.take(old)
     assert record[0] == LOST and json.loads(bytes(record[8][0]))["ename"] == "LostTask"
     client.close(0)
@@ -405,7 +398,7 @@ def test_a_payload_that_is_gone_is_a_lost_task(controller):
 def test_what_was_never_sent_is_kept_beyond_the_budget(controller):
     """The link holds it anyway: letting go of it would free nothing, and lose it with the link."""
     client = _core.Client([controller.endpoint], HELLO, resend_bytes=5 << 20, memfd_bytes=0)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     seqs = [submit(client, bytes([i]) * (4 << 20)) for i in range(8)]  # each is more than a socket takes
     client.query(b"{}")
     peer.recv(fc.QUERY)  # small, it overtakes: all have been handed to the link
@@ -418,7 +411,7 @@ def test_what_was_never_sent_is_kept_beyond_the_budget(controller):
     back.close()
     back = controller.accept().welcome(unknown=[[client.session, seqs[0], seqs[-1] + 1]])
     assert back.recv(fc.TASK).seq == seqs[-1]
-    assert client.wait(seqs[:-1], 5) and {client.take(s)[0] for s in seqs[:-1]} == {LOST}
+    assert client.wait(seqs[:-1], PATIENCE) and {client.take(s)[0] for s in seqs[:-1]} == {LOST}
     back.close()
     client.close(0)
 
@@ -426,7 +419,7 @@ def test_what_was_never_sent_is_kept_beyond_the_budget(controller):
 def test_a_task_with_a_shared_function_is_sent_again_as_often_as_need_be(controller):
     """A large function counts for none of the tasks that share it: neither when they are kept nor when they are sent again."""
     client = _core.Client([controller.endpoint], HELLO, resend_bytes=1000)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     function = bytes(8000)
     seq = client.submit(APPLY, 0, fc.NONE, 1, None, (function, b"argument"), 1)
     for _ in range(3):
@@ -437,7 +430,7 @@ def test_a_task_with_a_shared_function_is_sent_again_as_often_as_need_be(control
         peer.close()
         peer = controller.accept().welcome(unknown=[[client.session, seq, seq + 1]])
     peer.result(peer.recv(fc.TASK), [b"done"])
-    assert client.wait([seq], 5) and client.take(seq)[0] == 0
+    assert client.wait([seq], PATIENCE) and client.take(seq)[0] == 0
     peer.close()
     client.close(0)
 
@@ -449,7 +442,7 @@ def test_many_holes_fit_in_hello(controller, pair):
         task = peer.recv(fc.TASK)
         if task.seq % 2:
             peer.result(task, [b""])
-    assert client.wait(seqs, 10, n=1500)
+    assert client.wait(seqs, PATIENCE, n=1500)
     peer.close()
     back = controller.accept()
     assert 4096 < len(back.hello.route) < 256 << 10
@@ -463,7 +456,7 @@ def test_bye_ends_all_that_is_pending(pair):
     seq, q = submit(client, b"x"), client.query(b"{}")
     peer.recv(fc.QUERY)
     peer.send(fc.BYE, buffers=[b'{"reason": "shut down by a client"}'])
-    assert client.wait([seq, q], 5)
+    assert client.wait([seq, q], PATIENCE)
     assert b"shut down by a client" in bytes(client.take(seq)[8][0]) and client.take(q)[0] == LOST
     assert client.link_state()[:2] == ("closed", "shut down by a client")
     last = client.poll()[-1]
@@ -478,11 +471,10 @@ def test_refused_on_return_gives_up(controller, pair):
     peer.recv(fc.TASK)
     peer.close()
     controller.accept().welcome(refused="another controller runs here now")
-    assert client.wait([seq], 5)
+    assert client.wait([seq], PATIENCE)
     assert b"another controller" in bytes(client.take(seq)[8][0])
 
 
-@pytest.mark.timeout(30)
 def test_a_controller_whose_process_is_gone_is_given_up(controller):
     """Also if nobody has waited for it: a zombie has ended."""
     child = os.fork()
@@ -491,13 +483,13 @@ def test_a_controller_whose_process_is_gone_is_given_up(controller):
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     client = _core.Client([controller.endpoint], HELLO)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     seq = submit(client, b"x")
     peer.recv(fc.TASK)
     controller.close()
     peer.close()
     t = time.monotonic()
-    assert client.wait([seq], 15)
+    assert client.wait([seq], PATIENCE)
     assert time.monotonic() - t > 3
     assert b"process is gone" in bytes(client.take(seq)[8][0])
     os.waitpid(child, 0)
@@ -508,7 +500,7 @@ def test_close_ends_waiters_and_is_idempotent(pair):
     seq = submit(client, b"x")
     peer.recv(fc.TASK)
     threading.Timer(0.02, client.close, [0]).start()
-    assert client.wait([seq], 5)
+    assert client.wait([seq], PATIENCE)
     assert client.take(seq)[0] == LOST
     client.close()
     with pytest.raises(_core.LinkError):
@@ -517,7 +509,7 @@ def test_close_ends_waiters_and_is_idempotent(pair):
 
 def test_close_sends_what_is_queued(controller):
     client = _core.Client([controller.endpoint], HELLO)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     seqs = [submit(client, bytes(1 << 20)) for _ in range(8)]
     got = []
 
@@ -528,14 +520,14 @@ def test_close_sends_what_is_queued(controller):
 
     t = threading.Thread(target=read)
     t.start()
-    client.close(5)
-    t.join(10)
+    client.close(PATIENCE)
+    t.join(PATIENCE)
     assert sorted(got) == seqs
 
 
 def test_dropped_without_close(controller):
     client = _core.Client([controller.endpoint], HELLO)
-    _, peer = controller.let_in(lambda: client.connect(5))
+    _, peer = controller.let_in(lambda: client.connect(PATIENCE))
     submit(client, b"x")
     threading.Timer(0.05, peer.close).start()
     del client
@@ -566,7 +558,7 @@ def test_a_forked_child_only_gets_forked_error(pair):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     peer.result(task, [b"fine"])
-    assert client.wait([seq], 5) and bytes(client.take(seq)[8][0]) == b"fine"
+    assert client.wait([seq], PATIENCE) and bytes(client.take(seq)[8][0]) == b"fine"
 
 
 def test_a_forked_child_holds_no_link_open(controller):
@@ -575,7 +567,7 @@ import os, sys, threading
 sys.path[:0] = {sys.path!r}
 from covey import _core
 client = _core.Client([{controller.endpoint!r}], {HELLO!r})
-client.connect(5)
+client.connect({PATIENCE})
 if os.fork() == 0:
     os.write(1, b"forked")
     sys.stdin.read()
@@ -587,7 +579,7 @@ os._exit(0)
     assert p.stdout.read(6) == b"forked"
     with pytest.raises(EOFError):  # the child lives, the link has ended
         peer.recv()
-    p.communicate(timeout=10)
+    p.communicate(timeout=PATIENCE)
 
 
 # The engine half
@@ -596,7 +588,7 @@ class Engine:
     def __init__(self, controller, **fds):
         self.link = _core.Engine(controller.endpoint, {**HELLO, "uuid": "u", "number": None, "slot": 2, "host_session": "123"},
                                  uid=os.getuid(), **{"status_fd": -1, "stdout_fd": -1, "stderr_fd": -1, **fds})
-        self.welcome, self.peer = controller.let_in(lambda: self.link.connect(5), number=7)
+        self.welcome, self.peer = controller.let_in(lambda: self.link.connect(PATIENCE), number=7)
 
 
 @pytest.fixture
@@ -617,7 +609,7 @@ def test_engine_registers_and_runs(engine):
     assert peer.says["role"] == 2 and peer.says["uuid"] == "u" and peer.says["host_session"] == 123 and peer.says["slot"] == 2
     assert link.next(0) is None
     give(peer, 1, b"call", b"arg", aux=3)
-    item = link.next(5)
+    item = link.next(PATIENCE)
     assert item[:8] == (fc.TASK, APPLY, 0, 5, 1, 1, 1, 3) and [bytes(b) for b in item[8]] == [b"call", b"arg"]
     assert link.begin(5, 1, 1)
     link.end()
@@ -665,7 +657,7 @@ def test_an_engine_whose_first_connection_is_cut_tries_again(controller):
     peers = []
     thread = threading.Thread(target=cut_twice)
     thread.start()
-    assert link.connect(10)["number"] == 7
+    assert link.connect(PATIENCE)["number"] == 7
     thread.join()
     peers[0].close()
     link.close(0)
@@ -676,17 +668,17 @@ def test_engine_fileno_tells_of_work(engine):
     readable = lambda: bool(select.select([link.fileno()], [], [], 0)[0])
     assert not readable()
     give(peer, 1, b"x")
-    until(readable)
+    wait_until(readable)
     assert link.next(0)[0] == fc.TASK and not readable()
     peer.send(fc.COMM, session=5, seq=1, buffers=[b"{}", b"bin"])
-    item = link.next(5)
+    item = link.next(PATIENCE)
     assert item[0] == fc.COMM and [bytes(b) for b in item[8]] == [b"{}", b"bin"]
 
 
 def test_map_items_are_sent_in_ranges(engine):
     link, peer = engine.link, engine.peer
     give(peer, 10, b"x", count=5, kind=MAP)
-    assert link.next(5)[4:6] == (10, 5)
+    assert link.next(PATIENCE)[4:6] == (10, 5)
     for i in range(3):
         assert link.begin(5, 10 + i, 1)
         link.end()
@@ -700,7 +692,7 @@ def test_take_gives_back_only_what_has_not_begun(engine):
     link, peer = engine.link, engine.peer
     give(peer, 10, b"x", count=5, kind=MAP)
     give(peer, 20, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 10, 1)
     peer.send(fc.TAKE, session=5, seq=10, count=5, attempt=1)
     g = peer.recv(fc.GIVE_BACK)
@@ -730,7 +722,7 @@ def test_cancel_of_queued_and_of_early_ones(engine):
 def test_cancel_between_next_and_begin(engine):
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     peer.send(fc.CANCEL, session=5, seq=1, count=1)
     assert peer.recv(fc.RESULT).status == CANCELLED
     assert not link.begin(5, 1, 1)
@@ -754,16 +746,14 @@ def handler(engine):
     signal.signal(signal.SIGINT, old)
 
 
-def test_cancel_interrupts_the_running_item_within_100_ms(engine, handler):
+def test_cancel_interrupts_the_running_item(engine, handler):
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 1, 1)
-    threading.Timer(0.05, lambda: peer.send(fc.CANCEL, session=5, seq=1, count=1)).start()
-    t = time.monotonic()
     with pytest.raises(Interrupt):
-        time.sleep(10)
-    assert time.monotonic() - t < 0.15 + 0.2
+        threading.Timer(0.05, lambda: peer.send(fc.CANCEL, session=5, seq=1, count=1)).start()
+        time.sleep(PATIENCE)
     link.end()
     assert handler == [True]
 
@@ -773,7 +763,7 @@ def test_signals_outside_of_user_code_do_nothing(engine, handler):
     os.kill(os.getpid(), signal.SIGINT)
     assert link.next(0.05) is None and handler == [False]
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 1, 1)
     link.end()
     os.kill(os.getpid(), signal.SIGINT)  # while pickling
@@ -782,18 +772,18 @@ def test_signals_outside_of_user_code_do_nothing(engine, handler):
     link.result(0, [b"v"])
     assert peer.recv(fc.RESULT).status == 0
     give(peer, 2, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 2, 1)
     with pytest.raises(Interrupt):  # from outside
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)
+        time.sleep(PATIENCE)
     assert handler == [False, False, True]
 
 
 def test_a_cancel_of_another_item_does_not_interrupt(engine, handler):
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 1, 1)
     peer.send(fc.CANCEL, session=5, seq=9, count=1)
     peer.send(fc.CANCEL, session=5, seq=1, count=1, flags=fc.F_ABORT)
@@ -803,18 +793,33 @@ def test_a_cancel_of_another_item_does_not_interrupt(engine, handler):
     assert handler == []
 
 
+LONG = 0.005  # seconds after which a task is said to have started
+
+
 def test_started_only_for_long_tasks(engine):
     link, peer = engine.link, engine.peer
-    give(peer, 1, b"x")
-    link.next(5)
-    link.begin(5, 1, 1)
-    link.end()
-    link.result(0, [])
-    give(peer, 2, b"x")
-    link.next(5)
-    link.begin(5, 2, 1)
-    first, second = peer.recv(), peer.recv()
-    assert (first.type, first.seq) == (fc.RESULT, 1) and (second.type, second.seq) == (fc.STARTED, 2)
+    for seq in range(1, 50):
+        give(peer, seq, b"x")
+        link.next(PATIENCE)
+        since = time.monotonic()
+        link.begin(5, seq, 1)
+        link.end()
+        link.result(0, [])
+        took = time.monotonic() - since
+        said = [peer.recv()]
+        if said[0].type == fc.STARTED:
+            assert took > LONG / 2, "it was not long"
+            said.append(peer.recv())
+        assert (said[-1].type, said[-1].seq) == (fc.RESULT, seq)
+        if len(said) == 1:
+            break
+    else:
+        pytest.fail("the machine is too busy")
+    give(peer, 100, b"x")
+    link.next(PATIENCE)
+    link.begin(5, 100, 1)
+    started = peer.recv()
+    assert (started.type, started.seq) == (fc.STARTED, 100)
 
 
 def test_engine_returns_with_what_it_holds(controller, engine):
@@ -822,7 +827,7 @@ def test_engine_returns_with_what_it_holds(controller, engine):
     for seq in (1, 2, 3, 4):
         give(peer, seq, b"x")
     for seq in (1, 2, 3):
-        link.next(5)
+        link.next(PATIENCE)
         link.begin(5, seq, 1)
         if seq < 3:
             link.end()
@@ -839,7 +844,7 @@ def test_engine_returns_with_what_it_holds(controller, engine):
     link.result(0, [b"r3"])  # meanwhile it works on
     back.welcome(number=7)
     assert [(m.seq, m.buffers) for m in (back.recv(fc.RESULT), back.recv(fc.RESULT))] == [(2, [b"r2"]), (3, [b"r3"])]
-    assert link.next(5)[4] == 4
+    assert link.next(PATIENCE)[4] == 4
     engine.peer = back
 
 
@@ -866,22 +871,22 @@ def test_an_engine_that_holds_too_much_drops_what_hello_has_no_room_for(controll
 def test_engine_hears_bye(engine):
     engine.peer.send(fc.BYE, buffers=[b'{"reason": "shutdown"}'])
     for _ in range(2):
-        item = engine.link.next(5)
+        item = engine.link.next(PATIENCE)
         assert item[0] == fc.BYE and json.loads(bytes(item[8][0])) == {"reason": "shutdown"}
 
 
 def test_engine_close_flushes_results(engine):
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     link.end()
     link.result(0, [bytes(5 << 20)])
     got = []
     t = threading.Thread(target=lambda: (got.append(peer.recv(fc.RESULT)), peer.close()))
     t.start()
-    link.close(5)
-    t.join(10)
+    link.close(PATIENCE)
+    t.join(PATIENCE)
     assert len(got[0].buffers[0]) == 5 << 20
 
 
@@ -916,7 +921,7 @@ def collect(peer):
 def test_output_keeps_its_order_and_precedes_the_result(captured):
     link, peer = captured.link, captured.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     os.write(captured.out, b"from C, ")
     link.output(STDOUT, [b"from Python, "])
@@ -935,7 +940,7 @@ def in_a_task(captured, body):
     """Runs `body` as a task's, again until it took less than the time that text waits for the end of its line."""
     for seq in range(1, 50):
         give(captured.peer, seq, b"x")
-        captured.link.next(5)
+        captured.link.next(PATIENCE)
         captured.link.begin(5, seq, 1)
         since = time.monotonic()
         got = body()
@@ -977,7 +982,7 @@ def test_a_flush_lets_the_start_of_a_line_go(captured):
 def test_the_start_of_a_line_does_not_wait_for_ever(captured):
     link, peer = captured.link, captured.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     link.output(STDOUT, [b"no end"])
     assert peer.recv(fc.OUTPUT).buffers == [b"no end"]
@@ -987,7 +992,7 @@ def test_late_output_is_flagged_and_early_output_has_no_task(captured):
     link, peer = captured.link, captured.peer
     link.output(STDOUT, [b"before any task"])
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     link.end()
     link.result(0, [b"v"])
@@ -1000,7 +1005,7 @@ def test_late_output_is_flagged_and_early_output_has_no_task(captured):
 def test_much_output_through_the_pipe_stays_whole(captured):
     link, peer = captured.link, captured.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     text = ("\N{SNOWMAN}" * 100_000).encode()
     os.write(captured.out, text)  # the I/O thread drains while we block in write
@@ -1021,7 +1026,7 @@ def test_status_page(controller):
     u64 = lambda at: int.from_bytes(os.pread(fd, 8, at), sys.byteorder)
     assert (u32(4), u32(8), u32(12)) == (7, 1, 1)
     give(e.peer, 31, b"x")
-    e.link.next(5)
+    e.link.next(PATIENCE)
     e.link.begin(5, 31, 1)
     assert u32(12) == 2 and (u64(16), u64(24), u32(32)) == (5, 31, 1)
     e.link.output(STDERR, [b"oh no"])
@@ -1038,7 +1043,7 @@ def test_status_page(controller):
 def test_fork_in_a_task(engine):
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     link.begin(5, 1, 1)
     pid = os.fork()
     if pid == 0:
@@ -1065,7 +1070,7 @@ def test_submitters_wait_for_room(controller, pair):
         assert t.is_alive() and not done
         task = peer.recv(fc.TASK)
         peer.result(task, [b"x"])
-        t.join(5)
+        t.join(PATIENCE)
         assert done.pop() == limits
         submit(client, bytes(10))
     client.forget(first, 1)
@@ -1075,5 +1080,5 @@ def test_submitters_wait_for_room(controller, pair):
     t = threading.Thread(target=lambda: (client.wait_room(1, 1), done.append(0)))
     t.start()
     client.close(0)  # what is pending is lost, and nobody waits for it any more
-    t.join(5)
+    t.join(PATIENCE)
     assert done == [0]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from traitlets.config import Config
@@ -13,14 +12,9 @@ from covey.launcher import (BaseLauncher, HTCondorEngineSetLauncher, LauncherErr
                             LocalProcessLauncher, LSFEngineSetLauncher, MPIControllerLauncher, MPIEngineSetLauncher, PBSEngineSetLauncher,
                             ProcessStateError, SGEControllerLauncher, SlurmControllerLauncher, SlurmEngineSetLauncher, find_launcher_class)
 
-DEAF = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+from test.waiting import wait_until
 
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+DEAF = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
 
 
 def test_what_a_subclass_must_say():
@@ -77,7 +71,7 @@ def test_a_process_from_start_to_end(tmp_path):
     assert launcher.start() == launcher.pid and launcher.state == "running"
     with pytest.raises(ProcessStateError, match="'running'"):
         launcher.start()
-    wait_until(lambda: ended, "the process has not ended")
+    wait_until(lambda: ended, what="the process's end")
     assert ended == [{"exit_code": 3, "pid": launcher.pid, "identifier": launcher.identifier}] and launcher.state == "after" and launcher.poll() == 3
     launcher.on_stop(ended.append)
     assert len(ended) == 2, "who asks later hears it at once"
@@ -89,7 +83,7 @@ def test_stopping_a_process_that_does_not_listen(tmp_path):
     output = tmp_path / "out"
     launcher = LocalProcessLauncher(cmd_and_args=[sys.executable, "-c", DEAF], output_file=str(output), stop_seconds_until_kill=0)
     launcher.start()
-    wait_until(lambda: "deaf" in launcher.get_output(), "the process has not begun")
+    wait_until(lambda: "deaf" in launcher.get_output(), what="the process's beginning")
     launcher.stop()
     assert launcher.poll() == -signal.SIGKILL
 
@@ -99,7 +93,7 @@ def test_signals_reach_the_process(tmp_path):
     launcher.signal(signal.SIGTERM)     # nothing runs: nothing happens
     launcher.start()
     launcher.signal(signal.SIGTERM)
-    wait_until(lambda: launcher.poll() == -signal.SIGTERM, "the signal did not end it")
+    wait_until(lambda: launcher.poll() == -signal.SIGTERM, what="the end by the signal")
 
 
 def test_command_lines():

@@ -109,9 +109,9 @@ def test_m2_arrays_changed_between_pushes(rc):
 def test_s4_an_array_may_be_changed_after_sent(rc):
     a = np.ones(500_000)
     ar = rc[0].apply_async(np.sum, a)
-    ar.wait_for_send(10)
+    ar.wait_for_send(30)
     a[:] = 0
-    assert ar.get(10) == 500_000
+    assert ar.get(30) == 500_000
 
 
 @pytest.mark.parametrize("n", [10, 100_000, 12_000_000])
@@ -157,9 +157,7 @@ def test_output_while_a_task_runs(rc, until):
         def f():
             import time
             print("begun", flush=True)
-            t = time.time()
-            while not globals().get("go") and time.time() - t < 20:
-                time.sleep(0.01)
+            time.sleep(600)
         """)
     ar = rc[0].apply_async(f)
     until(lambda: ar.stdout == "begun\n")
@@ -225,7 +223,7 @@ def test_lazy_map_and_executor(rc):
     assert sorted(lv.imap(square, range(5), ordered=False)) == [0, 1, 4, 9, 16]
     with lv.executor as ex:
         futures = [ex.submit(square, i) for i in range(20)]
-        assert sum(f.result() for f in concurrent.futures.as_completed(futures, timeout=20)) == sum(
+        assert sum(f.result() for f in concurrent.futures.as_completed(futures, timeout=60)) == sum(
             i * i for i in range(20))
         assert list(ex.map(square, range(3))) == [0, 1, 4]
 
@@ -279,36 +277,35 @@ def test_a_result_whose_packing_exits_fails_alone(rc):
         """)
     for ar in (rc[0].apply_async(f), rc[0].map_async(f, [1, 2])):
         with pytest.raises(ipp.RemoteError, match="not me"):
-            ar.get(20)
+            ar.get(30)
     assert rc[0].apply_sync(max, 1, 2) == 2
 
 
 def test_m5_who_else_has_a_cancelled_task_is_told(rc, until):
-    ar = rc[:].apply_async(time.sleep, 30)
+    ar = rc[:].apply_async(time.sleep, 600)
     for part in ar.split():
         assert part.cancel()
     with pytest.raises(ipp.CompositeError, match="CancelledError"):
-        ar.get(10)
+        ar.get(30)
     assert set(ar.status) == {"cancelled"}
-    ar = rc[0].apply_async(time.sleep, 30)
+    ar = rc[0].apply_async(time.sleep, 600)
     other = rc.get_result(ar.msg_ids[0])
     told = []
     other.add_done_callback(told.append)
     assert ar.cancel() and ar.cancelled() and not other.cancelled()
     until(lambda: told == [other])
     with pytest.raises(ipp.RemoteError, match="cancelled by this client"):
-        other.get(10)
+        other.get(30)
 
 
 def test_m5_cancel_interrupts_and_the_engine_survives(rc, until):
     rc[:]["kept"] = 5
-    ar = rc[0].apply_async(time.sleep, 30)
+    ar = rc[0].apply_async(time.sleep, 600)
     queued = rc[0].apply_async(max, 1, 2)
-    t = time.monotonic()
     assert ar.cancel() is True
     with pytest.raises(concurrent.futures.CancelledError):
         ar.get()
-    assert queued.get(10) == 2 and time.monotonic() - t < 5 and rc[0]["kept"] == 5
+    assert queued.get(60) == 2 and rc[0]["kept"] == 5
 
 
 def held(view, path):
@@ -329,9 +326,9 @@ def test_m5_abort_only_unqueues(rc, tmp_path):
         ar.abort()
     for ar in queued:
         with pytest.raises(ipp.TaskAborted):
-            ar.get(10)
+            ar.get(30)
     (tmp_path / "go").touch()
-    assert running.get(10) is None and rc[0]["kept"] == 5
+    assert running.get(30) is None and rc[0]["kept"] == 5
 
 
 def test_m5_ctrl_c_in_get_leaves_the_task_running(rc, tmp_path):
@@ -342,7 +339,7 @@ def test_m5_ctrl_c_in_get_leaves_the_task_running(rc, tmp_path):
         ar.get(30)
     assert not ar.ready()
     (tmp_path / "go").touch()
-    assert ar.get(10) is None
+    assert ar.get(30) is None
 
 
 def test_a_signal_handler_may_use_the_client_that_waits(rc, tmp_path):
@@ -357,7 +354,7 @@ def test_a_signal_handler_may_use_the_client_that_waits(rc, tmp_path):
     try:
         ar = held(rc[0], tmp_path / "go")
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
-        assert ar.get(10) is None and said == [4]
+        assert ar.get(30) is None and said == [4]
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -372,10 +369,10 @@ def test_one_thread_waits_long_while_others_come_and_go(rc, tmp_path):
             (tmp_path / "go").touch()
         except BaseException as e:
             failures.append(e)
-    threads = [threading.Thread(target=work) for _ in range(4)] + [threading.Thread(target=slow.get, args=(20,)) for _ in range(2)]
+    threads = [threading.Thread(target=work) for _ in range(4)] + [threading.Thread(target=slow.get, args=(60,)) for _ in range(2)]
     [t.start() for t in threads]
-    assert slow.get(20) is None
-    [t.join(20) for t in threads]
+    assert slow.get(60) is None
+    [t.join(60) for t in threads]
     assert not failures and not any(t.is_alive() for t in threads)
 
 
@@ -386,7 +383,7 @@ def test_closing_wakes_whoever_waits(cluster, tmp_path):
 
     def work(ar):
         try:
-            results.append(ar.get(30))
+            results.append(ar.get(100))
         except BaseException as e:
             results.append(e)
     threads = [threading.Thread(target=work, args=(held(mine[i], tmp_path / "go"),)) for i in (0, 1)]
@@ -394,28 +391,31 @@ def test_closing_wakes_whoever_waits(cluster, tmp_path):
     with mine[0].temp_flags():
         assert mine.queue_status()  # both are waiting by now, one of them turns the loop
     mine.close()
-    [t.join(20) for t in threads]  # the tasks have not ended
+    [t.join(60) for t in threads]  # the tasks have not ended
     assert len(results) == 2 and all(isinstance(r, BaseException) and not isinstance(r, TimeoutError) for r in results)
     (tmp_path / "go").touch()
 
 
-def test_m6_a_fork_while_another_thread_waits(rc):
-    slow = rc[0].apply_async(time.sleep, 0.5)
-    waiter = threading.Thread(target=slow.get, args=(20,))
+def test_m6_a_fork_while_another_thread_waits(rc, tmp_path):
+    slow = held(rc[0], tmp_path / "go")
+    waiter = threading.Thread(target=slow.get, args=(60,))
     waiter.start()
     pid = os.fork()
     if pid == 0:
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    waiter.join(20)
-    assert slow.get(10) is None and rc[0].apply_sync(max, 1, 2) == 2
+    (tmp_path / "go").touch()
+    waiter.join(60)
+    assert slow.get(30) is None and rc[0].apply_sync(max, 1, 2) == 2
 
 
-def test_get_with_a_timeout(rc):
-    ar = rc[0].apply_async(time.sleep, 0.5)
+def test_get_with_a_timeout(rc, tmp_path):
+    ar = held(rc[0], tmp_path / "go")
     with pytest.raises(TimeoutError):
         ar.get(0.05)
-    assert ar.wait(0.01) is False and rc.wait(ar, 0.01) is False and ar.get(10) is None
+    assert ar.wait(0.01) is False and rc.wait(ar, 0.01) is False
+    (tmp_path / "go").touch()
+    assert ar.get(30) is None
 
 
 def test_dependencies(rc):
@@ -423,25 +423,25 @@ def test_dependencies(rc):
     first = lv.apply_async(time.sleep, 0.2)
     with lv.temp_flags(after=first):
         second = lv.apply_async(max, 1, 2)
-    second.get(10)
+    second.get(30)
     assert second.started >= first.completed
     with lv.temp_flags(follow=second):
-        assert lv.apply_async(os.getpid).get(10) == rc[second.engine_id].apply_sync(os.getpid)
+        assert lv.apply_async(os.getpid).get(30) == rc[second.engine_id].apply_sync(os.getpid)
     failed = lv.apply_async(typed("f = lambda: 1 / 0"))
     with lv.temp_flags(after=failed), pytest.raises(ipp.ImpossibleDependency):
-        lv.apply_async(max, 1, 2).get(10)
+        lv.apply_async(max, 1, 2).get(30)
     with lv.temp_flags(after="0123456789abcdef_7"), pytest.raises(ipp.InvalidDependency):
-        lv.apply_async(max, 1, 2).get(10)
+        lv.apply_async(max, 1, 2).get(30)
 
 
 def test_functional_dependencies(rc):
     rc[0]["mine"], rc[1]["mine"] = False, True
     lv = rc.load_balanced_view()
     f = ipp.depend(typed("f = lambda: mine"))(typed("f = lambda: mine"))
-    assert [lv.apply_async(f).get(10) for _ in range(6)] == [True] * 6
+    assert [lv.apply_async(f).get(30) for _ in range(6)] == [True] * 6
     never = ipp.depend(typed("f = lambda: False"))(typed("f = lambda: 1"))
     with pytest.raises(ipp.UnmetDependency):
-        lv.apply_async(never).get(10)
+        lv.apply_async(never).get(30)
     needs = ipp.require("textwrap", limit=3)(typed("f = lambda: (textwrap.__name__, limit)"))
     assert lv.apply_sync(needs) == ("textwrap", 3)
 
@@ -457,8 +457,8 @@ def test_retries_and_timeout(rc, until):
             return tries
         """)
     with lv.temp_flags(retries=5):
-        assert lv.apply_async(flaky).get(20) == 2
-    busy = rc[:].apply_async(typed("def f():\n    import time\n    print('on', flush=True)\n    time.sleep(60)"))
+        assert lv.apply_async(flaky).get(30) == 2
+    busy = rc[:].apply_async(typed("def f():\n    import time\n    print('on', flush=True)\n    time.sleep(600)"))
     until(lambda: set(busy.stdout) == {"on\n"})
     with lv.temp_flags(timeout=0.2), pytest.raises(ipp.TaskTimeout):
         lv.apply_async(typed("f = lambda: 1")).get(30)
@@ -510,26 +510,27 @@ def test_records(rc):
     assert "engine" in repr(rc.status())
     rc.purge_hub_results(ar)
     assert rc.db_query({"msg_id": ar.msg_ids[0]}) == []
-    assert rc.get_result(ar.msg_ids[0]).get(5) == 2  # it is still here
+    assert rc.get_result(ar.msg_ids[0]).get(30) == 2  # it is still here
     with pytest.raises(ipp.RemoteError):
-        ipp.AsyncHubResult(rc, ar.msg_ids).get(5)
+        ipp.AsyncHubResult(rc, ar.msg_ids).get(30)
 
 
-def test_another_client_gets_the_result(rc, cluster):
+def test_another_client_gets_the_result(rc, cluster, tmp_path):
     with cluster.connect_client_sync() as other:
-        slow = rc[0].apply_async(time.sleep, 0.5)
+        slow = held(rc[0], tmp_path / "go")
         assert slow.msg_ids[0] in rc.hub_history()  # the controller has it
         hub = other.get_result(slow.msg_ids[0])
         assert isinstance(hub, ipp.AsyncHubResult) and not hub.ready()
-        assert hub.get(10) is None and hub.completed is not None and hub.engine_id == 0
+        (tmp_path / "go").touch()
+        assert hub.get(30) is None and hub.completed is not None and hub.engine_id == 0
         ar = rc[:].apply_async(max, 1, 2)
         ar.get()
-        assert other.get_result(ar.msg_ids).get(10) == [2, 2]
+        assert other.get_result(ar.msg_ids).get(30) == [2, 2]
         executed = rc[0].execute("5 + 5", silent=False, block=True)
-        assert "print" not in other.get_result(executed.msg_ids[0]).get(10).source
+        assert "print" not in other.get_result(executed.msg_ids[0]).get(30).source
         mapped = rc.load_balanced_view().map_async(max, range(100), [50] * 100)
         mapped.get()
-        assert other.get_result(mapped.msg_ids).get(10) == mapped.get()
+        assert other.get_result(mapped.msg_ids).get(30) == mapped.get()
 
 
 def test_s3_leave_and_come_back(rc, tmp_path):
@@ -543,22 +544,22 @@ def test_s3_leave_and_come_back(rc, tmp_path):
         """)
     data = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
     ar = pickle.loads(data)
-    assert type(ar) is ipp.AsyncMapResult and ar.get(10) == [x * x for x in range(50)]
+    assert type(ar) is ipp.AsyncMapResult and ar.get(30) == [x * x for x in range(50)]
 
 
 def test_get_result_by_label(rc):
     name = f"label-{os.getpid()}-{time.time_ns()}"
     rc[:].set_flags(label=name).apply_async(max, 1, 2).get()
-    assert rc.get_result(label=name).get(10) == [2, 2]
+    assert rc.get_result(label=name).get(30) == [2, 2]
 
 
 def test_resubmit(rc):
     ar = rc[:].apply_async(os.getpid)
-    assert rc.resubmit(ar).get(10) == ar.get()
+    assert rc.resubmit(ar).get(30) == ar.get()
     f = typed("def f(x): return x + 1")
     ar = rc.load_balanced_view().apply_async(f, 1)
     again = rc.resubmit(ar.msg_ids[0])
-    assert again.get(10) == [2] and again.msg_ids != ar.msg_ids and rc.resubmit(block=True).get(0) == [2]
+    assert again.get(30) == [2] and again.msg_ids != ar.msg_ids and rc.resubmit(block=True).get(0) == [2]
 
 
 def test_m6_a_forked_child_is_told(rc):
@@ -579,24 +580,27 @@ def test_m6_a_forked_child_is_told(rc):
 
 
 def test_send_signal_interrupts(rc, until):
-    ar = rc[0].apply_async(typed("def f():\n    import time\n    print('up', flush=True)\n    time.sleep(30)"))
+    ar = rc[0].apply_async(typed("def f():\n    import time\n    print('up', flush=True)\n    time.sleep(600)"))
     until(lambda: ar.stdout)
     rc.send_signal("SIGINT", 0)
     with pytest.raises(ipp.RemoteError) as e:
-        ar.get(10)
+        ar.get(30)
     assert e.value.ename == "KeyboardInterrupt" and rc[0].apply_sync(max, 1, 2) == 2
 
 
-def test_publish_data(rc, until):
-    def work():
+def test_publish_data(rc, until, tmp_path):
+    def work(path):
+        import os
         import time
 
         from covey.datapub import publish_data
         publish_data({"i": 1})
-        time.sleep(0.3)
+        while not os.path.exists(path):
+            time.sleep(0.01)
         publish_data({"j": 2})
-    ar = rc[0].apply_async(interactive(work))
+    ar = rc[0].apply_async(interactive(work), str(tmp_path / "go"))
     until(lambda: ar.data == {"i": 1})
+    (tmp_path / "go").touch()
     ar.get()
     assert ar.data == {"i": 1, "j": 2}
 

@@ -69,7 +69,7 @@ def test_a_cut_line_ends_the_program_after_the_lease(far):
     try:
         agent.stdout.close()
         agent.stdin.close()
-        assert agent.wait(timeout=20) == 7
+        assert agent.wait(timeout=60) == 7
         with pytest.raises(ProcessLookupError):
             signal.pidfd_send_signal(program, 0)
     finally:
@@ -78,15 +78,29 @@ def test_a_cut_line_ends_the_program_after_the_lease(far):
         os.close(program)
 
 
+def goes_on(agent, seconds, most):
+    """Whether it does as long as it hears something; None if this process said nothing for `most` seconds, because it stood still."""
+    began = told = time.monotonic()
+    while told < began + seconds:
+        with contextlib.suppress(BrokenPipeError):
+            tell(agent, do="go on")
+        heard = any(b'"more"' in line for line in agent.stdout) and agent.poll() is None
+        before, told = told, time.monotonic()
+        if told - before > most:
+            return None
+        if not heard:
+            return False
+    return True
+
+
 def test_a_silent_line_ends_the_program_unless_it_has_signs_of_life(far):
-    agent = far("engine_up", more="agent.SILENCE = 3")
-    hear(agent, "engine_up")
-    began = time.monotonic()
-    while time.monotonic() < began + 4:
-        tell(agent, do="go on")
-        hear(agent, "more")
-    assert agent.poll() is None
-    assert agent.wait(timeout=20) == 7
+    for _ in range(20):
+        agent = far("engine_up", more="agent.SILENCE = 3")
+        hear(agent, "engine_up")
+        if (well := goes_on(agent, 4, 2)) is not None:
+            break
+    assert well
+    assert agent.wait(timeout=60) == 7
 
 
 def test_a_signal_to_an_engine_that_has_just_ended(far):
@@ -94,7 +108,7 @@ def test_a_signal_to_an_engine_that_has_just_ended(far):
     hear(agent, "engine_up")
     tell(agent, do="signal", signal=int(signal.SIGUSR1))
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 7
+    assert agent.wait(timeout=60) == 7
 
 
 # Says which set it is and that it is a host, if it is one, repeats one line that it is told, and dies.
@@ -118,7 +132,7 @@ def test_a_word_reaches_the_program_whose_end_is_told(far):
     tell(agent, do="say", word=WORD)
     assert hear(agent, "heard")["line"] == WORD
     assert hear(agent, "over")["how"] == "was killed by SIGKILL"
-    assert agent.wait(timeout=20) == 137
+    assert agent.wait(timeout=60) == 137
 
 
 def test_words_to_a_program_that_reads_none(far):
@@ -128,7 +142,7 @@ def test_words_to_a_program_that_reads_none(far):
     for _ in range(200):
         tell(agent, do="say", word={"set_ended": "1", "why": 4000 * "x"})
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 7
+    assert agent.wait(timeout=60) == 7
 
 
 def test_a_file_that_can_t_be_fetched_is_named(far):
@@ -136,7 +150,7 @@ def test_a_file_that_can_t_be_fetched_is_named(far):
     assert list(hear(agent, "files")["files"].values()) == [None]
     hear(agent, "listening")
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 7
+    assert agent.wait(timeout=60) == 7
     assert b"nowhere.json" in agent.stderr.read()
 
 
@@ -148,9 +162,9 @@ def test_a_file_stays_as_long_as_somebody_wants_it(far, tmp_path):
         hear(agent, "engine_up")
     assert path.read_text() == text and path.stat().st_mode & 0o777 == 0o600
     tell(first, do="stop")
-    assert first.wait(timeout=20) == 7 and path.read_text() == text
+    assert first.wait(timeout=60) == 7 and path.read_text() == text
     tell(second, do="stop")
-    assert second.wait(timeout=20) == 7 and os.listdir(path.parent) == []
+    assert second.wait(timeout=60) == 7 and os.listdir(path.parent) == []
 
 
 def test_a_file_that_was_there_stays(far, tmp_path):
@@ -164,7 +178,7 @@ def test_a_file_that_was_there_stays(far, tmp_path):
         hear(agent, "engine_up")
         assert path.read_text() == text
         tell(agent, do="stop")
-        assert agent.wait(timeout=20) == 7 and os.listdir(path.parent) == files
+        assert agent.wait(timeout=60) == 7 and os.listdir(path.parent) == files
         killed = far("engine_up", files={"p/security/engine.json": "of one that was killed"})
         program = hear(killed, "engine_up")["pid"]
         killed.kill()
@@ -175,14 +189,14 @@ def test_a_file_that_was_there_stays(far, tmp_path):
 def test_a_folder_that_can_t_be_written(far, tmp_path):
     (tmp_path / "p").write_text("a file")
     agent = far("engine_up", files={"q/engine.json": "x"})
-    assert agent.wait(timeout=20) == 1
+    assert agent.wait(timeout=60) == 1
     said = agent.stderr.read().decode()
     assert "can't write the connection file there" in said and "remote_profile_dir" in said and not (tmp_path / "q").exists()
 
 
 def test_a_program_that_is_not_there_leaves_no_file(far, tmp_path):
     agent = far("engine_up", more="agent.subprocess.Popen = lambda *a, **k: exec('raise FileNotFoundError(2, \"nothing\")')", files={"q/engine.json": "x"})
-    assert agent.wait(timeout=20) == 1
+    assert agent.wait(timeout=60) == 1
     assert b"can't start" in agent.stderr.read() and os.listdir(tmp_path / "q") == []
 
 
@@ -196,7 +210,7 @@ def test_files_of_the_user_s_stay(far, tmp_path):
     agent = far("engine_up", kept={"~/tool": [text, 0o755], "data/x": [text, 0o644]})
     hear(agent, "engine_up")
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 7
+    assert agent.wait(timeout=60) == 7
     assert (tmp_path / "tool").read_bytes() == (tmp_path / "data/x").read_bytes() == BYTES
     assert (tmp_path / "tool").stat().st_mode & 0o777 == 0o755 and sorted(os.listdir(tmp_path)) == ["data", "p", "tool"]
 
@@ -207,7 +221,7 @@ def test_what_is_fetched_comes_byte_by_byte(far, tmp_path):
     (text,) = hear(agent, "files")["files"].values()
     assert text.encode(errors="surrogateescape") == BYTES
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 7
+    assert agent.wait(timeout=60) == 7
 
 
 # What stands in for ssh: a shell with start files that talk, and the far end in the place of a home.
@@ -254,7 +268,7 @@ def test_what_a_shell_says_is_no_event(near, tmp_path):
     there = tmp_path / "there"
     assert (there / "p/security/ipcontroller-engine.json").read_text() == "the key"
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 0
+    assert agent.wait(timeout=60) == 0
     assert os.listdir(there / "p/security") == [] and (there / "bin/tool").read_bytes() == BYTES and sorted(os.listdir(there)) == ["bin", "p"]
 
 
@@ -270,7 +284,7 @@ def test_a_controller_s_files_are_named_by_what_they_are(near, tmp_path):
     assert (said["client_file"], said["engine_file"]) == (pairs[2][1], pairs[1][1])
     assert (tmp_path / "got/log.bin").read_bytes() == BYTES
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 0
+    assert agent.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("other", ["0", "1"])
@@ -292,7 +306,7 @@ def test_a_file_that_is_not_there_to_send(near):
     agent = near("engine_up", send=[("~/nothing", "x")])
     said = hear(agent, "engine_failed")
     assert "far: can't send a file" in said["cause"]["text"] and "to_send" in said["cause"]["text"]
-    assert agent.wait(timeout=20) == 1
+    assert agent.wait(timeout=60) == 1
 
 
 def test_a_fetched_file_that_can_t_be_written(near, tmp_path):
@@ -304,7 +318,7 @@ def test_a_fetched_file_that_can_t_be_written(near, tmp_path):
     assert said["cause"]["text"].startswith("far: can't write what was fetched: ") and said["cause"]["text"].endswith(" (to_fetch)") and said["controller"]
     hear(agent, "listening")
     tell(agent, do="stop")
-    assert agent.wait(timeout=20) == 0
+    assert agent.wait(timeout=60) == 0
 
 
 def test_an_ssh_that_is_not_there(near, tmp_path):

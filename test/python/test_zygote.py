@@ -26,14 +26,14 @@ def subreaper():
 def zygote():
     """(process, channel) of a zygote that has said it is ready."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(20)
+    ours.settimeout(60)
     env = dict(os.environ, COVEY_ZYGOTE_FD=str(theirs.fileno()), PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
     p = subprocess.Popen([sys.executable, "-m", "covey.engine", "--zygote"], env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
     assert json.loads(ours.recv(4096)) == {"ready": True, "threads": 1}
     yield p, ours
     ours.close()
-    assert p.wait(10) == 0  # it leaves when its host's end is gone
+    assert p.wait(60) == 0  # it leaves when its host's end is gone
 
 
 def test_m6_one_thread_no_sockets_no_numpy(zygote):
@@ -65,7 +65,7 @@ def fork(channel, slot, params=(), env=None):
     for fd in (out[1], err[1]):
         os.close(fd)
     waiter = os.pidfd_open(pid)
-    assert select.select([waiter], [], [], 30)[0], "the engine did not end"
+    assert select.select([waiter], [], [], 60)[0], "the engine did not end"
     os.close(waiter)
     status = os.waitpid(pid, 0)[1]  # it is our child
     ring = os.pread(page, 1 << 15, RING).rstrip(b"\0").decode()
@@ -112,7 +112,7 @@ def test_a_work_dir_that_has_gone_is_named(zygote, subreaper, tmp_path):
 
 def test_sigterm_at_startup_ends_by_python_s_way(zygote, subreaper):
     _, channel = zygote
-    command = "import atexit, os, signal, time; atexit.register(print, 'left'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
+    command = "import atexit, os, signal, time; atexit.register(print, 'left'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)"
     _, _, out, code = fork(channel, 4, {"startup": {"command": command}})
     assert (out, code) == ("left\n", 1)
 
