@@ -25,10 +25,10 @@ from .conftest import files_of, wait_gone, wait_until
 
 KINDS = {"m": "memory", "o": "descriptors", "w": "files", "s": "streams", "f": "processes", "c": "connections"}
 SOURCE = Path(__file__).parent.parent / "fault" / "shim.c"
-STOP = 20  # seconds until whatever was told to end has ended; the programs' own limits are shorter
-DEADLINE = 15  # of a step of the work
-LONGEST = 150  # of a run
-TIMEOUT = "--engine-timeout=15"  # of ipcluster, which may miss an event
+STOP = 40  # seconds until whatever was told to end has ended; the programs' own limits are shorter
+DEADLINE = 20  # of a step of the work
+LONGEST = 200  # of a run
+TIMEOUT = "--engine-timeout=20"  # of ipcluster, which may miss an event
 
 
 def build_shim(folder):
@@ -159,7 +159,7 @@ class Work:
                     self.connect(last)
                 return do()
             except Exception as e:
-                if ended(self.p, 2 if last else 0):  # what it leaves goes first
+                if ended(self.p, 10 if last else 0):  # what it leaves goes first
                     raise Ended from None
                 if last or not str(e):
                     raise Wrong(f"the work does not go on: {type(e).__name__}: {e}") from e

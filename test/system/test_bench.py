@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PATIENCE, processes_of, wait_until
+from .conftest import PATIENCE, processes_of, wait_gone, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "bench" / "bench.py")]
@@ -71,7 +71,7 @@ def test_interrupted(tmp_path, ipython_dir, background):
         process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in out and "exec to listening" in out
-    assert processes_of(folder / "ipython") == {} and not folder.exists()
+    assert not wait_gone(folder / "ipython") and not folder.exists()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])

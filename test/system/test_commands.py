@@ -475,7 +475,7 @@ def controller(ipython_dir):
     wait_until(lambda: (folder / "ipcontroller-engine.json").exists(), what="the connection file")
     yield folder
     process.terminate()
-    assert process.wait(20) == 0  # C082
+    assert process.wait(30) == 0  # C082
 
 
 def pid_in(text):

@@ -159,10 +159,10 @@ def test_m5_cancel_interrupts_and_abort_unqueues(cluster_of, tmp_path):
     queued = view.apply_async(abs, -1)
     queued.abort()
     with pytest.raises(ipp.error.TaskAborted):
-        queued.get(10)
+        queued.get(30)
     assert running.cancel()
     with pytest.raises(CancelledError):
-        running.get(10)
+        running.get(30)
     assert view.pull("kept", block=True) == 42
 
 

@@ -2,13 +2,12 @@
 import os
 import signal
 import sys
-import time
 
 import covey as ipp
 import pytest
 
 from .conftest import wait_until
-from .stack import Stack
+from .stack import Stack, until_all_are_there, until_exists
 
 
 @pytest.fixture
@@ -27,8 +26,8 @@ def own_stack(ipython_dir, **kwargs):
 def run(view, source):
     """Runs a cell and returns its AsyncResult when it is done."""
     ar = view.execute(source, silent=False, block=False)
-    ar.get(20)
-    ar.wait_for_output(5)
+    ar.get(30)
+    ar.wait_for_output(30)
     return ar
 
 
@@ -77,7 +76,7 @@ def test_output_of_a_call_and_of_stderr(rc):
         print("err", file=sys.stderr)
 
     ar = rc[0].apply_async(speak)
-    ar.get(10)
+    ar.get(30)
     assert ar.stdout == "said\n" and "logged\n" in ar.stderr and ar.stderr.endswith("err\n")
 
 
@@ -87,8 +86,8 @@ def test_more_than_a_pipe_holds(rc):
 
 
 def test_output_streams_while_the_task_runs(rc):
-    ar = rc[0].execute("import time; print('early'); time.sleep(5)", block=False)
-    wait_until(lambda: ar.stdout == "early\n", timeout=4, what="early output")
+    ar = rc[0].execute("import time; print('early'); time.sleep(600)", block=False)
+    wait_until(lambda: ar.stdout == "early\n", what="early output")
     assert not ar.ready()
     ar.cancel()
 
@@ -102,7 +101,7 @@ def test_rich_output(rc):
 
 def test_the_last_value_of_a_silent_cell_is_not_shown(rc):
     ar = rc[0].execute("1 + 1", silent=True, block=False)
-    ar.get(10)
+    ar.get(30)
     assert not ar.execute_result
 
 
@@ -147,20 +146,23 @@ def test_exit_is_an_error_and_the_engine_lives(rc):
     assert rc[0].apply_sync(os.getpid) == pid
 
 
-def test_a_failed_cell_aborts_the_next(rc):
-    first = rc[0].execute("import time; time.sleep(0.3); 1/0", silent=False, block=False)
+def test_a_failed_cell_aborts_the_next(rc, tmp_path):
+    rc[0].push({"until_exists": until_exists}, block=True)
+    first = rc[0].execute(f"until_exists({str(tmp_path / 'go')!r}); 1/0", silent=False, block=False)
     second = rc[0].execute("survived = 1", silent=False, block=False)
+    until_all_are_there(rc[0])
+    (tmp_path / "go").touch()
     with pytest.raises(ipp.RemoteError, match="ZeroDivisionError"):
-        first.get(10)
+        first.get(30)
     with pytest.raises(ipp.TaskAborted):
-        second.get(10)
+        second.get(30)
     assert rc[0]["'survived' in globals()"] is False
 
 
 # ---- stopping
 
 
-def nap(path, seconds=30):
+def nap(path, seconds=600):
     import time
     from pathlib import Path
 
@@ -173,10 +175,8 @@ def test_m5_cancel_interrupts_and_the_engine_keeps_its_data(rc, tmp_path):
     rc[0].push({"kept": 5}, block=True)
     ar = rc[0].apply_async(nap, str(tmp_path / "a"))
     wait_until((tmp_path / "a").exists, what="the task")
-    start = time.monotonic()
     ar.cancel()
-    assert rc[0]["kept"] == 5
-    assert time.monotonic() - start < 5
+    assert rc[0].pull("kept", block=False).get(60) == 5
 
 
 def test_s12_sigint_to_the_pid_interrupts_the_task_alone(rc, tmp_path):
@@ -188,17 +188,17 @@ def test_s12_sigint_to_the_pid_interrupts_the_task_alone(rc, tmp_path):
     wait_until(lambda: (tmp_path / "b").exists() and (tmp_path / "c").exists(), what="the tasks")
     os.kill(pid, signal.SIGINT)
     with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
-        ar.get(5)
-    assert other.get(10) == "slept"
+        ar.get(30)
+    assert other.get(30) == "slept"
 
 
 def test_an_awaiting_cell_is_interrupted(rc):
     pid = rc[0].apply_sync(os.getpid)
-    ar = rc[0].execute("print('on'); import asyncio; await asyncio.sleep(30)", silent=False, block=False)
+    ar = rc[0].execute("print('on'); import asyncio; await asyncio.sleep(600)", silent=False, block=False)
     wait_until(lambda: ar.stdout, what="the cell")
     os.kill(pid, signal.SIGINT)
     with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
-        ar.get(5)
+        ar.get(30)
 
 
 def test_s12_sigterm_ends_that_engine_alone_in_python_s_way(ipython_dir, tmp_path):
@@ -210,7 +210,7 @@ def test_s12_sigterm_ends_that_engine_alone_in_python_s_way(ipython_dir, tmp_pat
         wait_until((tmp_path / "on").exists, what="the task")
         os.kill(pid_of(s, 0), signal.SIGTERM)
         with pytest.raises(ipp.EngineError):
-            ar.get(10)
+            ar.get(30)
         wait_until(lambda: s.rc.ids == [1], what="engine 0 leaving")
         assert note.read_text() == "left"
         assert s.rc[1].apply_sync(abs, -1) == 1
@@ -236,7 +236,7 @@ def test_m6_tasks_may_fork(rc):
 
     pid = rc[0].apply_sync(os.getpid)
     ar = rc[0].apply_async(forks)
-    assert ar.get(10) == 0 and ar.stdout == "child speaks\n"
+    assert ar.get(30) == 0 and ar.stdout == "child speaks\n"
     assert rc[0].apply_sync(os.getpid) == pid
 
 
@@ -272,18 +272,17 @@ def test_m6_children_s_output_and_threads(rc):
         subprocess.run(["sh", "-c", "echo child; echo bad >&2"])
 
     ar = rc[0].apply_async(mixed)
-    ar.get(10)
+    ar.get(30)
     assert ar.stdout == "thread\nchild\n" and ar.stderr == "bad\n"
 
 
 def test_m6_a_child_that_outlives_its_task_keeps_nobody_waiting(rc):
     def leaves_a_child():
         import subprocess
-        return subprocess.Popen(["sleep", "5"]).pid
+        return subprocess.Popen(["sleep", "600"]).pid
 
-    start = time.monotonic()
-    pid = rc[0].apply_sync(leaves_a_child)
-    assert rc[0].apply_sync(abs, -1) == 1 and time.monotonic() - start < 3
+    pid = rc[0].apply_async(leaves_a_child).get(60)
+    assert rc[0].apply_async(abs, -1).get(60) == 1
     os.kill(pid, signal.SIGKILL)
 
 
@@ -294,7 +293,7 @@ def test_m8_background_tasks_go_on_between_cells(rc):
     run(rc[0], "import asyncio\nn = 0\nasync def tick():\n    global n\n    while True:\n        n += 1\n        await asyncio.sleep(0.01)\n"
                "ticking = asyncio.create_task(tick())")
     first = rc[0]["n"]
-    wait_until(lambda: rc[0]["n"] > first + 5, timeout=10, what="ticks between tasks")
+    wait_until(lambda: rc[0]["n"] > first + 5, what="ticks between tasks")
     assert rc[0].apply_sync(lambda: __import__("asyncio").run(__import__("asyncio").sleep(0, "ran"))) == "ran"
     assert run(rc[0], "await asyncio.sleep(0.01); n").execute_result
     run(rc[0], "ticking.cancel()")
@@ -349,7 +348,7 @@ def test_m7_inline_figures_in_cells_and_calls(rc):
     cell = run(rc[0], "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     assert any("image/png" in o["data"] for o in cell.outputs)
     call = rc[0].apply_async(draws)
-    call.get(20)
+    call.get(30)
     assert any("image/png" in o["data"] for o in call.outputs)
 
 
@@ -370,10 +369,10 @@ def test_data_is_published_while_a_task_runs(rc):
 
         from covey.datapub import publish_data
         publish_data({"done": 1})
-        time.sleep(5)
+        time.sleep(600)
 
     ar = rc[0].apply_async(work)
-    wait_until(lambda: ar.data == {"done": 1}, timeout=4, what="published data")
+    wait_until(lambda: ar.data == {"done": 1}, what="published data")
     ar.cancel()
 
 

@@ -14,7 +14,7 @@ import pytest
 from covey import _tasktable
 
 from .conftest import wait_until
-from .stack import Stack
+from .stack import Stack, until_all_are_there, until_exists
 from .test_errors import HUGE
 from .test_links import PINGS, Field, away
 
@@ -97,32 +97,36 @@ def no_such_engine(t):
 @says("TaskAborted: aborted")
 def aborted(t):
     view = t.stack().rc[0]
-    view.apply_async(time.sleep, 0.5)
+    view.apply_async(time.sleep, 600)
     ar = view.apply_async(abs, 1)
     ar.abort()
-    ar.get(20)
+    ar.get(30)
 
 
 @says("TaskAborted: an earlier cell")
 def earlier_cell(t):
-    view = t.stack().rc[0]
-    view.execute("import time; time.sleep(0.5); 1 / 0", silent=False)
-    view.execute("1", silent=False).get(20)
+    view, go = t.stack().rc[0], Path(t.env["IPYTHONDIR"], "go")
+    view.push({"until_exists": until_exists}, block=True)
+    view.execute(f"until_exists({str(go)!r}); 1 / 0", silent=False)
+    ar = view.execute("1", silent=False)
+    until_all_are_there(view)
+    go.touch()
+    ar.get(30)
 
 
 @says("CancelledError")
 def cancelled(t):
-    ar = t.stack().rc[0].apply_async(time.sleep, 20)
+    ar = t.stack().rc[0].apply_async(time.sleep, 600)
     ar.cancel()
-    ar.get(20)
+    ar.get(30)
 
 
 @says("TaskTimeout:")
 def late(t):
     rc = t.stack().rc
-    rc[0].apply_async(time.sleep, 1)
+    rc[0].apply_async(time.sleep, 600)
     wait_until(lambda: rc.queue_status(0)["tasks"] + rc.queue_status(0)["queue"], what="the engine being busy")
-    rc.load_balanced_view().set_flags(timeout=0.1, targets=[0]).apply_async(abs, 1).get(20)
+    rc.load_balanced_view().set_flags(timeout=0.1, targets=[0]).apply_async(abs, 1).get(30)
 
 
 @says("ImpossibleDependency: a task that")
@@ -173,6 +177,7 @@ def cut_off(t):
     f.engines.stall()
     ar = f.rc[0].apply_async(abs, 1)
     wait_until(lambda: away(f.rc), what="the engine being away")
+    wait_until(lambda: "waiting for engine" in repr(ar), what="a client that has its own link")
     ar.get(0.1)
 
 
@@ -180,9 +185,9 @@ def cut_off(t):
 def expired(t):
     s = t.stack(1, "--DictDB.record_limit=2")
     ars = [s.rc[0].apply_async(abs, i) for i in range(9)]
-    s.rc.wait(ars, 20)
+    s.rc.wait(ars, 30)
     with ipp.Client(s.client_file) as other:
-        other.get_result(ars[0].msg_ids[0]).get(20)
+        other.get_result(ars[0].msg_ids[0]).get(30)
 
 
 @says("NoData:")

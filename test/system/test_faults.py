@@ -13,7 +13,7 @@ from .conftest import wait_until
 from .nth import build_shim
 from .stack import Stack
 
-TIMEOUT = 40
+TIMEOUT = 60
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_full_disk_under_an_engine_is_the_tasks_error(ipython_dir):
         source = "print('before')\nwith open('/dev/full', 'w') as f:\n    f.write('x' * 100000)"
         ar = stack.rc[0].execute(source, block=False)
         with pytest.raises(ipp.RemoteError, match="No space left on device"):
-            ar.get(20)
+            ar.get(30)
         assert stack.rc[0].apply_sync(lambda: 2) == 2
     finally:
         stack.stop()
@@ -144,7 +144,7 @@ def test_an_engine_without_descriptors_goes_on(ipython_dir):
         big = bytes(range(256)) * 12_000
         assert engine.apply_sync(lambda b: b, big) == big
         ar = engine.execute("print('said')", block=False)
-        ar.get(20)
+        ar.get(30)
         assert ar.stdout == "said\n"
         assert engine.apply_sync(abs, -2) == 2
     finally:
@@ -165,7 +165,7 @@ def test_a_full_disk_under_the_logs_costs_no_task(ipython_dir):
     stack = Unlogged(ipython_dir, n=2)
     try:
         ar = stack.rc[:].execute("import os\nprint('said')\nos.write(2, b'and this')", block=False)
-        ar.get(20)
+        ar.get(30)
         assert ar.stdout == ["said\n"] * 2 and ar.stderr == ["and this"] * 2
         with pytest.raises(ipp.RemoteError):  # a death is written to the log, too
             stack.rc[0].apply_sync(os._exit, 3)
@@ -186,13 +186,13 @@ def test_a_flood_of_output_fills_no_memory(ipython_dir, monkeypatch):
         while not ar.done():
             ar.wait(0.05)
             peaks.append(anonymous(controller) + anonymous(os.getpid()))
-        ar.get(20)
+        ar.get(30)
         kept = 400 if os.environ.get("COVEY_TEST_PRELOAD") else 0  # a sanitizer keeps what is freed for a while
         assert max(peaks) - peaks[0] < (100 + kept) << 20
         assert len(ar.stdout) < 2_001_000 and ar.stdout.endswith("more than 2,000,000 characters were printed; what follows is not kept here]\n")
         assert ar.stdout.startswith("x" * 99_999 + "\n")
         again = rc[0].execute("print('as ever')", block=False)
-        again.get(20)
+        again.get(30)
         assert again.stdout == "as ever\n"
     finally:
         stack.stop()

@@ -94,10 +94,10 @@ def test_the_disk_fills_while_a_cluster_works(disk, env, capfd):
                 break
         wait_until(lambda: (rc._pump(), notices.append(capfd.readouterr().err)) and "kept in memory only" in "".join(notices), what="the notice")
         ar = rc[:].execute("print('said')", block=False)
-        ar.get(20)
+        ar.get(30)
         assert ar.stdout == ["said\n"] * 2
         with pytest.raises(ipp.RemoteError):
-            rc[0].apply_async(os._exit, 3).get(20)
+            rc[0].apply_async(os._exit, 3).get(30)
         assert rc[1].apply_sync(abs, -2) == 2
         with open(os.path.join(folder, "security", "cluster-.json")) as f:
             assert json.load(f)
@@ -118,7 +118,7 @@ open(sys.argv[1], "w").close()
 sys.stdin.readline()
 try:
     cluster.start_engines_sync(1)
-    rc.wait_for_engines(2, timeout=20, interactive=False)
+    rc.wait_for_engines(2, timeout=60, interactive=False)
     print("engines:", rc[:].apply_sync(abs, -1))
 finally:
     cluster.stop_cluster_sync()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def programs(tmp_path, ipython_dir):
 
 
 def run(program, env, *args, **kwargs):
-    return subprocess.run([program, *args], env=env, capture_output=True, text=True, timeout=30, **kwargs)
+    return subprocess.run([program, *args], env=env, capture_output=True, text=True, timeout=60, **kwargs)
 
 
 def start(program, env, *args, **kwargs):
@@ -72,7 +71,7 @@ def test_m10_words_and_exit_codes(programs, ipython_dir):
     stopped = run(program, ipython_dir, "stop")
     assert stopped.returncode == 0 and "[IPClusterStop] Stopping cluster" in stopped.stderr.splitlines()[0]
     process.stderr.read()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     process.stderr.close()
     assert files_of(ipython_dir["IPYTHONDIR"]) == []
     nothing = run(program, ipython_dir, "stop")
@@ -127,10 +126,8 @@ def test_a_failed_engine_fails_the_start(programs, ipython_dir):
     failed = """say '{"event": "engine_failed", "slot": 0, "cause": {"text": "no memory for it", "stderr": "last words"}}'"""
     program = programs(failed)
     for flags in ((), ("--daemonize",)):
-        started = time.monotonic()
-        done = run(program, ipython_dir, "start", "-n", "2", *flags)
+        done = run(program, ipython_dir, "start", "-n", "2", "--engine-timeout=600", *flags)
         assert done.returncode == 1 and "no memory for it" in done.stderr and "last words" in done.stderr
-        assert time.monotonic() - started < 5
         assert not wait_gone(ipython_dir["IPYTHONDIR"]) and files_of(ipython_dir["IPYTHONDIR"]) == []
 
 
@@ -155,7 +152,7 @@ def test_what_ignores_sigterm_is_killed(programs, ipython_dir):
     read_until(process, "Stopping")
     process.send_signal(signal.SIGINT)  # the second one means: at once
     process.stderr.read()
-    assert process.wait(4) == 0
+    assert process.wait(30) == 0
     process.stderr.close()
 
 
@@ -166,7 +163,7 @@ def test_the_controllers_end_is_the_clusters(programs, ipython_dir, number, code
     pid = next(p for p, command in processes_of(ipython_dir["IPYTHONDIR"]).items() if "bin/ipcontroller" in command)
     os.kill(pid, number)
     said = process.stderr.read()
-    assert process.wait(10) == code and ("SIGKILL" in said or code == 0)
+    assert process.wait(30) == code and ("SIGKILL" in said or code == 0)
     process.stderr.close()
     assert files_of(ipython_dir["IPYTHONDIR"]) == []
 
@@ -176,7 +173,7 @@ def test_a_killed_supervisor_leaves_no_process_and_its_file_is_replaced(programs
     process = start(program, ipython_dir, "-n", "2")
     read_until(process, "successfully")
     process.kill()
-    process.wait(10)
+    process.wait(30)
     process.stderr.close()
     assert not wait_gone(ipython_dir["IPYTHONDIR"])
     assert run(program, ipython_dir, "start", "-n", "2", "--daemonize").returncode == 0
@@ -184,13 +181,13 @@ def test_a_killed_supervisor_leaves_no_process_and_its_file_is_replaced(programs
 
 
 def test_it_ends_with_its_parent(programs, ipython_dir):
-    parent = subprocess.Popen(["sleep", "60"])
+    parent = subprocess.Popen(["sleep", "600"])
     process = start(programs(), ipython_dir, "-n", "2", f"--parent-pid={parent.pid}")
     read_until(process, "successfully")
     parent.kill()
     parent.wait()
     process.stderr.read()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     process.stderr.close()
 
 
@@ -209,7 +206,7 @@ def test_events(programs, ipython_dir):
                 process.terminate()
     process.stderr.read()
     process.stderr.close()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert names[0] == "starting" and names[-1] == "stopped"
     assert [n for n in names if n in ("listening", "ready", "stopping")] == ["listening", "ready", "stopping"]
     assert names.count("engine_joined") == 2 and names.index("engine_set") < names.index("ready")
@@ -225,7 +222,7 @@ def test_commands(programs, ipython_dir):
 
     def call(command):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
+            s.settimeout(30)
             s.connect("\0" + state["control"][1:])
             s.sendall(command.encode() + b"\n")
             return json.loads(s.makefile().readline())
@@ -241,5 +238,5 @@ def test_commands(programs, ipython_dir):
     assert "error" in call('{"do": "stop_engines", "id": "more"}')
     assert call('{"do": "stop"}')["ok"] is None  # comes when all is over
     process.stderr.read()
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     process.stderr.close()

@@ -10,7 +10,7 @@ from .conftest import wait_until
 
 jupyter_client = pytest.importorskip("jupyter_client", reason="jupyter_client comes with ipykernel, which is optional")
 
-WAIT = 20
+WAIT = 60
 
 
 @pytest.fixture(scope="module")

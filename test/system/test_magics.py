@@ -48,7 +48,7 @@ def session(stack):
     """run(source): runs Python lines in a fresh IPython session with a client, a view v and magics; its output."""
     def run(source):
         text = SESSION + textwrap.dedent(source) + "\nprint('FINE')\n"
-        p = subprocess.run([sys.executable, "-c", text, stack.client_file], env=stack.env, capture_output=True, text=True, timeout=40)
+        p = subprocess.run([sys.executable, "-c", text, stack.client_file], env=stack.env, capture_output=True, text=True, timeout=60)
         assert p.returncode == 0 and "FINE" in p.stdout, p.stdout + p.stderr
         return p.stdout
     return run
@@ -173,7 +173,6 @@ def test_autopx(session):
 
 def test_ctrl_c_goes_to_the_engines(session):
     session("""
-    import time
     class Interrupter(StringIO):
         count = 0
         def write(self, text):
@@ -182,11 +181,9 @@ def test_ctrl_c_goes_to_the_engines(session):
                 self.count += 1
                 os.kill(os.getpid(), signal.SIGINT)
             return super().write(text)
-    begun = time.monotonic()
     with captured() as io:
         sys.stdout = Interrupter()
-        assert cell('', 'import time; print("on"); time.sleep(20)') is None
-    assert time.monotonic() - begun < 10
+        assert cell('', 'import time; print("on"); time.sleep(600)') is None
     assert 'Received Keyboard Interrupt. Sending signal SIGINT to engines...' in io.stderr, io.stderr
     assert 'KeyboardInterrupt' in io.stderr and px('1') is None
     """)
@@ -201,16 +198,18 @@ def test_output_streams_and_groups(session):
         engines = re.findall(r'\\[stdout:(\\d)\\]|Out\\[(\\d):', io.stdout)
         flat = [a or b for a, b in engines]
         assert flat == (['0', '0', '1', '1'] if groupby == 'engine' else ['0', '1', '0', '1']), (groupby, io.stdout)
-    seen = []
-    class Spy:
-        def write(self, text): seen.append((time.monotonic(), text)); return len(text)
+    import tempfile
+    class Spy:          # the cell goes on when what it says first is shown
+        def write(self, text):
+            if 'early' in text: open(go, 'w').close()
+            return len(text)
         def flush(self): pass
-    import time
     out, sys.stdout = sys.stdout, Spy()
-    try: cell('-t 0', 'import time\\nprint("early"); time.sleep(0.6); print("late")')
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            go = os.path.join(folder, 'go')
+            cell('-t 0', f'import os, time\\nprint("early")\\nfor _ in range(3000):\\n    time.sleep(0.01)\\n    if os.path.exists({go!r}): break\\nelse: 1/0')
     finally: sys.stdout = out
-    at = {word: t for t, text in seen for word in ('early', 'late') if word in text}
-    assert at['late'] - at['early'] > 0.4, seen
     """)
 
 

@@ -30,7 +30,7 @@ def check_output(text):
 def test_as_a_script(ten_lines, tmp_path, ipython_dir):
     script = tmp_path / "ten.py"
     script.write_text(ten_lines)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, env=ipython_dir)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=90, env=ipython_dir)
     assert done.returncode == 0, done.stderr
     check_output(done.stdout)
 
@@ -54,7 +54,7 @@ def test_pasted_into_python(ten_lines, ipython_dir):
             elif writable and pasted:
                 line, _, pasted = pasted.partition("\n")
                 os.write(master, line.encode() + b"\n")
-        assert process.wait(10) == 0, seen
+        assert process.wait(30) == 0, seen
     finally:
         if process.poll() is None:
             process.kill()

@@ -11,7 +11,7 @@ from covey import EngineError
 from covey._calls import pack_call
 
 from .conftest import wait_until
-from .stack import Stack
+from .stack import Stack, until_exists
 
 MB = 1 << 20
 
@@ -72,7 +72,7 @@ def descriptors(pid):
     return found
 
 
-def test_hosts_of_one_machine_elect_a_relay(relayed):
+def test_hosts_of_one_machine_elect_a_relay(relayed, tmp_path):
     """As `srun ipengine` starts them: eight hosts, one of which relays for all; killed, another one does."""
     stack = relayed(1, hosts=8)
     rc = stack.rc
@@ -82,14 +82,16 @@ def test_hosts_of_one_machine_elect_a_relay(relayed):
 
     lost = {p: i for i, p in enumerate(rc[:].apply_sync(os.getppid))}[first.pid]
     others = [i for i in rc.ids if i != lost]
-    direct = rc[others].apply_async(slow, 1.0, "direct")  # runs while the relay dies; nothing may start it twice
     rc[others].execute("count = 0", block=True)
+    direct = rc[others].apply_async(until_exists, str(tmp_path / "go"))  # runs while the relay dies; nothing may start it twice
     queued = [rc[i].apply_async(counted, k) for i in others for k in range(20)]
     lv = rc.load_balanced_view(retries=3)
-    balanced = lv.map_async(slow, [0.05] * 60, range(60))
-    wait_until(lambda: rc.queue_status(others[0])["tasks"], what="tasks on their way")
+    balanced = lv.map_async(later, [str(tmp_path / "go")] * 60, range(60))
+    wait_until(lambda: rc.queue_status(lost)["tasks"] and all(rc.queue_status(i)["queue"] > 1 for i in others), what="tasks on their way")
     first.kill()
-    assert direct.get(timeout=30) == ["direct"] * 7
+    first.wait()
+    (tmp_path / "go").touch()
+    assert direct.get(timeout=30) == [None] * 7
     assert [ar.get(timeout=30) for ar in queued] == list(range(20)) * 7
     assert balanced.get(timeout=30) == list(range(60))
     assert rc[others].pull("count", block=True) == [20] * 7
@@ -106,8 +108,8 @@ def test_an_engine_of_another_host_than_the_relays_says_why_it_died(relayed):
     other = next(i for i, p in enumerate(pids) if p != relay.pid)
     ar = stack.rc[other].apply_async(exit_at_once)
     with pytest.raises(Exception, match="exit code 3|exited with 3|code 3"):
-        ar.get(timeout=20)
-    assert other not in stack.rc.ids
+        ar.get(timeout=30)
+    wait_until(lambda: other not in stack.rc.ids, what="the engine leaving")
     left = next(i for i in stack.rc.ids)
     assert stack.rc[left].apply_sync(os.getppid) in pids
 
@@ -134,6 +136,15 @@ def test_an_end_that_the_relay_does_not_read_is_told(relayed):
 def slow(seconds, value):
 
     time.sleep(seconds)
+    return value
+
+
+def later(path, value):
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.01)
     return value
 
 

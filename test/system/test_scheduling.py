@@ -10,7 +10,7 @@ import pytest
 import covey as ipp
 
 from .conftest import wait_until
-from .stack import Stack
+from .stack import Stack, until_exists
 
 
 @pytest.fixture
@@ -41,15 +41,6 @@ def flaky(times):
     return tries
 
 
-@ipp.interactive
-def until_exists(path):
-    import os
-    import time
-
-    while not os.path.exists(path):
-        time.sleep(0.01)
-
-
 def _repeats(rc, calls=30):
     lv = rc.load_balanced_view()
     pids = [lv.apply_sync(os.getpid) for _ in range(calls)]
@@ -65,13 +56,14 @@ def test_the_scheme_is_configured_as_in_stock(stack, args, config, repeats):
 
 
 @pytest.mark.parametrize("hwm, queued", [("1", 4), ("2", 2), ("0", 0)])
-def test_hwm_bounds_what_engines_hold(stack, hwm, queued):
+def test_hwm_bounds_what_engines_hold(stack, hwm, queued, tmp_path):
     rc = stack(2, "--hwm=" + hwm).rc
     lv = rc.load_balanced_view()
-    ar = [lv.apply_async(time.sleep, 0.3) for _ in range(6)]
+    ar = [lv.apply_async(until_exists, str(tmp_path / "go")) for _ in range(6)]
     wait_until(lambda: rc.queue_status()["unassigned"] == queued, what=f"{queued} unassigned tasks")
+    (tmp_path / "go").touch()
     for a in ar:
-        a.get(10)
+        a.get(30)
 
 
 def test_priorities_targets_and_labels(stack, tmp_path):
@@ -86,16 +78,16 @@ def test_priorities_targets_and_labels(stack, tmp_path):
     rc.queue_status()  # all are there
     (tmp_path / "go").touch()
     for ar in ars.values():
-        ar.get(10)
+        ar.get(30)
     assert sorted(ars, key=lambda p: ars[p].started) == [7, 3, 0, -5]
     assert {ar.engine_id for ar in ars.values()} == {0} and ars[7].metadata.label == "mine"
-    assert busy.get(10) is None and lv.priority == 0
+    assert busy.get(30) is None and lv.priority == 0
 
 
-def test_tasks_of_another_client_can_be_waited_for(stack):
+def test_tasks_of_another_client_can_be_waited_for(stack, tmp_path):
     s = stack()
     with ipp.Client(s.client_file) as other:
-        theirs = other[0].apply_async(time.sleep, 0.4)
+        theirs = other[0].apply_async(until_exists, str(tmp_path / "go"))
         other.spin()
         lv = s.rc.load_balanced_view()
         wait_until(lambda: s.rc.queue_status()[0]["queue"] + s.rc.queue_status()[0]["tasks"], what="the other's task")
@@ -103,41 +95,46 @@ def test_tasks_of_another_client_can_be_waited_for(stack):
             mine = lv.apply_async(os.getpid)
         with lv.temp_flags(follow=theirs):  # a direct task can be followed too
             there = lv.apply_async(os.getpid)
-        theirs.get(10)
-        assert mine.get(10) and mine.started >= theirs.completed
-        assert there.get(10) == s.rc[0].apply_sync(os.getpid)
+        s.rc.queue_status()  # both are there
+        (tmp_path / "go").touch()
+        theirs.get(30)
+        assert mine.get(30) and mine.started >= theirs.completed
+        assert there.get(30) == s.rc[0].apply_sync(os.getpid)
 
 
-def test_direct_tasks_have_dependencies(stack):
+def test_direct_tasks_have_dependencies(stack, tmp_path):
     rc = stack().rc
-    first = rc[0].apply_async(time.sleep, 0.3)
+    first = rc[0].apply_async(until_exists, str(tmp_path / "go"))
     second = rc[1].set_flags(after=first).apply_async(os.getpid)
     everywhere = rc[:].set_flags(after=ipp.Dependency([first], all=False)).apply_async(os.getpid)
-    second.get(10)
-    assert second.started >= first.completed and len(everywhere.get(10)) == 2
+    rc.queue_status()  # all are there
+    (tmp_path / "go").touch()
+    second.get(30)
+    assert second.started >= first.completed and len(everywhere.get(30)) == 2
     assert all(m["started"] >= first.completed for m in everywhere.metadata)
     assert rc[0].set_flags(follow=first).apply_sync(os.getpid)
     with pytest.raises(ipp.ImpossibleDependency, match="another engine"):
-        rc[1].set_flags(follow=first).apply_async(os.getpid).get(10)
+        rc[1].set_flags(follow=first).apply_async(os.getpid).get(30)
     with pytest.raises(ipp.InvalidDependency):
-        rc[1].set_flags(after="0123456789abcdef_7").apply_async(os.getpid).get(10)
+        rc[1].set_flags(after="0123456789abcdef_7").apply_async(os.getpid).get(30)
+    slow = rc[0].apply_async(time.sleep, 600)
     with pytest.raises(ipp.TaskTimeout):
-        slow = rc[0].apply_async(time.sleep, 1)
-        rc[1].set_flags(after=slow, timeout=0.1).apply_async(os.getpid).get(10)
+        rc[1].set_flags(after=slow, timeout=0.1).apply_async(os.getpid).get(30)
+    slow.cancel()
 
 
 def test_direct_tasks_are_retried_on_their_engine(stack):
     rc = stack().rc
-    assert rc[0].set_flags(retries=2).apply_async(flaky, 2).get(10) == 3
+    assert rc[0].set_flags(retries=2).apply_async(flaky, 2).get(30) == 3
     rc[:]["tries"] = 0
     rc[1]["tries"] = 5
-    assert rc[:].set_flags(retries=1).apply_async(flaky, 1).get(10) == [2, 6]
+    assert rc[:].set_flags(retries=1).apply_async(flaky, 1).get(30) == [2, 6]
     rc[:]["tries"] = 0
     with pytest.raises(ipp.RemoteError, match="again"):
-        rc[0].set_flags(retries=1).apply_async(flaky, 2).get(10)
+        rc[0].set_flags(retries=1).apply_async(flaky, 2).get(30)
     dying = rc[1].set_flags(retries=3).apply_async(os.kill, rc[1].apply_sync(os.getpid), signal.SIGKILL)
     with pytest.raises(ipp.EngineError):
-        dying.get(10)
+        dying.get(30)
     assert rc.ids == [0]
 
 
@@ -147,11 +144,11 @@ def test_a_task_waits_for_the_engine_that_meets_it(stack):
     def third():
         return get_ipython().kernel.engine_id == 2  # noqa: F821
 
-    busy = s.rc[0].apply_async(time.sleep, 30)
+    busy = s.rc[0].apply_async(time.sleep, 600)
     task = s.rc.load_balanced_view().apply_async(ipp.depend(third)(os.getpid))
     wait_until(lambda: s.rc.queue_status()["unassigned"] == 1, what="an engine that said no")
     s.run("ipengine")
-    pid = task.get(20)
+    pid = task.get(30)
     assert pid == s.rc[2].apply_sync(os.getpid) and task.engine_id == 2
     busy.cancel()
 
@@ -161,7 +158,7 @@ def test_an_engine_that_says_no_formats_no_traceback(stack):
     rc[:].execute("shown = []\nshell = get_ipython()\nformat_it = shell.traceback_of\n"
                   "shell.traceback_of = lambda e: shown.append(e) or format_it(e)", silent=True, block=True)
     with pytest.raises(ipp.ImpossibleDependency):
-        rc.load_balanced_view().apply_async(ipp.depend(lambda: False)(os.getpid)).get(10)
+        rc.load_balanced_view().apply_async(ipp.depend(lambda: False)(os.getpid)).get(30)
     assert rc[:].pull("shown", block=True) == [[]] * len(rc)
     with pytest.raises(ipp.RemoteError):
         rc[0].apply_sync(lambda: 1 / 0)
@@ -181,11 +178,11 @@ def test_require_says_no_where_a_module_is_missing(stack, tmp_path):
         return only_here.x + more  # noqa: F821
 
     ars = [lv.apply_async(f) for _ in range(4)]
-    assert [a.get(10) for a in ars] == [7] * 4 and {a.engine_id for a in ars} == {1}
+    assert [a.get(30) for a in ars] == [7] * 4 and {a.engine_id for a in ars} == {1}
     with pytest.raises(ipp.ImpossibleDependency, match="can't import not_there_at_all: ModuleNotFoundError"):
-        lv.apply_async(ipp.require("not_there_at_all")(f)).get(10)
+        lv.apply_async(ipp.require("not_there_at_all")(f)).get(30)
     with pytest.raises(ipp.UnmetDependency, match="can't import only_here") as e:
-        rc[0].apply_async(f).get(10)
+        rc[0].apply_async(f).get(30)
     assert e.value.ename == "UnmetDependency", "a view of one engine has no other to ask"
 
 
@@ -195,7 +192,7 @@ def test_a_task_that_killed_three_engines_ends(stack):
     with lv.temp_flags(retries=50):
         killer = lv.apply_async(os._exit, 3)
     with pytest.raises(ipp.EngineError, match=r"engines that died running it: \d \d \d"):
-        killer.get(20)
+        killer.get(30)
     assert len(wait_until(lambda: len(s.rc.ids) == 1 and s.rc.ids, what="one engine")) == 1
 
 
@@ -221,23 +218,24 @@ def test_a_flood_of_arguments_waits_at_the_client(stack):
     assert peak < 200
 
 
-def test_ctrl_c_ends_the_wait_for_room(stack):
+def test_ctrl_c_ends_the_wait_for_room(stack, tmp_path):
     rc = stack().rc
     rc.max_queued_tasks = 2
-    busy = rc[:].apply_async(time.sleep, 2)
-    timer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -INT {os.getpid()}"])
+    busy = rc[:].apply_async(until_exists, str(tmp_path / "go"))
     with pytest.raises(KeyboardInterrupt):
+        timer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -INT {os.getpid()}"])
         rc[0].apply_async(os.getpid)
     timer.wait()
+    (tmp_path / "go").touch()
     rc.max_queued_tasks = 10
-    assert rc[0].apply_async(os.getpid).get(10) and busy.get(10)
+    assert rc[0].apply_async(os.getpid).get(30) and busy.get(30) == [None] * 2
 
 
 def test_thousands_are_listed_and_cancelled(stack):
     """Both are done in slices between other messages: single tasks, a map, one that runs, and another client's stay what they are."""
     s = stack(1, "--hwm=1")
     lv, other = s.rc.load_balanced_view(), s.connect()
-    running = lv.apply_async(time.sleep, 60)
+    running = lv.apply_async(time.sleep, 600)
     mine = [lv.apply_async(abs, -i) for i in range(2500)]
     mapped = lv.map_async(abs, range(-4000, 0), chunksize=1)
     theirs = other.load_balanced_view().apply_async(abs, -7)
@@ -248,8 +246,8 @@ def test_thousands_are_listed_and_cancelled(stack):
     assert status[0] == {"queue": [], "tasks": running.msg_ids, "completed": []}
     for ar in (mapped, *mine[::2], running):
         assert ar.cancel()
-    assert theirs.get(20) == 7
-    assert [ar.get(20) for ar in mine[1::2]] == list(range(1, 2500, 2))
+    assert theirs.get(30) == 7
+    assert [ar.get(30) for ar in mine[1::2]] == list(range(1, 2500, 2))
     wait_until(lambda: sum(other.queue_status(0)[k] for k in ("queue", "tasks")) + other.queue_status()["unassigned"] == 0, what="the end of all others")
     assert len(other.queue_status(verbose=True)[0]["completed"]) >= 1251
     other.close()
@@ -288,7 +286,7 @@ def test_results_that_nobody_reads_stay_at_the_engines(stack, tmp_path):
         pid = _controller_pid(s.rc)
         log = Path(s.folder, "stack.log")
         wait_until(lambda: "of results to take: its queued tasks wait" in log.read_text(), what="the pause")
-        assert s.rc.load_balanced_view().apply_async(os.getpid).get(10)  # others go on
+        assert s.rc.load_balanced_view().apply_async(os.getpid).get(30)  # others go on
         assert _rss(pid) < 160
         p.send_signal(signal.SIGCONT)
         out, _ = p.communicate("\n", 60)

@@ -41,21 +41,21 @@ def find(ipython_dir, program):
 
 
 @pytest.fixture
-def notebook(ipython_dir):
-    """A Python process that starts a cluster, works on it and stops it."""
-    process = subprocess.Popen([sys.executable, "-c", NOTEBOOK], env=ipython_dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True, start_new_session=True)
+def notebook(ipython_dir, tmp_path):
+    """A Python process that starts a cluster, works on it and stops it; what it says is in the file `said`."""
+    said = tmp_path / "said"
+    with open(said, "w") as f:
+        process = subprocess.Popen([sys.executable, "-c", NOTEBOOK], env=ipython_dir, stdout=f, stderr=f, start_new_session=True)
+    process.said = said
     yield process
     if process.poll() is None:
         process.kill()
-    process.communicate()
+    process.wait()
 
 
 def read_until(process, word):
-    for line in process.stdout:
-        if word in line:
-            return
-    pytest.fail(f"the notebook ended before it said {word!r}")
+    wait_until(lambda: word in process.said.read_text() or process.poll() is not None, timeout=60, what=f"the notebook saying {word!r}")
+    assert word in process.said.read_text(), f"the notebook ended before it said {word!r}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
@@ -86,7 +86,8 @@ def test_signal(notebook, ipython_dir, program, number, phase):
     try:
         notebook.wait(30)
     except subprocess.TimeoutExpired:
-        if program in ("ipcluster", "ipcontroller", "ipengine") and phase == "working" and number == signal.SIGINT:
+        said = notebook.said.read_text()
+        if program in ("ipcluster", "ipcontroller", "ipengine") and "working" in said and "stopping" not in said and number == signal.SIGINT:
             notebook.terminate()  # it only interrupted what ran
             notebook.wait(30)
         else:
@@ -129,23 +130,19 @@ def test_foreground_ends_on_signal(ipython_dir, number):
             break
     process.send_signal(number)
     process.stderr.read()
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     process.stderr.close()
     assert not wait_gone(folder)
     assert files_of(folder) == []
 
 
 def test_a_failing_engine_fails_the_start(ipython_dir, tmp_path):
-    """The first engine that can't start ends it within 5 seconds, with that engine's words."""
-    import time
-
+    """The first engine that can't start ends it, with that engine's words; nobody waits for the others."""
     startup = tmp_path / "startup.py"
     startup.write_text("import os, sys\nprint('no licence for this engine', file=sys.stderr, flush=True)\nos._exit(7)\n")
     ipython_dir["PYTHONSTARTUP"] = str(startup)
-    started = time.monotonic()
-    done = run(ipython_dir, "ipcluster", "start", "-n", "2")
+    done = run(ipython_dir, "ipcluster", "start", "-n", "2", "--engine-timeout=600")
     assert done.returncode == 1
     assert "no licence for this engine" in done.stderr
-    assert time.monotonic() - started < 10
     assert not wait_gone(ipython_dir["IPYTHONDIR"])
     assert files_of(ipython_dir["IPYTHONDIR"]) == []
