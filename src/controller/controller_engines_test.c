@@ -89,10 +89,14 @@ static void exit_told_by_host(void **state)
     struct header h = {.type = MSG_EXIT, .engine = 0, .incarnation = 1};
     fake_close(&a);
     fake_send(&host, h, NULL, 0, text, strlen(text));
+    json_t *j = fake_event(&client, "engine_died"); /* before who waits hears of it */
+    assert_int_equal(client.results, 0);
+    assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "signal")), 11);
+    json_decref(j);
     struct msg *m = fake_expect(&client, MSG_RESULT);
     assert_int_equal(m->h.seq, first);
     assert_int_equal(m->h.status, RESULT_ENGINE_DIED);
-    json_t *j = msg_json(m);
+    j = msg_json(m);
     assert_string_equal(json_string_value(json_at(j, "ename")), "EngineError");
     assert_non_null(strstr(json_string_value(json_at(j, "evalue")), "engine 0 died of SIGSEGV"));
     assert_null(strstr(json_string_value(json_at(j, "evalue")), "boom")); /* once, in the cause */
@@ -100,9 +104,6 @@ static void exit_told_by_host(void **state)
     assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "signal")), 11);
     json_decref(j);
     msg_free(m);
-    j = fake_event(&client, "engine_died");
-    assert_int_equal(json_integer_value(json_at(json_at(j, "cause"), "signal")), 11);
-    json_decref(j);
     m = fake_expect(&b, MSG_TASK); /* what was only held runs elsewhere */
     assert_int_equal(m->h.seq, second);
     fake_result(&b, m, RESULT_OK, "ok", 2);
@@ -154,11 +155,10 @@ static void process_gone(void **state)
     }
     json_decref(fake_event(&client, "engine_joined"));
     uint64_t seq = fake_submit(&client, 0, WIRE_ENGINE_NONE, NULL, 1, "x");
+    json_decref(fake_event(&client, "engine_died"));
     expect_result(&client, seq, RESULT_ENGINE_DIED,
                   "is gone, and so is its host, which could have said why: as when its machine "
                   "fails, or mpiexec kills all ranks because of MPI_Abort on one");
-    json_t *j = fake_event(&client, "engine_died");
-    json_decref(j);
     json_decref(cluster_event(&c, "engine_died"));
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     fake_close(&client);
@@ -615,8 +615,8 @@ static void late_connections(void **state)
     struct header exit = {.type = MSG_EXIT, .engine = engine.number, .incarnation = 1};
     fake_send(&host, exit, NULL, 0, "{\"text\":\"SIGKILL\"}", 18);
     fake_close(&engine);
-    expect_result(&client, 2, RESULT_ENGINE_DIED, "SIGKILL");
     json_decref(fake_event(&client, "engine_died"));
+    expect_result(&client, 2, RESULT_ENGINE_DIED, "SIGKILL");
     e.connects = 7;
     e.incarnation = 1;
     e.number = 0;

@@ -206,9 +206,10 @@ static void die(struct controller *c, struct engine *e, json_t *cause_take, bool
         log_info(c->log, "engine %u has left: %s", e->number, line);
     else
         log_warn(c->log, "engine %u died: %s", e->number, line);
+    event_engine_died(c, e,
+                      dump ? dump : "{}"); /* first: who gets an error knows that it is gone */
     act_must(c, &ev);
     end_orphans(c, e, &ev, dump);
-    event_engine_died(c, e, dump ? dump : "{}");
     registry_engine_dead(&c->registry, e, dump);
     json_decref(cause);
 }
