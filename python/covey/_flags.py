@@ -10,6 +10,7 @@ from .dependency import Dependency, as_dependency, route_of
 class ScheduledFlags:
     """`after`, `follow`, `timeout`, `retries`, `priority`; which of them a view takes its `_flag_names` say."""
 
+    client: Any
     _after: Dependency | None = None
     _follow: Dependency | None = None
     _timeout: float | None = None
@@ -30,6 +31,12 @@ class ScheduledFlags:
     def _route_more(self) -> dict[str, Any]:
         return {}
 
+    def _named(self, value: Any) -> Dependency | None:
+        dependency = as_dependency(value)
+        if dependency:
+            self.client._let_arrive(dependency)
+        return dependency
+
     @property
     def after(self) -> Dependency | None:
         """Tasks that must have ended first."""
@@ -37,7 +44,7 @@ class ScheduledFlags:
 
     @after.setter
     def after(self, value: Any) -> None:
-        self._after = as_dependency(value)
+        self._after = self._named(value)
         self._reroute()
 
     @property
@@ -47,7 +54,7 @@ class ScheduledFlags:
 
     @follow.setter
     def follow(self, value: Any) -> None:
-        self._follow = as_dependency(value)
+        self._follow = self._named(value)
         self._reroute()
 
     @property

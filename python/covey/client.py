@@ -89,6 +89,7 @@ class Client(Jobs):
     curve_secretkey: None = None
     _closed = True
     _end: str | None = None  # why the link was given up
+    _arrived = 0             # tasks up to this one are known to be at the controller
 
     def __init__(self, connection_info: str | os.PathLike | Mapping[str, Any] | None = None, *,
                  url_file: str | os.PathLike | None = None, profile: str | None = None,
@@ -564,6 +565,30 @@ class Client(Jobs):
             self.close(0)
         except Exception:
             pass  # the interpreter is ending
+
+    def _let_arrive(self, ids: Iterable[str]) -> None:
+        """Tasks of other clients of this process reach the controller before what this one sends next, which names them."""
+        named: dict[str, int] = {}
+        for id in ids:
+            session, _, seq = id.partition("_")
+            if session != self.session.session and seq.isdigit():
+                named[session] = max(int(seq), named.get(session, 0))
+        for other in list(_clients) if named else ():
+            if named.get(other.session.session, 0) > other._arrived and other._link_down is None and not other._closed:
+                other._arrive()
+
+    def _arrive(self) -> None:
+        """What was submitted is at the controller, if that answers soon: an answer comes behind it."""
+        last = self._ranges[-1][1] - 1 if self._ranges else 0
+        try:
+            seq = self._core.query(b'{"query": "result_status", "msg_ids": []}')
+        except OSError:  # its link was given up meanwhile
+            return
+        try:
+            if self._core.wait([seq], 2.0):
+                self._arrived = last
+        finally:
+            self._core.forget(seq, 1)
 
     # ------------------------------------------------ pickled AsyncResults
 

@@ -87,10 +87,8 @@ def test_priorities_targets_and_labels(stack, tmp_path):
 def test_tasks_of_another_client_can_be_waited_for(stack, tmp_path):
     s = stack()
     with ipp.Client(s.client_file) as other:
-        theirs = other[0].apply_async(until_exists, str(tmp_path / "go"))
-        other.spin()
         lv = s.rc.load_balanced_view()
-        wait_until(lambda: s.rc.queue_status()[0]["queue"] + s.rc.queue_status()[0]["tasks"], what="the other's task")
+        theirs = other[0].apply_async(until_exists, str(tmp_path / "go"))
         with lv.temp_flags(after=theirs.msg_ids):
             mine = lv.apply_async(os.getpid)
         with lv.temp_flags(follow=theirs):  # a direct task can be followed too
@@ -100,6 +98,10 @@ def test_tasks_of_another_client_can_be_waited_for(stack, tmp_path):
         theirs.get(30)
         assert mine.get(30) and mine.started >= theirs.completed
         assert there.get(30) == s.rc[0].apply_sync(os.getpid)
+        for client, view in ((other, lv), (s.rc, other.load_balanced_view())) * 50:  # at once: it may still be on its way
+            theirs = client.load_balanced_view().apply_async(abs, -1)
+            assert view.set_flags(after=theirs).apply_async(abs, -2).get(30) == 2
+
 
 
 def test_direct_tasks_have_dependencies(stack, tmp_path):
