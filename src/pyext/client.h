@@ -62,7 +62,7 @@ struct submit {
 struct waiter {
     struct waiter *next;
     struct waiter *due_next;
-    int fd; /* eventfd */
+    int fd; /* eventfd; -1: there was no descriptor for one, so it looks now and then */
     pthread_t thread;
     size_t left;
     atomic_bool leads; /* turns the loop itself, or is about to: needs no event */
@@ -149,7 +149,7 @@ void result_unref(struct core *c, struct result *r, struct msg **garbage);
 void core_event(struct core *c, struct msg *m_take);   /* for poll() */
 void waiters_wake(struct core *c, struct waiter *due); /* no mutex */
 void garbage_free(struct msg *garbage);                /* no mutex */
-struct waiter *waiter_get(struct core *c);             /* NULL: out of memory or descriptors */
+struct waiter *waiter_get(struct core *c);             /* NULL: out of memory */
 void waiter_put(struct core *c, struct waiter *w);
 int result_lost(struct result **ret, const char *why) CV_CHECK; /* no mutex needed */
 void core_results_release(struct core *c);                      /* at the very end */

@@ -5,9 +5,12 @@
 #include "pyext/client_type.h"
 
 #include <stdlib.h>
+#include "base/clock.h"
 #include "pyext/buffer.h"
 #include "pyext/pyin.h"
 #include "pyext/waiter.h"
+
+#define LOOK_NS (10 * NS_PER_MS) /* of who waits without a descriptor */
 
 PyObject *client_forget(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -133,6 +136,15 @@ static bool enough(void *arg)
     return yes;
 }
 
+/* As wait_readable(), until w is woken or it is time to look. */
+static int wait_due(const struct waiter *w, uint64_t deadline)
+{
+    uint64_t look = clock_mono() + LOOK_NS;
+    if (w->fd >= 0 || deadline <= look)
+        return wait_readable(w->fd, deadline, false);
+    return wait_readable(w->fd, look, false) < 0 ? -1 : 1;
+}
+
 /* Turns the loop or, if another thread does, sleeps until that one has filed enough; returns as
  * io_lead(). The mutex is held on entry and return. */
 static int sleep_or_lead(struct core *c, struct waiter *w, uint64_t deadline)
@@ -149,7 +161,7 @@ static int sleep_or_lead(struct core *c, struct waiter *w, uint64_t deadline)
         return 1;
     c->nblocked++;
     pthread_mutex_unlock(&c->mu);
-    r = wait_readable(w->fd, deadline, false);
+    r = wait_due(w, deadline);
     event_clear(w->fd);
     pthread_mutex_lock(&c->mu);
     c->nblocked--;

@@ -338,16 +338,14 @@ struct waiter *waiter_get(struct core *c)
     struct waiter *w = c->idle_waiters;
     if (w) {
         c->idle_waiters = w->next;
-        return w;
+    } else {
+        w = calloc(1, sizeof *w);
+        if (!w)
+            return NULL;
+        w->fd = -1;
     }
-    w = calloc(1, sizeof *w);
-    if (!w)
-        return NULL;
-    w->fd = event_new();
-    if (w->fd < 0) {
-        free(w);
-        return NULL;
-    }
+    if (w->fd < 0)
+        w->fd = event_new();
     return w;
 }
 
@@ -385,7 +383,8 @@ void core_results_release(struct core *c)
     while (c->idle_waiters) {
         struct waiter *w = c->idle_waiters;
         c->idle_waiters = w->next;
-        close(w->fd);
+        if (w->fd >= 0)
+            close(w->fd);
         free(w);
     }
     garbage_free(c->ev_head);

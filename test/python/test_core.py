@@ -3,6 +3,7 @@ import collections
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -148,6 +149,33 @@ def test_submit_wait_take(pair):
     assert [bytes(b) for b in buffers] == [b"value", b"more"] and len(buffers[0]) == 5
     assert client.take(seq) is None and client.done(seq)  # unknown counts as done
     assert peer.recv(fc.ACK).aux == 1
+
+
+def test_threads_wait_when_no_descriptor_is_left(pair):
+    client, peer = pair
+    seqs = [submit(client, b"x") for _ in range(4)]
+    tasks = [peer.recv(fc.TASK) for _ in seqs]
+    got, limits = [], resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def wait(seq):
+        try:
+            got.append(client.wait([seq], 20))
+        except BaseException as e:
+            got.append(e)
+
+    threads = [threading.Thread(target=wait, args=(seq,)) for seq in seqs]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        for t in threads:
+            t.start()
+        assert not client.wait(seqs, 0.1)
+        for task in tasks:
+            peer.result(task, [b"value"])
+        for t in threads:
+            t.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert got == [True] * 4
 
 
 def test_received_memory_is_writable_and_outlives_the_client(pair):
