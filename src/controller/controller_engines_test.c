@@ -309,19 +309,23 @@ static void set_has_ended_and_an_engine_is_back(void **state)
 static void bad_words_of_sets(void **state)
 {
     struct cluster c;
-    struct fake client, engine;
-    char line[200], *junk = malloc(40001);
+    struct fake client, engine, other;
+    char line[200], junk[40200];
 
     cluster_start(&c, NULL);
     fake_client(&client, &c, S);
     engine_of_set(&engine, &c, 20, 7);
     uint64_t seq = fake_submit(&client, MSG_F_DIRECT, 0, NULL, 1, "long");
     msg_free(fake_expect(&engine, MSG_TASK));
+    engine_of_set(&other, &c, 21, 8);
+    uint64_t behind = fake_submit(&client, MSG_F_DIRECT, 1, NULL, 1, "long");
+    msg_free(fake_expect(&other, MSG_TASK));
     memset(junk, '[', 40000);
-    memcpy(junk + 40000, "\n", 1);
-    junk[40000] = 0;
+    snprintf(junk + 40000, sizeof(junk) - 40000, "\n%s\n",
+             "{\"set_ended\": \"8\", \"why\": \"behind what is no word\"}");
     cluster_say(&c, junk);
-    free(junk);
+    fake_close(&other);
+    expect_result(&client, behind, RESULT_ENGINE_DIED, "behind what is no word");
     cluster_say(&c, "\n\n{\"set_ended\": \"7\", \"why\": \"\xff\"}\n{\"set_ended\": \"7\"}\n");
     for (int i = 0; i < 70; i++) {
         snprintf(line, sizeof(line), "{\"set_ended\": \"%d\", \"why\": \"set %d\"}\n",

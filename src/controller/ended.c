@@ -26,6 +26,7 @@ struct ended {
     struct watch *watch;
     int fd; /* -1: nothing is heard */
     struct buf line;
+    bool too_long; /* the rest of this line is skipped */
     struct over kept[KEPT];
     uint32_t next; /* to be taken for the next one: the oldest */
 };
@@ -73,11 +74,20 @@ static void stop_listening(struct ended *x)
     x->fd = -1;
 }
 
+static void add(struct ended *x, const char *part, size_t n)
+{
+    if (x->too_long || (x->line.len + n <= LINE_MAX_ && buf_add(&x->line, part, n) == CV_OK))
+        return;
+    buf_clear(&x->line);
+    x->too_long = true;
+}
+
 static void on_readable(void *arg, int events)
 {
     struct ended *x = arg;
     char data[4096];
     ssize_t n = read(x->fd, data, sizeof(data));
+    const char *nl;
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -85,12 +95,15 @@ static void on_readable(void *arg, int events)
         stop_listening(x);
         return;
     }
-    if (x->line.len + (size_t)n > LINE_MAX_ || buf_add(&x->line, data, (size_t)n) != CV_OK)
+    for (const char *p = data, *end = data + n; p < end; p = nl + 1) {
+        nl = memchr(p, '\n', (size_t)(end - p));
+        add(x, p, (size_t)((nl ? nl : end) - p));
+        if (!nl)
+            break;
+        if (!x->too_long)
+            take_line(x, (const char *)x->line.data, x->line.len);
         buf_clear(&x->line);
-    for (uint8_t *end; x->line.len && (end = memchr(x->line.data, '\n', x->line.len));) {
-        size_t len = (size_t)(end - x->line.data);
-        take_line(x, (const char *)x->line.data, len);
-        buf_consume(&x->line, len + 1);
+        x->too_long = false;
     }
 }
 
