@@ -346,7 +346,13 @@ class CompositeError(RemoteError):
         kinds = {_kind_of(e) for e in elist}
         kind = kinds.pop() if len(kinds) == 1 else None
         mixed = _mix(cls, kind) if cls is CompositeError else cls
-        return super().__new__(mixed) if mixed is cls else super(CompositeError, mixed).__new__(mixed)
+        # OSError must make its own; MemoryError's would make nothing but a MemoryError
+        for new in (super(CompositeError, mixed).__new__, BaseException.__new__):
+            try:
+                return new(mixed)
+            except Exception:  # any: it may be user code
+                continue
+        return super().__new__(cls)
 
     def __init__(self, msg: str = "", elist: Sequence[Any] = ()) -> None:
         self.msg = msg

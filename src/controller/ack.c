@@ -30,7 +30,7 @@ static void ack_by_name(struct engine *e, const struct msg *m)
 
 void ack_note(struct controller *c, struct engine *e, const struct msg *m)
 {
-    if (result_acked_by_name(m->payload)) {
+    if (m->h.flags & MSG_F_LEFT_OUT || result_acked_by_name(m->payload)) {
         ack_by_name(e, m);
         return;
     }

@@ -12,6 +12,7 @@
 #include "controller/backlog.h"
 #include "controller/events.h"
 #include "controller/orphan.h"
+#include "wire/leftout.h"
 #include "wire/route.h"
 
 /* Calls up to this size are kept with their record, but for those that share a function. */
@@ -182,6 +183,17 @@ static void submit_broadcast(struct submit *s, uint64_t seq, uint32_t count)
     }
 }
 
+/* Its data was too much for the memory here. */
+static void refuse_left_out(struct submit *s, uint64_t seq, uint32_t count)
+{
+    char text[120];
+
+    snprintf(text, sizeof(text), "the controller has no memory for the %llu bytes of this task",
+             (unsigned long long)s->m->h.body_len);
+    act_end(s->c, (struct sched_id){s->m->h.session, seq}, count, RESULT_REFUSED, WIRE_ENGINE_NONE,
+            "MemoryError", NULL, text);
+}
+
 /* False: it is a client's resend of something that is known. */
 static bool record(struct submit *s, uint64_t seq, uint32_t count)
 {
@@ -221,6 +233,8 @@ static void submit_part(struct submit *s, uint64_t seq, uint32_t count)
 
     if (!record(s, seq, count)) {
         log_debug(s->c->log, "a task that is known was sent again");
+    } else if (h->flags & MSG_F_LEFT_OUT && !s->holder) {
+        refuse_left_out(s, seq, count);
     } else if (s->mode == SCHED_BROADCAST) {
         submit_broadcast(s, seq, count);
     } else if (s->mode == SCHED_DIRECT) {
@@ -441,11 +455,11 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
 {
     struct engine *e = o->engine;
     struct sched_event ev = engine_event(SCHED_RESULT, e, &m->h);
-    bool announced = m->h.flags & MSG_F_AGAIN;
+    bool announced = m->h.flags & MSG_F_AGAIN, left_out = m->h.flags & MSG_F_LEFT_OUT;
 
     m->h.engine = e->number;
     m->h.incarnation = e->incarnation;
-    m->h.flags = 0;
+    m->h.flags = left_out ? MSG_F_LEFT_OUT : 0; /* until it is acknowledged */
     if (!m->h.count || m->h.status >= RESULT_STATUS_END) {
         if (e->relayed)
             conn_bye_engine(e, "a RESULT of nothing");
@@ -454,6 +468,9 @@ void task_result(struct controller *c, const struct origin *o, struct msg *m)
         return;
     }
     ack_note(c, e, m);
+    if (left_out && left_out_end(m, "the controller, or the host of its engine,") != CV_OK)
+        log_error(c->log, "out of memory: a result has no content");
+    m->h.flags = 0;
     ev.result.status = m->h.status;
     ev.result.run_ns = m->h.aux > m->h.time ? m->h.aux - m->h.time : 0;
     ev.result.payload = m;

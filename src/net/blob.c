@@ -158,18 +158,25 @@ static struct msg *breach(struct link *l, struct msg *m, const char *what, uint6
     return NULL;
 }
 
+static struct msg *no_memory(struct link *l, struct msg *m)
+{
+    link_fail(l, CV_ENOMEM, "out of memory");
+    msg_free(m);
+    return NULL;
+}
+
+/* Of one that was left out a payload without buffers is kept. */
 static struct msg *received(struct link *l, struct msg *m)
 {
-    struct payload *p = m->payload;
     uint64_t number = m->h.seq;
+    if (m->h.flags & MSG_F_LEFT_OUT && !m->payload && payload_new_bare(&m->payload, 0, NULL))
+        return no_memory(l, m);
+    struct payload *p = m->payload;
     if (l->limits.body_max <= WIRE_PREAUTH_MAX || !p)
         return breach(l, m, "something to be kept that may not be", number);
     struct blobs *t = blobs_of(l);
-    if (!t) {
-        link_fail(l, CV_ENOMEM, "out of memory");
-        msg_free(m);
-        return NULL;
-    }
+    if (!t)
+        return no_memory(l, m);
     if (hash_get(&t->in, 0, number))
         return breach(l, m, "two of one number", number);
     if (t->in.count && t->in_bytes + cost(p) > LINK_BLOBS_MAX)
@@ -196,6 +203,15 @@ static struct msg *dropped(struct link *l, struct msg *m)
     return NULL;
 }
 
+/* A part of it was left out: what is there of the other is of no use. */
+static struct msg *without(struct link *l, struct msg *m)
+{
+    if (!left_out_may(m->h.type))
+        return no_memory(l, m);
+    left_out_mark(m);
+    return m;
+}
+
 /* Puts the BLOB's buffers in front. */
 static struct msg *complete(struct link *l, struct msg *m)
 {
@@ -212,19 +228,18 @@ static struct msg *complete(struct link *l, struct msg *m)
     if (head->nbufs + nbufs > WIRE_BUFFERS_MAX || m->h.body_len > l->limits.body_max ||
         head->total > l->limits.body_max - m->h.body_len)
         return breach(l, m, "too large with what it begins with", number);
-    if (!m->payload) {
-        payload_ref(head);
-    } else if (payload_new_joined(&whole, head, m->payload) != CV_OK) {
-        link_fail(l, CV_ENOMEM, "out of memory");
-        msg_free(m);
-        return NULL;
-    }
-    m->payload = whole;
-    m->h.nbufs = whole->nbufs;
-    m->h.body_len = whole->total;
     m->h.flags &= (uint16_t)~MSG_F_BLOB;
     if (!m->h.route_len)
         m->route = NULL;
+    if (!head->nbufs || m->h.flags & MSG_F_LEFT_OUT)
+        return without(l, m);
+    if (!m->payload)
+        payload_ref(head);
+    else if (payload_new_joined(&whole, head, m->payload) != CV_OK)
+        return no_memory(l, m);
+    m->payload = whole;
+    m->h.nbufs = whole->nbufs;
+    m->h.body_len = whole->total;
     return m;
 }
 

@@ -7,7 +7,8 @@
  * half received. A plan may be undone, newest first, up to the first CHUNK that left in part.
  *
  * Receiving: the payload is allocated when the message is announced; its CHUNKs must fill the
- * buffers in order. Whatever does not fit kills the link with CV_EPROTO, never more.
+ * buffers in order. Whatever does not fit kills the link with CV_EPROTO, never more. What there is
+ * no memory for is read and thrown away, and the message delivered without it (wire/leftout.h).
  *
  * Credit: a CHUNK's bytes are owed to the sender until they are given back, which happens when the
  * message is delivered (manual: by the owner). Of unfinished messages at most half a window is
@@ -213,7 +214,7 @@ static void refuse(struct link *l, const char *what, uint64_t number)
     link_fail(l, CV_EPROTO, "the peer broke the protocol: %s (transfer %" PRIu64 ")", what, number);
 }
 
-void bulk_announced(struct link *l, struct msg *m_take)
+void bulk_announced(struct link *l, struct msg *m_take, bool left_out)
 {
     uint64_t number = ++l->numbers_in;
     struct transfer *t = calloc(1, sizeof *t);
@@ -225,8 +226,24 @@ void bulk_announced(struct link *l, struct msg *m_take)
     }
     t->m = m_take;
     t->number = number;
+    t->left_out = left_out;
     while (!m_take->payload->bufs[t->buf].len)
         t->buf++;
+}
+
+bool bulk_leave_out(struct link *l, struct transfer *t)
+{
+    struct payload *p = t->m->payload, *bare = NULL;
+    uint64_t *lens = left_out_may(t->m->h.type) ? malloc(p->nbufs * sizeof *lens) : NULL;
+    for (uint32_t i = 0; lens && i < p->nbufs; i++)
+        lens[i] = p->bufs[i].len;
+    if (lens && payload_new_bare(&bare, p->nbufs, lens) == CV_OK) {
+        payload_unref(p);
+        t->m->payload = bare;
+        t->left_out = true;
+    }
+    free(lens);
+    return t->left_out;
 }
 
 void bulk_chunk(struct link *l, const struct header *h)
@@ -243,7 +260,7 @@ void bulk_chunk(struct link *l, const struct header *h)
         return refuse(l, "a CHUNK that reaches beyond its buffer", h->seq);
     if (h->body_len > l->window_in || l->owed > l->window_in - h->body_len)
         return refuse(l, "more large data than its credit allows", h->seq);
-    if (memfd_room(l, t) < 0)
+    if (!t->left_out && memfd_room(l, t) < 0 && !bulk_leave_out(l, t))
         return link_fail(l, CV_ENOMEM, "no memory for a buffer of %" PRIu64 " bytes",
                          t->m->payload->bufs[t->buf].len);
     l->owed += h->body_len;
@@ -254,7 +271,7 @@ void bulk_chunk(struct link *l, const struct header *h)
 
 uint8_t *bulk_space(struct link *l)
 {
-    return l->rx->m->payload->bufs[l->rx->buf].data + l->rx->off;
+    return l->rx->left_out ? NULL : l->rx->m->payload->bufs[l->rx->buf].data + l->rx->off;
 }
 
 static void give_back(struct link *l, uint64_t bytes)
@@ -292,8 +309,10 @@ static void transfer_settle(struct link *l, struct transfer *t)
         l->early_debt += t->early + (m->h.body_len - t->bytes);
     else
         give_back(l, t->bytes - t->early);
-    free(t);
     m->h.flags &= (uint16_t)~MSG_F_CHUNKED;
+    if (t->left_out)
+        left_out_mark(m);
+    free(t);
     link_deliver(l, m);
 }
 

@@ -16,6 +16,7 @@
 #include "net/lane.h"
 #include "net/link.h"
 #include "net/loop_priv.h"
+#include "wire/leftout.h"
 
 #define LINK_TURN_MAX (256u << 10) /* bytes of one link in a turn, each way */
 #define LINK_COPY_MAX 2048u        /* payloads up to this are copied into the send queue */
@@ -72,6 +73,7 @@ struct transfer {
     uint32_t buf;
     uint64_t bytes; /* that came as CHUNKs */
     uint64_t early; /* credit given back before delivery */
+    bool left_out;  /* its bytes are read and thrown away (leftout.h) */
 };
 
 struct inbox; /* memfd.c */
@@ -201,10 +203,14 @@ bool bulk_plan(struct link *l, struct frame *f, uint64_t max, bool first);
 void bulk_undo(struct link *l, const struct frame *f);
 int bulk_sent(struct link *l, const struct frame *f) CV_CHECK;
 uint64_t bulk_oldest(const struct link *l); /* serial of the oldest unfinished, or UINT64_MAX */
-void bulk_announced(struct link *l, struct msg *m_take);
+/* left_out: there was no memory even for its small buffers. */
+void bulk_announced(struct link *l, struct msg *m_take, bool left_out);
 void bulk_chunk(struct link *l, const struct header *h); /* a CHUNK's header */
 void bulk_memfd(struct link *l, const struct header *h);
-uint8_t *bulk_space(struct link *l); /* where the next rx_left bytes go */
+/* Where the next rx_left bytes go; NULL: they are thrown away. */
+uint8_t *bulk_space(struct link *l);
+/* No memory for the data of t: it is left out from here on. False: it can't go on without. */
+bool bulk_leave_out(struct link *l, struct transfer *t);
 void bulk_received(struct link *l, uint32_t n);
 int bulk_credit_flush(struct link *l) CV_CHECK;
 void bulk_release(struct link *l);

@@ -4,6 +4,7 @@
  * is kept aside, so an idle link has no buffer. A CHUNK's data beyond what came with its header is
  * read straight to its place. Everything in a header is checked before memory is taken for it; a
  * breach kills this link alone. Runs on the loop's thread. */
+#include <assert.h>
 #include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -63,9 +64,10 @@ static uint64_t message_size(const struct header *h)
 }
 
 static int make_payload(struct link *l, const struct header *h, const uint8_t *table,
-                        struct payload **ret)
+                        struct payload **ret, bool *ret_left_out)
 {
     uint64_t one = h->body_len, sum = 0, *lens = &one;
+    *ret_left_out = false;
     if (!h->nbufs) {
         *ret = NULL;
         return CV_OK;
@@ -90,19 +92,24 @@ static int make_payload(struct link *l, const struct header *h, const uint8_t *t
     }
     int r = h->flags & MSG_F_CHUNKED ? payload_new_empty(ret, h->nbufs, lens)
                                      : payload_new_inline(ret, h->nbufs, lens);
-    if (r == CV_OK && (h->flags & MSG_F_CHUNKED))
+    if (r == CV_OK && (h->flags & MSG_F_CHUNKED)) {
         payload_reuse(*ret, loop_spares(l->loop));
+    } else if (r == CV_ENOMEM && (h->flags & MSG_F_CHUNKED) && left_out_may(h->type)) {
+        *ret_left_out = true;
+        r = payload_new_bare(ret, h->nbufs, lens);
+    }
     if (lens != &one)
         free(lens);
     return r;
 }
 
 /* Copies a whole message out of p. */
-static int make_message(struct link *l, const struct header *h, const uint8_t *p, struct msg **ret)
+static int make_message(struct link *l, const struct header *h, const uint8_t *p, struct msg **ret,
+                        bool *ret_left_out)
 {
     const uint8_t *table = p + WIRE_HEADER_SIZE + h->route_len;
     struct payload *payload;
-    int r = make_payload(l, h, table, &payload);
+    int r = make_payload(l, h, table, &payload, ret_left_out);
     if (r == CV_EPROTO)
         link_fail(l, r, "the peer broke the protocol: buffers that don't add up in a %s",
                   msg_type_name(h->type));
@@ -138,6 +145,7 @@ static void on_credit(struct link *l, const struct header *h)
 static void take_message(struct link *l, const struct header *h, const uint8_t *p)
 {
     struct msg *m;
+    bool left_out;
     switch (h->type) {
     case MSG_PING:
         if (l->queued < PONG_QUEUE_MAX && link_queue_own(l, MSG_PONG, h->time, 0) < 0)
@@ -153,10 +161,10 @@ static void take_message(struct link *l, const struct header *h, const uint8_t *
         memfd_released(l, h);
         break;
     default:
-        if (make_message(l, h, p, &m) < 0)
+        if (make_message(l, h, p, &m, &left_out) < 0)
             break;
         if (h->flags & MSG_F_CHUNKED)
-            bulk_announced(l, m);
+            bulk_announced(l, m, left_out);
         else
             link_deliver(l, m);
     }
@@ -185,7 +193,9 @@ static size_t parse(struct link *l, const uint8_t *data, size_t n)
         const uint8_t *p = data + pos;
         if (l->rx) {
             uint32_t len = n - pos < l->rx_left ? (uint32_t)(n - pos) : l->rx_left;
-            memcpy(bulk_space(l), p, len);
+            uint8_t *to = bulk_space(l);
+            if (to)
+                memcpy(to, p, len);
             pos += len;
             bulk_received(l, len);
             if (pos == n)
@@ -235,8 +245,10 @@ static void received(struct link *l, ssize_t n)
 /* The data of a CHUNK, straight to its place. */
 static ssize_t read_bulk(struct link *l, size_t max, struct err *e, size_t *ret_asked)
 {
+    static_assert(WIRE_CHUNK_MAX <= LOOP_READ_SIZE, "what is thrown away is read into that");
+    uint8_t *to = bulk_space(l);
     *ret_asked = l->rx_left < max ? l->rx_left : max;
-    ssize_t n = l->t->ops->read(l->t, bulk_space(l), *ret_asked, e);
+    ssize_t n = l->t->ops->read(l->t, to ? to : loop_read_buffer(l->loop), *ret_asked, e);
     if (n > 0) {
         received(l, n);
         bulk_received(l, (uint32_t)n);

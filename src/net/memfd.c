@@ -248,6 +248,10 @@ static int take_one(struct link *l, struct transfer *t, uint32_t buf, int fd)
         link_fail(l, CV_ENOMEM, "out of memory");
         return CV_ENOMEM;
     }
+    if (t->left_out) {
+        region_unref(&rc->r);
+        return CV_OK;
+    }
     bool keep = l->memfds.map ? len > COPY_MAX && map_private(l, rc)
                               : !l->memfds.kept || *l->memfds.kept < l->memfds.kept_max;
     if (keep) {
@@ -260,6 +264,8 @@ static int take_one(struct link *l, struct transfer *t, uint32_t buf, int fd)
     if (!r)
         r = copy_out(fd, p->bufs[buf].data, len);
     region_unref(&rc->r);
+    if (r == CV_ENOMEM && bulk_leave_out(l, t))
+        return CV_OK;
     if (r)
         link_fail(l, r, "no memory for a buffer of %" PRIu64 " bytes", len);
     return r;

@@ -19,6 +19,7 @@
 #include "base/jsontext.h"
 #include "base/ranges.h"
 #include "pyext/waiter.h"
+#include "wire/leftout.h"
 
 #define ACK_DELAY_NS (5 * NS_PER_MS)
 #define ACK_COUNT 256
@@ -192,13 +193,25 @@ static void ack_by_name(struct core *c, const struct msg *m)
         uplink_drop(&c->up, "out of memory");
 }
 
+/* What was too large for the memory here ends as an error, and is not sent again. */
+static void end_left_out(struct core *c, struct msg *m)
+{
+    if (m->h.type == MSG_RESULT)
+        ack_by_name(c, m);
+    if (left_out_end(m, "this process"))
+        uplink_drop(&c->up, "out of memory");
+}
+
 static void on_msg(void *arg, struct msg *m)
 {
     struct core *c = arg;
+    bool left_out = m->h.flags & MSG_F_LEFT_OUT;
+    if (left_out)
+        end_left_out(c, m);
     m->next = NULL;
     *c->in_tail = m;
     c->in_tail = &m->next;
-    if (m->h.type != MSG_RESULT)
+    if (m->h.type != MSG_RESULT || left_out)
         return;
     if (result_acked_by_name(m->payload)) {
         ack_by_name(c, m);

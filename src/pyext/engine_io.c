@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/jsontext.h"
 #include "pyext/waiter.h"
+#include "wire/leftout.h"
 
 #define STARTED_NS (5 * NS_PER_MS)
 /* How long text waits for the end of its line: pieces of one print() that leave one by one would be
@@ -93,6 +94,25 @@ void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo
     if (!r)
         r = engine_send(c, &h, p);
     (void)r; /* out of memory: the controller learns at the next reconnect that nobody holds it */
+}
+
+/* Its data was too much for the memory here, or at the host. The mutex is held. */
+static int refuse_left_out(struct engine_core *c, const struct header *task)
+{
+    struct header h = {.type = MSG_RESULT,
+                       .status = RESULT_REFUSED,
+                       .session = task->session,
+                       .seq = task->seq,
+                       .count = task->count,
+                       .attempt = task->attempt,
+                       .engine = c->number,
+                       .incarnation = c->incarnation};
+    struct payload *p = NULL;
+    char where[40];
+    h.time = h.aux = clock_wall();
+    snprintf(where, sizeof where, "engine %u, or its host,", c->number);
+    int r = left_out_words(&p, task, where);
+    return r ? r : engine_send(c, &h, p);
 }
 
 static void eout_free(struct eout *o)
@@ -325,6 +345,10 @@ static void on_msg(void *arg, struct msg *m)
     pthread_mutex_lock(&c->mu);
     switch (m->h.type) {
     case MSG_TASK:
+        if (m->h.flags & MSG_F_LEFT_OUT) {
+            r = refuse_left_out(c, &m->h);
+            break;
+        }
         r = engine_enqueue(c, m);
         m = NULL;
         arm_started(c);

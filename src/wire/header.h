@@ -65,6 +65,8 @@ enum msg_flag {
     MSG_F_RESTART = 1u << 7,   /* SPAWN: replace the engine under its number */
     MSG_F_BLOB = 1u << 8,      /* begins with the buffers of a BLOB (set and read by net alone) */
     MSG_F_AGAIN = 1u << 9,     /* RESULT: one of those that the engine's HELLO counted */
+    MSG_F_LEFT_OUT =
+        1u << 10, /* TASK, RESULT, REPLY: its data found no memory at a hop (leftout.h) */
 };
 
 /* What a TASK asks of the engine (header.status of TASK). */

@@ -126,6 +126,20 @@ int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens
     return CV_OK;
 }
 
+int payload_new_bare(struct payload **ret, uint32_t nbufs, const uint64_t *lens)
+{
+    uint8_t *data;
+    struct payload *p = allocate(nbufs, false, 0, &data);
+    if (!p)
+        return CV_ENOMEM;
+    for (uint32_t i = 0; i < nbufs; i++) {
+        p->bufs[i] = (struct slice){.len = lens[i]};
+        p->total += lens[i];
+    }
+    *ret = p;
+    return CV_OK;
+}
+
 void payload_reuse(struct payload *p, struct spares *spares)
 {
     struct payload_more *m = payload_more(p);

@@ -74,6 +74,8 @@ int payload_new_regions(struct payload **ret, uint32_t nbufs, const uint64_t *le
 /* Like payload_new_large(), for what is about to be received: each buffer of 256 KiB and more is to
  * get its memory by one of the two that follow, before the payload is shared. */
 int payload_new_empty(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
+/* Lengths alone: of what is read and thrown away. */
+int payload_new_bare(struct payload **ret, uint32_t nbufs, const uint64_t *lens) CV_CHECK;
 /* An empty one: its maps come from there, and go back there (references spares). */
 void payload_reuse(struct payload *p, struct spares *spares);
 int payload_map(struct payload *p, uint32_t buf) CV_CHECK; /* memory of its own; twice is fine */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Two links that exchange small, large and shared messages while memory is short or the stream
- * fails. Each message arrives whole, or its sender was told, or a link ended and said why: nothing
- * is lost without a word, and nothing hangs. */
+ * fails. Each message arrives whole, or without its data and says so, or its sender was told, or a
+ * link ended and said why: nothing is lost without a word, and nothing hangs. */
 #include "fault.h"
 
 #include <stdio.h>
@@ -22,24 +22,29 @@ struct end {
     struct link *link;
     unsigned sent, got;
     bool closed, refused; /* refused: link_send() said so */
+    unsigned *left_out;
 };
 
 struct pair {
     struct loop *loop; /* made before anything fails */
-    struct payload *shared;
+    struct payload *shared, *shared_large;
+    unsigned left_out; /* in all exchanges: messages that came without their data */
     struct end a, b;
 };
 
 static void on_msg(struct link *l, struct msg *m, void *arg)
 {
     struct end *end = arg;
+    bool left_out = m->h.flags & MSG_F_LEFT_OUT;
     uint64_t total = 0;
     for (uint32_t i = 0; i < m->h.nbufs; i++) {
         total += m->payload->bufs[i].len;
         for (uint64_t k = 0; k < m->payload->bufs[i].len; k += 997)
             assert_int_equal(m->payload->bufs[i].data[k], (uint8_t)k);
     }
-    assert_int_equal(total, m->h.aux);
+    assert_true(!left_out || m->h.aux > WIRE_INLINE_MAX);
+    assert_int_equal(total, left_out ? 0 : m->h.aux);
+    *end->left_out += left_out;
     end->got++;
     msg_free(m);
 }
@@ -103,6 +108,8 @@ static void talk(struct pair *p)
             say(ends[i], small, 0);
         say(ends[i], p->shared, LINK_SHARE);
         say(ends[i], p->shared, LINK_SHARE | LINK_AFTER_BULK);
+        say(ends[i], p->shared_large, LINK_SHARE);
+        say(ends[i], p->shared_large, LINK_SHARE);
         say(ends[i], large, LINK_AFTER_BULK);
         payload_unref(small);
         payload_unref(large);
@@ -118,7 +125,7 @@ static void exchange(void *arg)
 {
     struct pair *p = arg;
     int fds[2];
-    p->a = p->b = (struct end){0};
+    p->a = p->b = (struct end){.left_out = &p->left_out};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
         return;
     if (end_new(p, &p->a, fds[0])) {
@@ -140,9 +147,12 @@ static void links_lose_nothing_silently(void **state)
     struct pair p = {0};
     assert_int_equal(loop_new(&p.loop), CV_OK);
     p.shared = bytes(20000);
+    p.shared_large = bytes(LARGE);
     assert_true(fault_each(FAULT_MEMORY, exchange, &p) > 30);
     assert_true(fault_each(FAULT_STREAM, exchange, &p) > 10);
+    assert_true(p.left_out >= 8); /* of each end: two, and two that name one BLOB */
     payload_unref(p.shared);
+    payload_unref(p.shared_large);
     loop_free(p.loop);
 }
 

@@ -17,7 +17,7 @@ def remote(exc, engine=0, tb=("Traceback …", "  line")):
 
 
 CASES = [ValueError("v"), KeyError("k"), OSError(2, "no"), FileNotFoundError(2, "no", "f"), UnicodeDecodeError("utf8", b"x", 0, 1, "bad"),
-         error.TaskAborted("x"), ZeroDivisionError(), ImportError("x"), AttributeError("a")]
+         error.TaskAborted("x"), ZeroDivisionError(), ImportError("x"), AttributeError("a"), MemoryError("m")]
 
 
 @pytest.mark.parametrize("exc", CASES, ids=lambda e: type(e).__name__)
