@@ -173,12 +173,18 @@ class ZMQInteractiveShell(InteractiveShell):
         if held is not None:
             print(self.InteractiveTB.stb2text(held[1]), file=sys.stderr)
 
+    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
+        etype, value, tb = super()._get_exc_info(exc_tuple)
+        _cut_handler(value)
+        return etype, value, tb
+
     def traceback_of(self, error: BaseException) -> list[str]:
         """The formatted traceback of an exception that user code raised (as IPython shows it); of a class that refuses to be asked the name."""
         try:
             render = getattr(error, "_render_traceback_", None)
             if render is not None:
                 return list(render())
+            _cut_handler(error)
             return list(self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__))
         except Exception:
             pass
@@ -418,6 +424,15 @@ def _option(config: dict[str, Any], name: str) -> list[str]:
         if value:
             return list(value)
     return []
+
+
+def _cut_handler(error: Any) -> None:
+    """Takes the engine's signal handler off the end of an interrupt's traceback: it ends in the user's code."""
+    tb = error.__traceback__ if isinstance(error, KeyboardInterrupt) else None
+    while tb is not None and (end := tb.tb_next) is not None:
+        if end.tb_next is None and end.tb_frame.f_code.co_name == "_on_interrupt" and end.tb_frame.f_globals.get("__name__") == "covey._engine":
+            tb.tb_next = None
+        tb = tb.tb_next
 
 
 def _make_current(loop: asyncio.AbstractEventLoop) -> None:

@@ -264,6 +264,8 @@ class ParallelMagics(Magics):
                 raise
             self._interrupt(ar, sig)
             look()
+            if not stream:
+                _show_parts(ar, options.groupby or "type")
             return None
         if not stream:
             ar.get(return_exceptions=True)
@@ -363,6 +365,13 @@ class _ErrorPrinter:
                 self._shown.add(key)
                 text = "\n".join(error.render_traceback())
         print(text, file=sys.stderr)
+
+
+def _show_parts(ar: AsyncResult, groupby: str) -> None:
+    """What those engines printed that have ended."""
+    parts = ar.split() if len(ar.msg_ids) > 1 else [ar]
+    if ended := [part for part in parts if part.ready()]:
+        (ar if len(ended) == len(parts) else ar.join(*ended)).display_outputs(groupby=groupby)
 
 
 def _defaults() -> argparse.Namespace:

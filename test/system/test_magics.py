@@ -186,6 +186,22 @@ def test_ctrl_c_goes_to_the_engines(session):
         assert cell('', 'import time; print("on"); time.sleep(600)') is None
     assert 'Received Keyboard Interrupt. Sending signal SIGINT to engines...' in io.stderr, io.stderr
     assert 'KeyboardInterrupt' in io.stderr and px('1') is None
+    assert 'time.sleep' in io.stderr and '_on_interrupt' not in io.stderr, io.stderr
+    """)
+
+
+def test_what_was_printed_before_a_ctrl_c_is_shown(session):
+    session("""
+    import time
+    source = 'import time; print("before"); time.sleep(20)'
+    magics = ip.magics_manager.magics['line']['px'].__self__
+    def interrupt():
+        while magics.last_result is None or not all(magics.last_result.stdout): time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+    with captured() as io:
+        threading.Thread(target=interrupt, daemon=True).start()
+        assert cell('--no-stream', source) is None
+    assert io.stdout.splitlines() == ['[stdout:0] before', '[stdout:1] before'], io.stdout
     """)
 
 
