@@ -386,6 +386,8 @@ class Cluster(ClusterCoroutines):
         state = _read_cluster_file(path)
         if state is None:
             raise FileNotFoundError(f"no cluster runs here: {path} is not there (`ipcluster list` shows those that run)")
+        if isinstance(state.get("cluster"), dict) and "pid" not in state:
+            raise FileNotFoundError(f"no cluster of covey's runs here: {path} is of ipyparallel's own programs (their `ipcluster stop` ends what runs)")
         if not _runs(state):
             raise FileNotFoundError(f"no cluster runs here: {path} is of one that has ended (`ipcluster clean` removes it)")
         return cls.from_dict(state, cluster_file=path, **kwargs)

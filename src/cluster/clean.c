@@ -32,6 +32,12 @@ static int clean_cluster(void *arg, const char *path, json_t *o)
                   "the cluster of %s was started on %s and can't be seen from here: stop it there, "
                   "or clean with --force",
                   path, clusterfile_elsewhere(o));
+    } else if (clusterfile_others(o) && !c->s->force) {
+        c->running = true;
+        log_error(c->s->log,
+                  "the cluster of %s runs, by ipyparallel's own programs: stop it with their "
+                  "`ipcluster stop` first, or clean with --force",
+                  path);
     } else if (!running && cluster_undo(o, &e) && !c->s->force) {
         c->failed = true;
         log_error(c->s->log, "%s; `ipcluster clean --force` forgets it", e.text);

@@ -106,6 +106,25 @@ bool clusterfile_over(const json_t *o)
     return true;
 }
 
+bool clusterfile_foreign(const json_t *o)
+{
+    return json_is_object(json_object_get(o, "cluster")) && !json_object_get(o, "pid");
+}
+
+bool clusterfile_others(const json_t *o)
+{
+    const json_t *state = json_object_get(json_object_get(o, "controller"), "state");
+    json_int_t pid = json_integer_value(json_object_get(state, "pid"));
+    struct buf b = {0};
+    char *path =
+        clusterfile_foreign(o) && pid > 0 ? str_printf("/proc/%lld/cmdline", (long long)pid) : NULL;
+    bool runs = path && !file_read(path, FILE_MAX, &b, NULL) && b.len &&
+                memmem(b.data, b.len, "ipyparallel", strlen("ipyparallel"));
+    buf_release(&b);
+    free(path);
+    return runs;
+}
+
 static int is_cluster_file(const struct dirent *d)
 {
     size_t n = strlen(d->d_name);

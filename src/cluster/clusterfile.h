@@ -23,6 +23,10 @@ bool clusterfile_over(const json_t *o);
 /* The other machine on which it was started (a shared home), where its processes can't be seen from
  * here: the name, of o; NULL: it was this one. */
 const char *clusterfile_elsewhere(const json_t *o);
+/* It is a file of ipyparallel's own programs. */
+bool clusterfile_foreign(const json_t *o);
+/* Such a one, whose controller runs on this machine. */
+bool clusterfile_others(const json_t *o);
 /* Calls cb for each cluster file of a profile, by name; unreadable ones are skipped. o is borrowed.
  */
 int clusterfile_each(const char *profile_dir, int (*cb)(void *arg, const char *path, json_t *o),

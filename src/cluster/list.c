@@ -12,16 +12,29 @@
 #include "cluster/profile.h"
 #include "cluster/verbs.h"
 
+struct listing {
+    const struct settings *s;
+    json_t *list;
+};
+
 static int add_file(void *arg, const char *path, json_t *o)
 {
+    const struct listing *l = arg;
     const char *dir = json_string_value(json_object_get(o, "profile_dir"));
+    if (clusterfile_others(o))
+        log_warn(l->s->log,
+                 "the cluster of %s is not listed: it is of ipyparallel's own programs, whose "
+                 "`ipcluster` shows and stops it",
+                 path);
+    if (clusterfile_foreign(o))
+        return CV_OK;
     json_object_set_new(o, "running", json_boolean(clusterfile_running(o)));
     json_object_set_new(o, "profile", json_string(profile_name(dir ? dir : "")));
     json_object_set_new(o, "cluster_file", json_string(path));
     json_object_set_new(o, "cluster",
                         json_pack("{s:O?, s:s}", "cluster_id", json_object_get(o, "cluster_id"),
                                   "profile_dir", dir ? dir : ""));
-    if (json_array_append(arg, o))
+    if (json_array_append(l->list, o))
         return CV_ENOMEM;
     if (clusterfile_over(o)) {
         int ignored = unlink(path); /* in a folder that can't be written it stays */
@@ -82,9 +95,10 @@ static void print_table(const json_t *list)
 int verb_list(const struct settings *s)
 {
     json_t *list = json_array();
+    struct listing l = {.s = s, .list = list};
     int rc = !list              ? CV_ENOMEM
-             : s->profile_named ? add_profile(list, s->profile_dir)
-                                : profile_each(s->ipython_dir, add_profile, list);
+             : s->profile_named ? add_profile(&l, s->profile_dir)
+                                : profile_each(s->ipython_dir, add_profile, &l);
     if (rc)
         log_error(s->log, "can't list the clusters (%s)", err_name(rc));
     else if (s->json)

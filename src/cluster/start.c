@@ -56,7 +56,11 @@ static bool runs_already(const struct settings *s, const char *path)
     json_t *o;
     if (clusterfile_read(path, &o, NULL))
         return false;
-    bool runs = clusterfile_running(o);
+    bool runs = clusterfile_running(o) || clusterfile_others(o);
+    if (clusterfile_others(o))
+        log_warn(s->log,
+                 "ipyparallel's own programs run a cluster of this profile: end it with their "
+                 "`ipcluster stop`, or take another --profile or --cluster-id");
     if (!runs && clusterfile_elsewhere(o)) {
         log_warn(s->log,
                  "the cluster of %s was started on %s and can't be seen from here: its file is "

@@ -150,6 +150,14 @@ static int not_from_here(const struct settings *s, const char *path, const json_
     return EXIT_FAILED;
 }
 
+static int not_ours(const struct settings *s, const char *path)
+{
+    log_error(s->log,
+              "the cluster of %s is of ipyparallel's own programs: their `ipcluster stop` ends it",
+              path);
+    return EXIT_FAILED;
+}
+
 /* What is left of one whose processes are gone. Its file stays while a job may be in its queue. */
 static int undo_stale(const struct settings *s, const char *path, const json_t *o)
 {
@@ -171,6 +179,8 @@ static int stop_id(const struct settings *s, const char *id)
         log_error(s->log, "out of memory");
     } else if (!clusterfile_read(path, &o, NULL) && clusterfile_running(o)) {
         code = stop_one(s, path, id, o);
+    } else if (o && clusterfile_others(o)) {
+        code = not_ours(s, path);
     } else if (o && clusterfile_elsewhere(o)) {
         code = not_from_here(s, path, o);
     } else if (!(o && undo_stale(s, path, o))) {
@@ -195,6 +205,8 @@ static int stop_file(void *arg, const char *path, json_t *o)
     int code = EXIT_FINE;
     if (clusterfile_running(o)) {
         code = stop_one(a->s, path, id ? id : "", o);
+    } else if (clusterfile_others(o)) {
+        code = not_ours(a->s, path);
     } else if (clusterfile_elsewhere(o)) {
         code = not_from_here(a->s, path, o);
     } else if (undo_stale(a->s, path, o)) {

@@ -225,6 +225,13 @@ def test_from_file_and_dict():
     c.stop_cluster_sync()
 
 
+def test_from_file_of_ipyparallels_own_programs(tmp_path):
+    file = tmp_path / "cluster-.json"
+    file.write_text('{"cluster": {"cluster_id": ""}, "controller": {"class": "local", "state": {"pid": 1}}}')
+    with pytest.raises(FileNotFoundError, match="ipyparallel's own programs"):
+        Cluster.from_file(file)
+
+
 def test_from_file_takes_the_only_cluster_that_runs():
     one, two = Cluster(n=1, cluster_id="one"), Cluster(n=1, cluster_id="two")
     one.start_cluster_sync()

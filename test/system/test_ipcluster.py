@@ -92,6 +92,23 @@ def test_clean_removes_a_cluster_file_that_nobody_can_read(programs, ipython_dir
     assert cleaned.returncode == 0 and "Removed 1 file" in cleaned.stderr and os.listdir(security) == []
 
 
+def test_a_cluster_of_ipyparallels_own_programs_is_left_alone(programs, ipython_dir):
+    """Whoever changes over may have one that runs, in the same profile."""
+    program = programs()
+    security = Path(ipython_dir["IPYTHONDIR"], "profile_default", "security")
+    security.mkdir(parents=True)
+    file = security / "cluster-.json"
+    with subprocess.Popen([sys.executable, "-c", "input()", "ipyparallel.controller"], stdin=subprocess.PIPE) as controller:
+        file.write_text(json.dumps({"cluster": {"cluster_id": "", "class": "ipyparallel.cluster.cluster.Cluster"},
+                                    "controller": {"class": "local", "state": {"pid": controller.pid}}, "engines": {"class": "local", "sets": {}}}))
+        for words, code in ((("start", "-n", "2"), 10), (("stop",), 1), (("stop", "--all"), 1), (("clean",), 1), (("list",), 0)):
+            done = run(program, ipython_dir, *words)
+            assert done.returncode == code and "ipyparallel's own programs" in done.stderr and file.exists(), (words, done)
+        assert "''" not in done.stdout and controller.poll() is None
+        controller.communicate(b"\n")
+    assert run(program, ipython_dir, "list").stderr == "" and run(program, ipython_dir, "clean").returncode == 0 and not file.exists()
+
+
 def test_m10_the_first_line_of_stop(programs, ipython_dir, tmp_path):
     """Programs read it; what is wrong with the config files the start has told."""
     program = programs()
