@@ -22,14 +22,22 @@ ZMQSHELL = "ipykernel.zmqshell"
 
 
 class _Unloaded(types.ModuleType):
-    """Stands for ipykernel.zmqshell until somebody asks for what is in it. (Who looks through all modules for some name loads nothing.)"""
+    """Stands for ipykernel.zmqshell until somebody imports it. (Who looks through all modules for some name loads nothing.)"""
+
+    def _load(self) -> types.ModuleType:
+        if sys.modules.get(ZMQSHELL) is self:
+            del sys.modules[ZMQSHELL]
+        return importlib.import_module(ZMQSHELL)
+
+    @property
+    def __spec__(self) -> Any:
+        """Each import statement asks for it."""
+        return self._load().__spec__
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith(("ZMQ", "KernelMagics")):
             raise AttributeError(f"module {ZMQSHELL!r} has no attribute {name!r}")
-        if sys.modules.get(ZMQSHELL) is self:
-            del sys.modules[ZMQSHELL]
-        return getattr(importlib.import_module(ZMQSHELL), name)
+        return getattr(self._load(), name)
 
 
 class EngineApp(Application):

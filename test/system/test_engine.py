@@ -326,16 +326,21 @@ def test_m7_bars_are_widgets_and_ipykernel_is_loaded_on_need_alone(rc):
         import sys
         return "ipykernel.zmqshell" in sys.modules, "ipykernel" in sys.modules
 
+    def by_name():
+        import ipykernel.zmqshell
+        return ipykernel.zmqshell.ZMQInteractiveShell.__module__
+
     def shell_class():
-        import ipykernel.zmqshell as direct
         from ipykernel.zmqshell import ZMQInteractiveShell
-        return ZMQInteractiveShell.__module__, direct.ZMQInteractiveShell is ZMQInteractiveShell
+        return ZMQInteractiveShell.__module__
 
     rc.shutdown(0, restart=True, block=True)
     assert rc[0].apply_sync(loaded) == (True, False)
     bar = run(rc[0], "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass")
     assert any("application/vnd.jupyter.widget-view+json" in o["data"] for o in bar.outputs), (bar.outputs, bar.stderr)
-    assert rc[0].apply_sync(shell_class) == ("ipykernel.zmqshell", True)
+    assert rc[0].apply_sync(loaded) == (True, False) and rc[0].apply_sync(shell_class) == "ipykernel.zmqshell"
+    rc.shutdown(0, restart=True, block=True)
+    assert rc[0].apply_sync(by_name) == "ipykernel.zmqshell"
 
 
 def test_m7_inline_figures_in_cells_and_calls(rc):
