@@ -363,6 +363,8 @@ class ZMQInteractiveShell(InteractiveShell):
             for configurable in [self, *self.configurables]:
                 if configurable is not None:
                     configurable.update_config(extra)
+            self.InteractiveTB.set_mode(mode=self.xmode)  # what IPython reads once, when it makes a shell
+            self.alias_manager.init_aliases()
 
     def adopt_profile(self, path: str) -> None:
         """Makes `path` the shell's profile; a folder that can't be used is left alone."""
@@ -375,24 +377,29 @@ class ZMQInteractiveShell(InteractiveShell):
                 self.kernel.log.warning("profile %s: %s", path, e)
 
     def run_startup(self, profile_dir: str, startup: dict[str, Any], config: dict[str, Any]) -> None:
-        """Extensions, PYTHONSTARTUP, the profile's startup files, exec_files, exec_lines, -s, -c, in this order.
+        """Extensions, PYTHONSTARTUP, the profile's startup files, exec_lines, -c, exec_files, -s, what is to run, in this order (IPython's).
 
         What fails prints its traceback to stderr, and the engine goes on.
         """
-        for name in [*_option(config, "extensions"), *startup.get("extensions", [])]:
+        for name in [*_option(config, "extensions", ()), *startup.get("extensions", [])]:
             self._guard(lambda name=name: self.extension_manager.load_extension(name))
         files = [os.environ["PYTHONSTARTUP"]] if os.environ.get("PYTHONSTARTUP") else []
         for pattern in ("*.py", "*.ipy"):
             files += sorted(glob.glob(os.path.join(profile_dir, "startup", pattern))) if profile_dir else []
-        files += [*_option(config, "exec_files"), *startup.get("exec_files", [])]
         for path in files:
             self._run_file(path)
-        for line in startup.get("exec_lines") or _option(config, "exec_lines"):
-            self._guard(lambda line=line: self.run_cell(line, store_history=False))
-        if startup.get("script"):
-            self._run_file(startup["script"])
-        if startup.get("command"):
-            self._guard(lambda: self.run_cell(startup["command"], store_history=False))
+        for line in [*(startup.get("exec_lines") or _option(config, "exec_lines", ())), startup.get("command")]:
+            self._run_code(line)
+        for path in [*_option(config, "exec_files", ()), *startup.get("exec_files", []), startup.get("script"), _option(config, "file_to_run", "")]:
+            if path:
+                self._run_file(path)
+        self._run_code(_option(config, "code_to_run", ""))
+        if module := _option(config, "module_to_run", ""):
+            self._guard(lambda: self.safe_run_module(module, self.user_ns))
+
+    def _run_code(self, code: str | None) -> None:
+        if code:
+            self._guard(lambda: self.run_cell(code, store_history=False))
 
     def _run_file(self, path: str) -> None:
         path = os.path.abspath(os.path.expanduser(path))
@@ -417,13 +424,13 @@ class ZMQInteractiveShell(InteractiveShell):
             self.showtraceback()
 
 
-def _option(config: dict[str, Any], name: str) -> list[str]:
-    """A list trait of the shell application; the kernel's own section wins, as in Jupyter."""
+def _option(config: dict[str, Any], name: str, default: Any) -> Any:
+    """A trait of the shell application; the kernel's own section wins, as in Jupyter."""
     for section in ("IPEngine", "IPKernelApp", "InteractiveShellApp"):
         value = config.get(section, {}).get(name)
         if value:
-            return list(value)
-    return []
+            return value
+    return default
 
 
 def _cut_handler(error: Any) -> None:

@@ -382,7 +382,7 @@ def test_data_is_published_while_a_task_runs(rc):
 
 
 def test_startup_in_each_engine(ipython_dir, tmp_path):
-    """Config, startup files, PYTHONSTARTUP, exec_lines, exec_files, -s and -c, in this order."""
+    """PYTHONSTARTUP, startup files, exec_lines, -c, exec_files, -s and code_to_run, in this order, which is ipyparallel's; the shell's settings."""
     folder = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default")
     os.makedirs(os.path.join(folder, "startup"))
 
@@ -398,12 +398,15 @@ def test_startup_in_each_engine(ipython_dir, tmp_path):
     script = write(tmp_path / "script.py", "order.append('script')\n")
     write(os.path.join(folder, "ipengine_config.py"),
           f"c.InteractiveShellApp.exec_lines = ['order.append(\"line\")']\nc.InteractiveShellApp.exec_files = [{file!r}]\n"
-          "c.InteractiveShellApp.extensions = ['autoreload']\nc.InteractiveShell.colors = 'nocolor'\n")
+          "c.InteractiveShellApp.extensions = ['autoreload']\nc.InteractiveShell.colors = 'nocolor'\nc.InteractiveShell.xmode = 'Minimal'\n"
+          "c.InteractiveShellApp.code_to_run = 'order.append(\"code\")'\nc.AliasManager.user_aliases = [('shout', 'echo loud')]\n")
     s = own_stack(ipython_dir, engine_args=["-c", "order.append('command')", "-s", script])
     try:
-        want = ["pythonstartup", "startup1", "startup2", "file", "line", "script", "command"]
+        want = ["pythonstartup", "startup1", "startup2", "line", "command", "file", "script", "code"]
         assert s.rc[:]["order"] == [want] * 2
         assert s.rc[:].apply_sync(lambda: get_ipython().colors) == ["nocolor"] * 2  # noqa: F821
         assert s.rc[0].apply_sync(lambda: "autoreload" in get_ipython().magics_manager.magics["line"])  # noqa: F821
+        assert run(s.rc[0], "shout").stdout.split() == ["loud"]
+        assert s.rc[0].execute("1/0").exception(20).traceback.strip() == "ZeroDivisionError: division by zero"
     finally:
         s.stop()
