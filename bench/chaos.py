@@ -86,7 +86,7 @@ class Killer(threading.Thread):
         self.rc, self.lives, self.every = rc, lives, options.every
         self.most_often = max(options.every, LIVES / options.engines)
         self.killed, self.told = [], []
-        self.began = time.monotonic()
+        self.times = 0   # that it was one's turn to be killed: fewer than seconds have passed where this process gets no CPU for some
         self.ended = ""  # why it ended before its time
         self._over = threading.Event()
         rc._listeners.append(self._hear)
@@ -98,6 +98,7 @@ class Killer(threading.Thread):
     def run(self):
         try:
             while not self._over.wait(self.every):
+                self.times += 1
                 pid = self.lives.oldest(self.killed)
                 if pid is not None:
                     self.killed.append(pid)
@@ -107,7 +108,7 @@ class Killer(threading.Thread):
 
     def wrong(self):
         """What makes the run prove nothing: it kills at least half as often as asked for (an engine may be starting)."""
-        due = int((self.stopped - self.began) / self.most_often / 2)
+        due = int(self.times * self.every / self.most_often / 2)
         if self.ended or len(self.killed) < due:
             return {"kills": f"{len(self.killed)} engines were killed, at least {due} were due. {self.ended}"}
         if untold := self._untold():

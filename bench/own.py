@@ -236,8 +236,8 @@ def engines(n, kind="unix"):
     """n simulated engines (test/scale): the controller's memory for each; beside it the seconds until all were registered,
     its CPU per no-op with all of them, and per engine and second when nothing happens."""
     def measure(quick):
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test" / "scale"))
-        import rig
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+        from test.scale import rig
 
         many = n // 10 if quick else n
         with rig.Controller() as controller:

@@ -235,6 +235,6 @@ def test_a_controller_by_hand(machines):
     assert s.wait() == 0, s.output
     mac.run("ipcluster", "stop", "--profile=ssh")
     cluster.wait()
-    assert mac.processes().keys() == {controller.pid}
+    wait_until(lambda: mac.processes().keys() == {controller.pid}, what="the controller being all that runs")
     controller.kill(signal.SIGTERM)
     assert controller.wait() == 0 and mac.wait_idle() == {}

@@ -10,14 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import covey as ipp
 
-from .ground import Ground, raises, row, until
+from ..waiting import wait_until
+from .ground import Ground, raises, row
 
 VERBS = ("start", "engines", "stop", "list", "clean")
 PROGRAMS = [*(("ipcluster", v) for v in VERBS), ("ipcontroller",), ("ipengine",)]
@@ -48,7 +48,7 @@ def controller(t: Ground, *words: str, env: dict[str, str]) -> Iterator[Path]:
     """A controller; the folder of its files. It ends in order."""
     process = t.start("ipcontroller", *words, env=env)
     security = profile(env) / "security"
-    until(lambda: list(security.glob("ipcontroller*-engine.json")) or process.poll() is not None, what="the connection file")
+    wait_until(lambda: list(security.glob("ipcontroller*-engine.json")) or process.poll() is not None, what="the connection file")
     yield security
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
@@ -174,7 +174,7 @@ def a_controller_with_everything(t: Ground) -> None:
     assert not list(security.iterdir())
     before = t.log("ipcontroller")
     process = t.start("ipcontroller", "--quiet", env=env)
-    until(lambda: (security / "ipcontroller-engine.json").exists(), what="the connection file")
+    wait_until(lambda: (security / "ipcontroller-engine.json").exists(), what="the connection file")
     assert json.loads((security / "ipcontroller-client.json").read_text())["location"] == socket.gethostname()
     process.send_signal(signal.SIGABRT)
     assert process.wait(20) == 0 and not list(security.iterdir()) and t.log("ipcontroller") == before
@@ -224,7 +224,7 @@ def a_cluster_by_hand(t: Ground) -> None:
     assert table[1].split() == ["default", "''", "True", "2", "Local"]
     assert len(says(t, "ipcluster", "list", "--profile=x").stdout.splitlines()) == 1
     os.kill(listed[0]["pid"], signal.SIGUSR1)
-    until(lambda: rc[:]["seen"] == [[1], [1]], what="the relayed signal")
+    wait_until(lambda: rc[:]["seen"] == [[1], [1]], what="the relayed signal")
     rc.close()
     says(t, "ipcluster", "stop")
     assert not list(security.iterdir())
@@ -256,7 +256,7 @@ def cleaning(t: Ground) -> None:
     env = t.environment()
     folder, other = profile(env), profile(env, "x")
     process = t.start("ipcluster", "start", "-n", "1", env=env)
-    until(lambda: "successfully" in t.log("ipcluster"), what="the start")
+    wait_until(lambda: "successfully" in t.log("ipcluster"), what="the start")
     assert says(t, "ipcluster", "clean", code=1).stderr
     says(t, "ipcluster", "clean", "--force")
     assert process.wait(20) == 0 and not list((folder / "security").iterdir()) and not list((folder / "pid").iterdir())
@@ -279,7 +279,7 @@ def in_the_foreground(t: Ground) -> None:
     folder = profile(env)
     for number in (signal.SIGINT, signal.SIGTERM):
         process = t.start("ipcluster", "start", "-n", "1", env=env)
-        until(lambda: "successfully" in t.log("ipcluster"), what="the start")
+        wait_until(lambda: "successfully" in t.log("ipcluster"), what="the start")
         assert list((folder / "log").iterdir())
         process.send_signal(number)
         assert process.wait(20) == 0 and not list((folder / "security").iterdir()) and not list((folder / "log").iterdir())
@@ -294,7 +294,7 @@ def words_for_the_controller(t: Ground) -> None:
     rc = client_of(t, profile(env) / "security")
     ar = rc[0].apply_async(int)
     ar.get(30)
-    until(lambda: ar.msg_ids[0] in rc.hub_history() and (profile(env) / "tasks.db").exists(), what="the record in the file")
+    wait_until(lambda: ar.msg_ids[0] in rc.hub_history() and (profile(env) / "tasks.db").exists(), what="the record in the file")
     rc.close()
     says(t, "ipcluster", "stop")
 
@@ -303,7 +303,7 @@ def words_for_the_controller(t: Ground) -> None:
 def ends_that_nobody_asked_for(t: Ground) -> None:
     env = t.environment()
     process = t.start("ipcluster", "start", "-n", "1", env=env)
-    until(lambda: "successfully" in t.log("ipcluster"), what="the start")
+    wait_until(lambda: "successfully" in t.log("ipcluster"), what="the start")
     state = json.loads((profile(env) / "security" / "cluster-.json").read_text())
     os.kill(state["controller"]["pid"], signal.SIGKILL)
     assert process.wait(20) != 0 and "controller" in t.log("ipcluster")
@@ -329,13 +329,13 @@ def engines_alone(t: Ground) -> None:
         engines = t.start("ipcluster", "engines", env=env)
         rc = client_of(t, security)
         rc.wait_for_engines(len(os.sched_getaffinity(0)), timeout=30, interactive=False)
-        ar = t.sleeping(rc[[0]], 30)
+        ar, _ = t.held(rc[[0]])
         engines.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in str(raises(ipp.RemoteError, ar.get, 20))
+        assert "KeyboardInterrupt" in str(raises(ipp.RemoteError, ar.get, 60))
         assert engines.poll() is None and len(rc) == len(os.sched_getaffinity(0))
         rc.close()
         engines.send_signal(signal.SIGTERM)
-        code = engines.wait(20)
+        code = engines.wait(60)
         assert code == 1, f"{code}: {t.log('ipcluster')}"
 
 
@@ -350,9 +350,8 @@ def ignored_options(t: Ground) -> None:
 @row("C093", "C094")
 def an_engine_without_a_file(t: Ground) -> None:
     profile(t.environment())
-    begun = time.monotonic()
     done = says(t, "ipengine", "--IPEngine.wait_for_url_file=0.5", code=1)
-    assert "connection file" in done.stderr and time.monotonic() - begun < 10
+    assert "connection file" in done.stderr
 
 
 @row("C104")

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import covey as ipp
 from covey._programs import program_argv
+
+from ..waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = Path(__file__).with_name("rows.txt")
@@ -51,15 +52,6 @@ def raises(kinds: Any, call: Callable, *args: Any, **kwargs: Any) -> BaseExcepti
     except kinds as e:
         return e
     raise AssertionError(f"{getattr(call, '__name__', call)} gave {value!r} instead of {kinds}")
-
-
-def until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "the condition") -> Any:
-    """Waits for a condition and returns its value; fails at the deadline."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
-        time.sleep(0.01)
-    return value
 
 
 class Ground:
@@ -100,7 +92,7 @@ class Ground:
         with contextlib.ExitStack() as stack:
             self.stack = stack
             self.rc = stack.enter_context(ipp.Client(self.client_file))
-            self.rc.wait_for_engines(2, timeout=30, interactive=False)
+            self.rc.wait_for_engines(2, timeout=60, interactive=False)
             self.v, self.e0 = self.rc[:], self.rc[0]
             self.lv, self.b = self.rc.load_balanced_view(), self.rc.broadcast_view()
             self.v.clear(block=True)
@@ -113,17 +105,19 @@ class Ground:
         if not self.rc._closed and self.rc.outstanding:
             self.rc.get_result(list(self.rc.outstanding), block=False).cancel()
 
-    def sleeping(self, view: Any, seconds: float) -> Any:
-        """An AsyncResult of tasks that sleep; they have begun."""
-        def sleep(folder: str, seconds: float) -> None:
+    def held(self, view: Any) -> tuple[Any, Callable[[], None]]:
+        """An AsyncResult of tasks that have begun, and what lets them end."""
+        def held(folder: str, go: str) -> None:
             import os
             import time
             open(os.path.join(folder, f"began-{os.getpid()}-{time.monotonic_ns()}"), "w").close()
-            time.sleep(seconds)
-        before = len(list(self.tmp.glob("began-*")))
-        ar = view.apply_async(sleep, str(self.tmp), seconds)
-        until(lambda: len(list(self.tmp.glob("began-*"))) == before + len(ar), what="the tasks' start")
-        return ar
+            while not os.path.exists(go):
+                time.sleep(0.01)
+        began = list(self.tmp.glob("began-*"))
+        go = self.tmp / f"go-{len(began)}"
+        ar = view.apply_async(held, str(self.tmp), str(go))
+        wait_until(lambda: len(list(self.tmp.glob("began-*"))) == len(began) + len(ar), what="the tasks' start")
+        return ar, go.touch
 
     # ------------------------------------------------ programs
 
@@ -131,7 +125,7 @@ class Ground:
         """An environment with an empty IPYTHONDIR below this check's folder."""
         return {**self.env, "IPYTHONDIR": str(self.tmp / name), **more}
 
-    def run(self, program: str, *args: str, env: dict[str, str] | None = None, timeout: float = 30, **kwargs: Any) -> subprocess.CompletedProcess:
+    def run(self, program: str, *args: str, env: dict[str, str] | None = None, timeout: float = 60, **kwargs: Any) -> subprocess.CompletedProcess:
         """Runs ipcluster, ipcontroller or ipengine to its end."""
         return subprocess.run(program_argv(program, args), env=env or self.environment(), capture_output=True, text=True,
                               timeout=timeout, stdin=subprocess.DEVNULL, **kwargs)
@@ -169,7 +163,7 @@ def _end(process: subprocess.Popen) -> None:
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(15)
+        process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

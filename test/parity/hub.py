@@ -6,14 +6,14 @@ import contextlib
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import covey as ipp
 from test.system.stack import Stack
 
-from .ground import Ground, raises, row, until
+from ..waiting import wait_until
+from .ground import Ground, raises, row
 
 
 def _stack(t: Ground, name: str, *controller: str, n: int = 1, engine: tuple[str, ...] = ()) -> Stack:
@@ -27,7 +27,7 @@ def asked_numbers(t: Ground) -> None:
     stack = _stack(t, "a", engine=("--IPEngine.id=5",))
     assert stack.rc.ids == [5]
     stack.run("ipengine", "--id=5")
-    until(lambda: len(stack.rc.ids) == 2, what="the second engine")
+    wait_until(lambda: len(stack.rc.ids) == 2, what="the second engine")
     assert stack.rc.ids == [5, 6]
 
 
@@ -35,10 +35,8 @@ def asked_numbers(t: Ground) -> None:
 def a_killed_engine_is_noticed(t: Ground) -> None:
     stack = _stack(t, "a", n=2)
     pid = stack.rc[0].apply_sync(os.getpid)
-    begun = time.monotonic()
     os.kill(pid, 9)
-    until(lambda: stack.rc.ids == [1], what="the engine's leaving")
-    assert time.monotonic() - begun < 5
+    wait_until(lambda: stack.rc.ids == [1], what="the engine's leaving")
 
 
 @row("H009", "C080", "C081", "C124", "K078")
@@ -62,10 +60,11 @@ def a_restarted_controller(t: Ground) -> None:
 def high_water_mark(t: Ground) -> None:
     stack = _stack(t, "a", "--hwm=1", n=1)
     lv = stack.rc.load_balanced_view()
-    first = t.sleeping(lv, 0.5)
+    first, go = t.held(lv)
     rest = [lv.apply_async(int) for _ in range(3)]
     status = stack.rc.queue_status()
     assert status[0]["tasks"] <= 1 and status["unassigned"] >= 2, status
+    go()
     stack.rc.wait([first, *rest])
 
 
@@ -79,8 +78,9 @@ def broadcast_to_many(t: Ground) -> None:
 @row("H023")
 def control_works_while_busy(t: Ground) -> None:
     t.v.execute("import signal\ngot = []\nsignal.signal(signal.SIGUSR1, lambda n, f: got.append(n))", block=True)
-    ar = t.sleeping(t.e0, 1)
+    ar, go = t.held(t.e0)
     t.rc.send_signal("SIGUSR1", targets=0, block=True)
+    go()
     ar.get(30)
     assert t.e0["len(got)"] == 1
 
@@ -101,7 +101,7 @@ def records_in_memory_are_bounded(t: Ground) -> None:
     for i in range(120):
         lv.apply_async(int)
     rc.wait()
-    until(lambda: 0 < len(rc.hub_history()) <= 50, what="the limit")
+    wait_until(lambda: 0 < len(rc.hub_history()) <= 50, what="the limit")
 
 
 @row("H033", "C079", "K083", "K092")
@@ -109,9 +109,9 @@ def records_in_a_file(t: Ground) -> None:
     stack = _stack(t, "a", "--sqlitedb")
     ar = stack.rc.load_balanced_view().apply_async(pow, 2, 3)
     assert ar.get(30) == 8
-    until(lambda: ar.msg_ids[0] in stack.rc.hub_history(), what="the record")
+    wait_until(lambda: ar.msg_ids[0] in stack.rc.hub_history(), what="the record")
     file = Path(stack.folder) / "tasks.db"
-    until(file.exists, what="tasks.db")
+    wait_until(file.exists, what="tasks.db")
     stack.stop()
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
         rows = db.execute('SELECT started, completed, engine_uuid FROM "ipython-tasks"').fetchall()
@@ -227,6 +227,6 @@ def what_apply_leaves(t: Ground) -> None:
 def engine_uuids(t: Ground) -> None:
     ar = t.e0.apply_async(int)
     ar.get(30)
-    until(lambda: t.rc.db_query({"msg_id": ar.msg_ids[0]}), what="the record")
+    wait_until(lambda: t.rc.db_query({"msg_id": ar.msg_ids[0]}), what="the record")
     record = t.rc.db_query({"msg_id": ar.msg_ids[0]})[0]
     assert record["engine_uuid"] == ar.metadata.engine_uuid

@@ -12,8 +12,10 @@ import warnings
 import numpy as np
 
 import covey as ipp
+from test.system.stack import until_all_are_there
 
-from .ground import Ground, raises, row, until
+from ..waiting import wait_until
+from .ground import Ground, raises, row
 
 
 @row("P045", "P046", "P047")
@@ -55,11 +57,13 @@ def flags(t: Ground) -> None:
 def what_a_view_remembers(t: Ground) -> None:
     ar = t.v.apply_async(os.getpid)
     assert t.v.history[-2:] == ar.msg_ids and t.v.client is t.rc
-    assert t.v.wait(ar, 10) and t.v.get_result(-1).get(30) is not None and not t.v.outstanding
+    assert t.v.wait(ar, 60) and t.v.get_result(-1).get(30) is not None and not t.v.outstanding
     assert set(t.e0.queue_status()) == {"queue", "tasks", "completed"}
-    busy, queued, elsewhere = t.e0.apply_async(time.sleep, 0.3), t.e0.apply_async(int), t.rc[1].apply_async(time.sleep, 0.3)
+    (busy, let_busy_go), (elsewhere, let_elsewhere_go) = t.held(t.e0), t.held(t.rc[1])
+    queued = t.e0.apply_async(int)
     t.e0.abort(queued)
     raises(ipp.TaskAborted, queued.get, 30)
+    let_busy_go(), let_elsewhere_go()
     assert busy.get(30) is None and elsewhere.get(30) is None
     kept = t.rc.get_result(ar.msg_ids, owner=False)
     kept.get(30)
@@ -67,7 +71,7 @@ def what_a_view_remembers(t: Ground) -> None:
     assert not set(ar.msg_ids) & {*t.rc.results, *t.rc.hub_history()}
     stopped = t.cluster(2)
     stopped[1].shutdown(block=True)
-    until(lambda: stopped.ids == [0], what="the engine's end")
+    wait_until(lambda: stopped.ids == [0], what="the engine's end")
 
 
 @row("P054", "P117", "P118")
@@ -108,9 +112,12 @@ def views_shown(t: Ground) -> None:
 
 @row("P058")
 def queued_cells_after_an_error(t: Ground) -> None:
-    t.e0.execute("import time", block=True)
-    bad = t.e0.execute("time.sleep(0.3); 1/0", silent=False, block=False)
+    go = t.tmp / "go"
+    t.e0.execute("import os, time", block=True)
+    bad = t.e0.execute(f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n1/0", silent=False, block=False)
     queued = t.e0.execute("a = 1", silent=False, block=False)
+    until_all_are_there(t.e0)
+    go.touch()
     raises(ipp.RemoteError, bad.get, 30)
     raises(ipp.TaskAborted, queued.get, 30)
     bad = t.e0.execute("time.sleep(0.2); 1/0", silent=True, block=False)
@@ -285,10 +292,11 @@ def after_and_follow(t: Ground) -> None:
 
 @row("P077")
 def timeouts(t: Ground) -> None:
-    busy = t.sleeping(t.v, 1)
+    busy, go = t.held(t.v)
     with t.lv.temp_flags(timeout=0.1):
         raises(ipp.TaskTimeout, lambda: t.lv.apply_async(int).get(30))
     raises(ValueError, t.lv.set_flags, timeout=-1)
+    go()
     busy.get(30)
 
 

@@ -81,5 +81,5 @@ def killed(file, n):
 
 def settle(rc, controller_pid, before):
     """Waits until the controller has noticed who is gone."""
-    wait_until(lambda: descriptors(controller_pid) <= before.descriptors["the controller"], 10,
+    wait_until(lambda: descriptors(controller_pid) <= before.descriptors["the controller"], 60,
                f"the controller has {descriptors(controller_pid)} descriptors, {before.descriptors['the controller']} before")

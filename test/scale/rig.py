@@ -5,9 +5,10 @@ import select
 import signal
 import subprocess
 import tempfile
-import time
 
 from covey._programs import program_argv
+
+from ..waiting import looks
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -108,7 +109,7 @@ class Peers:
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
 
-    def answer(self, timeout=60):
+    def answer(self, timeout=120):
         """Waits for the answer to the last command."""
         ready, _, _ = select.select([self.process.stdout], [], [], timeout)
         line = self.process.stdout.readline() if ready else ""
@@ -116,7 +117,7 @@ class Peers:
             raise RuntimeError("scale-peers " + ("gave no answer" if not ready else "has ended"))
         return json.loads(line)
 
-    def ask(self, command, timeout=60):
+    def ask(self, command, timeout=120):
         """A command and its answer."""
         self.send(command)
         return self.answer(timeout)
@@ -140,11 +141,10 @@ class Peers:
 
 def wait_until(condition, timeout, what):
     """Waits until condition() is true; an error that names `what` when it does not come."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.02)
+    for _ in looks(timeout):
+        if condition():
+            return
+    raise TimeoutError(what)
 
 
 class Deaf(Peers):

@@ -1,10 +1,9 @@
 """A thousand engines (simulated: test/scale/engines.c) with the controller's default settings."""
-import time
-
 import pytest
 
 import covey as ipp
 
+from ..waiting import looks
 from .rig import Controller, Peers, descriptors, peers_program, wait_until
 
 pytestmark = pytest.mark.skipif(not peers_program(), reason="scale-peers is not built (`make test` builds it)")
@@ -17,7 +16,7 @@ def memory_of_engines(controller, kind, n, bound):
     """
     with Peers(controller) as first:
         first.ask(f"engines {kind} 20")  # what is made once is there
-    wait_until(lambda: descriptors(controller.pid) < 40, 10, "the first engines' connections have not ended")
+    wait_until(lambda: descriptors(controller.pid) < 40, 60, "the first engines' connections have not ended")
     before = controller.memory()
     peers = Peers(controller)
     peers.ask(f"engines {kind} {n}")
@@ -25,9 +24,9 @@ def memory_of_engines(controller, kind, n, bound):
     def each():
         return (controller.memory() - before) / n
 
-    deadline = time.monotonic() + 5
-    while each() > bound and time.monotonic() < deadline:
-        time.sleep(0.1)
+    for _ in looks(20):
+        if each() <= bound:
+            break
     return each(), peers
 
 

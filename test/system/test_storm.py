@@ -18,7 +18,7 @@ def test_two_clients_of_eight_threads_each(ipython_dir, monkeypatch, seconds):
     stack = Stack(ipython_dir)
     try:
         p = subprocess.run([sys.executable, "-m", "test.system.storm", stack.client_file, seconds, seed], cwd=ROOT, env=stack.env,
-                           capture_output=True, text=True, timeout=float(seconds) + 110)
+                           capture_output=True, text=True, timeout=float(seconds) + 200)
         assert p.returncode == 0, f"{p.stdout}\n{p.stderr}"
         done = json.loads(p.stdout.splitlines()[-1])
         assert done["clients"] >= 2
