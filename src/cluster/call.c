@@ -29,6 +29,25 @@ int ctladdr_parse(const char *text, struct sockaddr_un *ret, socklen_t *ret_len,
     return CV_OK;
 }
 
+/* Who was stopped meanwhile (Ctrl-Z) goes on. */
+static int connect_until(int fd, const char *address, const struct sockaddr_un *a, socklen_t n,
+                         uint64_t deadline, struct err *e)
+{
+    for (;;) {
+        uint64_t now = clock_mono(), us = now < deadline ? (deadline - now) / 1000 : 0;
+        const struct timeval most = {.tv_sec = (time_t)(us / 1000000),
+                                     .tv_usec = (suseconds_t)(us % 1000000)};
+        if (us && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most))
+            return err_sys(e, "can't bound how long connecting may take");
+        if (us && !connect(fd, (const struct sockaddr *)a, n))
+            return CV_OK;
+        if (!us || errno == EAGAIN)
+            return err_set(e, CV_ETIMEOUT, "who listens at %s takes no connections", address);
+        if (errno != EINTR)
+            return err_set(e, CV_ENOENT, "nobody listens at %s: %s", address, strerror(errno));
+    }
+}
+
 /* Who listens may be someone else who took the name: only our user, or root, is spoken to. One that
  * is stopped takes no connection when many wait already: connecting and sending have `timeout`. */
 static int connect_to(const char *address, double timeout, int *ret, struct err *e)
@@ -43,18 +62,11 @@ static int connect_to(const char *address, double timeout, int *ret, struct err 
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return err_sys(e, "can't make a socket");
-    struct timeval most = {.tv_sec = (time_t)timeout,
-                           .tv_usec = (suseconds_t)((timeout - (double)(time_t)timeout) * 1e6)};
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most)) {
-        rc = err_sys(e, "can't bound how long connecting may take");
-    } else if (connect(fd, (struct sockaddr *)&a, n)) {
-        rc = errno == EAGAIN
-                 ? err_set(e, CV_ETIMEOUT, "who listens at %s takes no connections", address)
-                 : err_set(e, CV_ENOENT, "nobody listens at %s: %s", address, strerror(errno));
-    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &ncred) ||
-               (cred.uid != geteuid() && cred.uid != 0)) {
+    rc =
+        connect_until(fd, address, &a, n, clock_mono() + (uint64_t)(timeout * (double)NS_PER_S), e);
+    if (!rc && (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &ncred) ||
+                (cred.uid != geteuid() && cred.uid != 0)))
         rc = err_set(e, CV_EAUTH, "%s belongs to another user", address);
-    }
     if (rc) {
         close(fd);
         return rc;

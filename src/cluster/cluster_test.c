@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "cluster/clusterfile.h"
@@ -277,7 +279,12 @@ static void dead_clusters_don_t_run(void **state)
     json_decref(live);
 }
 
-/* A supervisor that was stopped (SIGSTOP) accepts nobody, and its line is full. */
+static void not_now(int signum)
+{
+}
+
+/* A supervisor that was stopped (SIGSTOP) accepts nobody, and its line is full. Who waits for it is
+ * interrupted again and again, as by Ctrl-Z and fg. */
 static void a_stopped_supervisor_is_not_waited_for(void **state)
 {
     struct sockaddr_un a;
@@ -295,9 +302,13 @@ static void a_stopped_supervisor_is_not_waited_for(void **state)
         line[in_line] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     } while (!connect(line[in_line++], (struct sockaddr *)&a, n) && in_line < 8);
     assert_true(in_line < 8);
-    alarm(60); /* instead of hanging */
-    assert_int_equal(control_call(address, command, 0.05, &answer, &e), CV_ETIMEOUT);
-    alarm(0);
+    const struct sigaction interrupts = {.sa_handler = not_now};
+    const struct itimerval often = {{.tv_usec = 5000}, {.tv_usec = 5000}}, never = {{0}, {0}};
+    assert_int_equal(sigaction(SIGALRM, &interrupts, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+    int rc = control_call(address, command, 0.05, &answer, &e);
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(rc, CV_ETIMEOUT);
     assert_non_null(strstr(e.text, address));
     assert_non_null(strstr(e.text, "takes no connections"));
     while (in_line)

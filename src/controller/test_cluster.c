@@ -175,6 +175,8 @@ static void send_all(int fd, const void *data, size_t n)
 
     while (n) {
         ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
+        if (k < 0 && errno == EINTR) /* it was stopped: with a timeout it ends so */
+            continue;
         if (k <= 0)
             fail_msg("can't send: %s", strerror(errno));
         p += k;
@@ -189,6 +191,8 @@ static bool recv_all(int fd, void *data, size_t n)
 
     while (n) {
         ssize_t k = recv(fd, p, n, 0);
+        if (k < 0 && errno == EINTR)
+            continue;
         if (k == 0 || (k < 0 && errno == ECONNRESET))
             return false;
         if (k < 0)

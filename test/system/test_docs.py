@@ -19,7 +19,7 @@ MODULES = ("doctor", "tunnel")  # verbs that are Python modules
 
 def shown(*command):
     """Options of a program's --help, as they begin its lines: {"--port", "-n" …}."""
-    done = subprocess.run([*program_argv(command[0]), *command[1:], "--help"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*program_argv(command[0]), *command[1:], "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     lines = re.findall(r"^ {2,6}((?:-\w, )?--[\w.-]+)", done.stdout.split("\nOptions [")[1], re.M)
     return {word for line in lines for word in line.split(", ")}
@@ -48,7 +48,7 @@ def test_man_page_of_ipcluster_has_the_options_of_each_verb(verb):
 def test_man_page_of_ipcluster_has_the_verbs():
     page = (MAN / "ipcluster.1.md").read_text()
     assert all(f"**ipcluster** **{verb}**" in page for verb in (*VERBS, *MODULES))
-    help_text = subprocess.run([*program_argv("ipcluster"), "--help"], capture_output=True, text=True, timeout=30).stdout
+    help_text = subprocess.run([*program_argv("ipcluster"), "--help"], capture_output=True, text=True, timeout=60).stdout
     assert set(re.findall(r"^  (\w+) {2,}", help_text, re.M)) == {*VERBS, *MODULES}
 
 
@@ -86,7 +86,7 @@ def test_code_of_the_guide(page, ipython_dir, tmp_path):
     assert blocks, f"docs/{page}.md shows no code"
     (tmp_path / "blocks.json").write_text(json.dumps(blocks))
     env = dict(ipython_dir, PATH=f"{os.path.dirname(sys.executable)}:{ipython_dir['PATH']}")
-    done = subprocess.run([sys.executable, "-c", RUNNER, tmp_path / "blocks.json"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", RUNNER, tmp_path / "blocks.json"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

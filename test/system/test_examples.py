@@ -29,7 +29,7 @@ PROGRAMS = sorted(p.stem for p in EXAMPLES.glob("*.py") if p.stem != "demo")  # 
 def test_program(name, ipython_dir):
     if name == "with_dask":
         pytest.importorskip("distributed", reason="Dask is optional")
-    done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=ipython_dir, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=ipython_dir, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SAYS[name] in done.stdout, done.stdout
 

@@ -28,6 +28,7 @@ PROGRAMS = sorted(PYPROJECT["project"]["scripts"])
 BASE_PYTHON = sys._base_executable  # the interpreter that the running venv was made from: it may use --user
 BUILD = ["--no-build-isolation", "-Cbuild-dir=build/py", "-Csetup-args=-Doptimization=0", "-Ccompile-args=-j2"]
 
+pytestmark = pytest.mark.timeout(900)
 pytest.importorskip("mesonpy", reason="building covey without isolation takes meson-python")
 
 TASK = """
@@ -60,7 +61,7 @@ def build_env(**more):
 
 def checked(command, **options):
     """Runs a command; a failure shows what it said. Returns what it wrote to stdout."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=400, **options)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
