@@ -159,7 +159,7 @@ def test_threads_wait_when_no_descriptor_is_left(pair):
 
     def wait(seq):
         try:
-            got.append(client.wait([seq], 20))
+            got.append(client.wait([seq], PATIENCE))
         except BaseException as e:
             got.append(e)
 
@@ -657,7 +657,7 @@ def test_output_for_a_controller_that_stands_still_is_bounded(engine):
 
     link, peer = engine.link, engine.peer
     give(peer, 1, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 1, 1)
     before, line = rss(), b"x" * ((1 << 20) - 1) + b"\n"
     for _ in range(400):
@@ -667,7 +667,7 @@ def test_output_for_a_controller_that_stands_still_is_bounded(engine):
     link.result(0, [b"value"])
     assert grown < 200 << 20 and peer.recv(fc.RESULT).buffers == [b"value"]
     give(peer, 2, b"x")
-    link.next(5)
+    link.next(PATIENCE)
     assert link.begin(5, 2, 1)
     link.output(STDOUT, [b"heard again\n"])
     assert peer.recv(fc.OUTPUT).buffers == [b"heard again\n"]

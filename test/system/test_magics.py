@@ -193,7 +193,7 @@ def test_ctrl_c_goes_to_the_engines(session):
 def test_what_was_printed_before_a_ctrl_c_is_shown(session):
     session("""
     import time
-    source = 'import time; print("before"); time.sleep(20)'
+    source = 'import time; print("before"); time.sleep(600)'
     magics = ip.magics_manager.magics['line']['px'].__self__
     def interrupt():
         while magics.last_result is None or not all(magics.last_result.stdout): time.sleep(0.01)
