@@ -219,6 +219,11 @@ class EngineDisplayHook(DisplayHook):
         shown, self.shown = self.shown, None
         return shown
 
+    def keep(self, count: int) -> None:
+        """How many values `Out` keeps (InteractiveShell.cache_size); fewer than three are none, as in IPython."""
+        self.cache_size = count if count >= 3 else 0
+        self.do_full_cache = int(self.cache_size > 0)
+
     def finish_displayhook(self) -> None:
         self._is_active = False
 

@@ -365,6 +365,7 @@ class ZMQInteractiveShell(InteractiveShell):
                     configurable.update_config(extra)
             self.InteractiveTB.set_mode(mode=self.xmode)  # what IPython reads once, when it makes a shell
             self.alias_manager.init_aliases()
+            self.displayhook.keep(self.cache_size)
 
     def adopt_profile(self, path: str) -> None:
         """Makes `path` the shell's profile; a folder that can't be used is left alone."""
@@ -377,10 +378,14 @@ class ZMQInteractiveShell(InteractiveShell):
                 self.kernel.log.warning("profile %s: %s", path, e)
 
     def run_startup(self, profile_dir: str, startup: dict[str, Any], config: dict[str, Any]) -> None:
-        """Extensions, PYTHONSTARTUP, the profile's startup files, exec_lines, -c, exec_files, -s, what is to run, in this order (IPython's).
+        """pylab or matplotlib, extensions, PYTHONSTARTUP, the profile's startup files, exec_lines, -c, exec_files, -s, what is to run, in this order (IPython's).
 
         What fails prints its traceback to stderr, and the engine goes on.
         """
+        if gui := _option(config, "pylab", ""):
+            self._guard(lambda: self.enable_pylab(gui))
+        elif gui := _option(config, "matplotlib", ""):
+            self._guard(lambda: self.enable_matplotlib(gui))
         for name in [*_option(config, "extensions", ()), *startup.get("extensions", [])]:
             self._guard(lambda name=name: self.extension_manager.load_extension(name))
         files = [os.environ["PYTHONSTARTUP"]] if os.environ.get("PYTHONSTARTUP") else []

@@ -381,6 +381,19 @@ def test_data_is_published_while_a_task_runs(rc):
     ar.cancel()
 
 
+def test_pylab_at_the_start(ipython_dir):
+    pytest.importorskip("matplotlib", reason="matplotlib is optional")
+    folder = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "ipengine_config.py"), "w") as f:
+        f.write("c.IPKernelApp.pylab = 'inline'\nc.InlineBackend.rc = {'figure.dpi': 33}\n")
+    s = own_stack(ipython_dir)
+    try:
+        assert s.rc[0]["plt.rcParams['figure.dpi'], np.pi > 3"] == (33, True)
+    finally:
+        s.stop()
+
+
 def test_startup_in_each_engine(ipython_dir, tmp_path):
     """PYTHONSTARTUP, startup files, exec_lines, -c, exec_files, -s and code_to_run, in this order, which is ipyparallel's; the shell's settings."""
     folder = os.path.join(ipython_dir["IPYTHONDIR"], "profile_default")
@@ -399,7 +412,7 @@ def test_startup_in_each_engine(ipython_dir, tmp_path):
     write(os.path.join(folder, "ipengine_config.py"),
           f"c.InteractiveShellApp.exec_lines = ['order.append(\"line\")']\nc.InteractiveShellApp.exec_files = [{file!r}]\n"
           "c.InteractiveShellApp.extensions = ['autoreload']\nc.InteractiveShell.colors = 'nocolor'\nc.InteractiveShell.xmode = 'Minimal'\n"
-          "c.InteractiveShellApp.code_to_run = 'order.append(\"code\")'\nc.AliasManager.user_aliases = [('shout', 'echo loud')]\n")
+          "c.InteractiveShell.cache_size = 0\nc.InteractiveShellApp.code_to_run = 'order.append(\"code\")'\nc.AliasManager.user_aliases = [('shout', 'echo loud')]\n")
     s = own_stack(ipython_dir, engine_args=["-c", "order.append('command')", "-s", script])
     try:
         want = ["pythonstartup", "startup1", "startup2", "line", "command", "file", "script", "code"]
@@ -407,6 +420,7 @@ def test_startup_in_each_engine(ipython_dir, tmp_path):
         assert s.rc[:].apply_sync(lambda: get_ipython().colors) == ["nocolor"] * 2  # noqa: F821
         assert s.rc[0].apply_sync(lambda: "autoreload" in get_ipython().magics_manager.magics["line"])  # noqa: F821
         assert run(s.rc[0], "shout").stdout.split() == ["loud"]
+        assert run(s.rc[0], "for i in range(9): get_ipython().run_cell(str(i), store_history=True)\nlen(Out)").execute_result["data"]["text/plain"] == "0"
         assert s.rc[0].execute("1/0").exception(20).traceback.strip() == "ZeroDivisionError: division by zero"
     finally:
         s.stop()
