@@ -227,6 +227,7 @@ class Jobs(TaskTable):
             else:
                 elsewhere.append(i)
         if elsewhere:
+            self._let_arrive(elsewhere)
             answer = self._query("result_status", ids=elsewhere)
             if answer.get("unknown"):
                 raise error._remake("KeyError", f"no such task: {', '.join(answer['unknown'])}", "", {})
@@ -314,6 +315,7 @@ class Jobs(TaskTable):
         """
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         ids = self._ids_of(jobs)
+        self._let_arrive(ids)
         calls = [self._call_of(i) for i in ids]  # all, before one runs
         tasks = [self._submit(kind, flags, engine, 1, route, packed, (route or {}).get("label"), source)[0]
                  for kind, flags, engine, route, packed, source in calls]

@@ -72,6 +72,9 @@ class TaskTable:
     def _ended(self, reason: str | None) -> None:
         raise NotImplementedError
 
+    def _let_arrive(self, ids: Iterable[str]) -> None:
+        raise NotImplementedError
+
     def _away_text(self, tasks: Sequence[Task], at_least: float = 0.0) -> str:
         raise NotImplementedError
 

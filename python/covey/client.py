@@ -581,7 +581,7 @@ class Client(Jobs):
         """What was submitted is at the controller, if that answers soon: an answer comes behind it."""
         last = self._ranges[-1][1] - 1 if self._ranges else 0
         try:
-            seq = self._core.query(b'{"query": "result_status", "msg_ids": []}')
+            seq = self._core.query(b'{"query": "result_status", "ids": []}')
         except OSError:  # its link was given up meanwhile
             return
         try:

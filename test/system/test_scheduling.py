@@ -101,6 +101,9 @@ def test_tasks_of_another_client_can_be_waited_for(stack, tmp_path):
         for client, view in ((other, lv), (s.rc, other.load_balanced_view())) * 50:  # at once: it may still be on its way
             theirs = client.load_balanced_view().apply_async(abs, -1)
             assert view.set_flags(after=theirs).apply_async(abs, -2).get(30) == 2
+            theirs = client.load_balanced_view().apply_async(abs, -3)
+            assert view.client.result_status(theirs.msg_ids)["status"] == "ok"
+            assert view.client.resubmit(theirs.msg_ids).get(30) == [3]
 
 
 
