@@ -29,7 +29,7 @@ struct death {
     bool running;        /* user code ran: */
     uint64_t session, seq;
     uint32_t attempt;
-    uint32_t tasks_done; /* items whose RESULT it has made */
+    uint32_t tasks_done; /* items that it has finished */
     bool planned;        /* the host stops, or a successor was asked for */
     bool restart;        /* a successor will have its number */
     uint64_t peak_rss;   /* bytes, 0: unknown */

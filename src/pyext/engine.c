@@ -435,7 +435,11 @@ static int queue_result(struct engine_core *c, uint8_t status, uint32_t count, u
         return r;
     memmove(c->begun + first, c->begun + first + count, skip * sizeof *c->begun);
     c->nbegun = first + skip;
-    atomic_fetch_add_explicit(&c->page->tasks_done, count, memory_order_relaxed);
+    uint32_t counted = c->ncounted > first ? c->ncounted - first : 0;
+    counted = counted < count ? counted : count;
+    c->ncounted -= counted;
+    if (status != RESULT_ABORTED) /* it did not run */
+        atomic_fetch_add_explicit(&c->page->tasks_done, count - counted, memory_order_relaxed);
     if (c->nbegun == 0) {
         c->running = false;
         atomic_store_explicit(&c->page->state, 1, memory_order_release);

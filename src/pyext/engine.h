@@ -92,7 +92,8 @@ struct engine_core {
     uint16_t attempt;
     struct begun *begun;
     uint32_t nbegun, begun_cap;
-    bool running; /* user code: the interrupt window */
+    uint32_t ncounted; /* of these, the first: the status page counts them as done */
+    bool running;      /* user code: the interrupt window */
     bool has_last;
     uint64_t last_seq; /* the item begun last */
     uint64_t ended, begun_mono;

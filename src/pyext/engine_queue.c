@@ -256,6 +256,9 @@ int engine_begun(struct engine_core *c, uint64_t session, uint64_t seq, uint16_t
     atomic_store_explicit(&p->attempt, attempt, memory_order_relaxed);
     atomic_store_explicit(&p->started, now, memory_order_relaxed);
     atomic_store_explicit(&p->state, 2, memory_order_release);
+    /* those before it are done, and should we die their results may be here still */
+    atomic_fetch_add_explicit(&p->tasks_done, c->nbegun - 1 - c->ncounted, memory_order_relaxed);
+    c->ncounted = c->nbegun - 1;
     c->running = true;
     return CV_OK;
 }

@@ -1063,6 +1063,19 @@ def test_status_page(controller):
     assert u32(12) == 2
     e.link.result(0, [])
     assert u32(12) == 1 and u32(36) == 1
+    give(e.peer, 40, b"x", count=4, kind=MAP)
+    e.link.next(PATIENCE)
+    for done, seq in enumerate((40, 41, 42), 1):  # what has ended counts, though its result is not made yet
+        assert e.link.begin(5, seq, 1) and u32(36) == done
+        e.link.end()
+    e.link.result(0, [b"v"], 2, 1)
+    assert u32(36) == 3
+    e.link.result(0, [b"v"])
+    assert u32(36) == 4
+    assert e.link.begin(5, 43, 1) and u32(36) == 4
+    e.link.end()
+    e.link.result(ABORTED, [b"{}"])
+    assert u32(36) == 4  # it did not run
     e.peer.close()
     e.link.close(0)
     os.close(fd)

@@ -47,6 +47,27 @@ def test_m4_a_segfault_costs_one_task_and_one_engine(cluster_of):
     assert len(rc.ids) == 3
 
 
+def noted(path, i):
+    import os
+    import signal
+
+    with open(path, "a") as f:
+        f.write(f"{i}\n")
+    if i == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
+
+
+def test_m4_what_a_map_had_finished_runs_once(cluster_of, tmp_path):
+    """Results of a map's items leave together: those that die with their engine are not run again without retries."""
+    rc = cluster_of(2)
+    path = tmp_path / "runs"
+    results = rc.load_balanced_view().map_async(noted, [str(path)] * 200, range(200), return_exceptions=True).get(60)
+    runs = path.read_text().split()
+    assert len(runs) == len(set(runs)) and "SIGKILL" in str(results[20])
+    assert all(r == i or isinstance(r, ipp.error.EngineError) for i, r in enumerate(results))
+
+
 def hold(path):
     import os
     import time
