@@ -186,9 +186,9 @@ class Engine:
     def _apply(self, flags: int, session: int, seq: int, count: int, attempt: int, first: int,
                buffers: Sequence[Any], unpack: Callable[..., Any] = serialize.unpack_apply) -> None:
         link, shell = self.link, self.shell
+        if not link.begin(session, seq, attempt):  # what is raised there is no task's
+            return
         try:
-            if not link.begin(session, seq, attempt):
-                return
             if shell.has_callbacks():
                 value = self._call(lambda: unpack(buffers, shell.user_ns))
             else:
@@ -229,9 +229,9 @@ class Engine:
         error: BaseException | None = None
         lines: list[str] = []
         number = shell.execution_count
+        if not link.begin(session, seq, attempt):
+            return
         try:
-            if not link.begin(session, seq, attempt):
-                return
             source = str(buffers[0], "utf-8")
             if not silent:
                 link.output(EXECUTE_INPUT, [dump_json({"code": source, "execution_count": number})])
@@ -263,9 +263,14 @@ class Engine:
             if not batch:
                 since = time.monotonic_ns()
             try:
-                if not link.begin(session, seq + i, attempt):
-                    self._flush(batch)
-                    continue
+                begun = link.begin(session, seq + i, attempt)
+            except BaseException:
+                self._flush(batch)
+                raise
+            if not begun:
+                self._flush(batch)
+                continue
+            try:
                 item = items[first + i]
                 if shell.has_callbacks():
                     value = self._call(lambda: (unpack(function, ns), unpack(item, ns), {}))

@@ -5,7 +5,7 @@ As a program: reads a pickled list of items from standard input, runs a real she
 to the descriptor in argv[1]. As a module: `run(items)` starts that program.
 
 Items: a tuple as `covey._core.Engine.next` returns it; ("pause", seconds): nothing comes so long; ("until", path): before there
-is such a file; ("strike", method): when that method of the link has next done its work, the handler of a signal raises.
+is such a file; ("strike", method): when that method of the link has next done its work ("before …": instead of that), the handler of a signal raises.
 """
 import contextlib
 import functools
@@ -65,6 +65,9 @@ def struck(method):
     """A method of the link during which a signal comes: its handler raises in who called."""
     @functools.wraps(method)
     def call(self, *args, **kwargs):
+        if self.strike == "before " + method.__name__:
+            self.strike = None
+            signal.raise_signal(signal.SIGALRM)
         value = method(self, *args, **kwargs)
         if self.strike == method.__name__:
             self.strike = None

@@ -197,7 +197,7 @@ def test_an_alarm_that_a_task_has_left_behind_ends_no_engine(kind):
     assert kind in text(log, STDERR) or kind == "SystemExit"
 
 
-@pytest.mark.parametrize("method", ["next", "begin", "end", "result"])
+@pytest.mark.parametrize("method", ["next", "before begin", "begin", "end", "result"])
 def test_an_alarm_loses_no_task_and_runs_none_twice(method):
     """Wherever it strikes: each item begins once and has one result, its own or the handler's error."""
     def f(x):
