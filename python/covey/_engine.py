@@ -49,7 +49,7 @@ BATCH_NS = 5_000_000
 
 own_cluster: dict[str, str] | None = None  # in an engine: profile_dir, cluster_id, boot_id; for a Client in a task
 
-EXIT_ASKED, EXIT_TERMINATED, EXIT_NOT_REGISTERED = 0, 1, 255
+EXIT_ASKED, EXIT_TERMINATED, EXIT_NOT_REGISTERED = 0, 128 + signal.SIGTERM, 255
 
 
 class Engine:

@@ -11,7 +11,7 @@
 #include "proc/reap.h"
 #include "wire/header.h"
 
-#define EXIT_TERMINATED 1 /* an engine's exit code after SIGTERM */
+#define EXIT_TERMINATED (128 + SIGTERM) /* an engine's exit code after it */
 #define TOLD_LINES 3
 #define TOLD_BYTES 600
 

@@ -80,7 +80,9 @@ static void other_ends(void **state)
     expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 3");
     d.code = 1;
     expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 1");
-    d.left = true;
+    d.left = true; /* an error of the engine's own */
+    expect(&d, "engine 3 (host node7, pid 4711) ended with exit code 1");
+    d.code = 143;
     expect(&d, "engine 3 (host node7, pid 4711) has ended because somebody sent it SIGTERM");
     d.because = "the host was asked to stop";
     expect(&d, "engine 3 (host node7, pid 4711) has ended: the host was asked to stop");

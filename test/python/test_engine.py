@@ -224,7 +224,7 @@ def test_sigterm_leaves_in_python_s_normal_way():
         time.sleep(20)
 
     log = run([call(lift(terminated)), call(abs, -1, seq=2)])
-    assert log[-1] == ("code", 1) and not results(log)
+    assert log[-1] == ("code", 143) and not results(log)
 
 
 def test_map_sends_ranges_and_single_errors():

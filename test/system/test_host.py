@@ -252,10 +252,10 @@ def test_an_interpreter_that_is_none(controller, start, n):
 
 
 def test_startup_command_and_script(controller, start, connect, tmp_path):
-    (tmp_path / "script.py").write_text("from_script = 41\n")
-    start("ipengine", "-n", "2", "-c", "from_command = from_script + 1", "-s", str(tmp_path / "script.py"), "--work-dir", str(tmp_path))
+    (tmp_path / "script.py").write_text("from_script = from_command + 1\n")  # it runs second
+    start("ipengine", "-n", "2", "-c", "from_command = 41", "-s", str(tmp_path / "script.py"), "--work-dir", str(tmp_path))
     rc = connect(2)
-    assert rc[:].pull("from_command", block=True) == [42, 42]
+    assert rc[:].pull("from_script", block=True) == [42, 42]
     assert rc[:].apply_sync(os.getcwd) == [str(tmp_path)] * 2
 
 
