@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 
-#define DEADLINE (20 * NS_PER_S)
+#define DEADLINE (120 * NS_PER_S)
 #define SESSION 7
 
 struct blob *kit_blob(const char *text)
