@@ -13,7 +13,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 
-#define RETRY_FACTOR_MAX 12 /* attempts become rarer, up to so many times retry_ns */
+#define LOOK_NS (20 * NS_PER_MS) /* or longer, and counts as that, if the process stood still */
+#define RETRY_FACTOR_MAX 12      /* attempts become rarer, up to so many times retry_ns */
 
 struct jobs {
     struct job *first, **end;
@@ -320,18 +321,26 @@ struct job *writer_take(struct writer *w, char **ret_trouble, bool *ret_broken)
     return j;
 }
 
+/* Until its thread has ended, but for so long as a look counts. */
+static void wait_a_little(struct writer *w)
+{
+    uint64_t until = clock_mono() + LOOK_NS;
+    struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+
+    while (!w->ended && pthread_cond_timedwait(&w->cond, &w->mutex, &t) == 0)
+        continue;
+}
+
 bool writer_stop(struct writer *w, uint64_t ns)
 {
-    uint64_t until = clock_mono() + ns;
-    struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
     bool ended;
 
     pthread_mutex_lock(&w->mutex);
     w->quit = true;
     __atomic_store_n(&w->cancel, true, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&w->cond);
-    while (!w->ended && pthread_cond_timedwait(&w->cond, &w->mutex, &t) == 0)
-        continue;
+    for (uint64_t waited = 0; !w->ended && waited < ns; waited += LOOK_NS)
+        wait_a_little(w);
     ended = w->ended;
     pthread_mutex_unlock(&w->mutex);
     if (ended)

@@ -46,8 +46,8 @@ void writer_put(struct writer *w, struct job *j_take);
 /* The jobs that are done, in order. *ret_trouble (malloc'ed): a sentence when the file's state has
  * changed since the last call, *ret_broken: to the bad. */
 struct job *writer_take(struct writer *w, char **ret_trouble, bool *ret_broken);
-/* Waits until all is done, for so long. Then the caller takes the last jobs; what it gets is true
- * when the thread has ended and the rest can be freed. */
+/* Waits until all is done, for so long, in which this process runs. Then the caller takes the last
+ * jobs; what it gets is true when the thread has ended and the rest can be freed. */
 bool writer_stop(struct writer *w, uint64_t ns);
 void writer_free(struct writer *w); /* after writer_stop() was true */
 
