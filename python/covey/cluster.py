@@ -406,10 +406,7 @@ class Cluster(ClusterCoroutines):
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any], **kwargs: Any) -> Cluster:
-        """The cluster that `to_dict` described, if it still runs; else one that is not started.
-
-        It is not stopped when this process ends.
-        """
+        """The cluster that `to_dict` described, if it still runs, else one that is not started; the end of this process stops neither."""
         kwargs.setdefault("profile_dir", state.get("profile_dir"))
         kwargs.setdefault("cluster_id", state.get("cluster_id", ""))
         kwargs.setdefault("shutdown_atexit", False)

@@ -26,7 +26,7 @@ void act_forget_words(struct controller *c);
 /* Sends an ended record's result to its client (once more). */
 void act_hand_over(struct controller *c, struct client *x, const struct store_record *r);
 /* A message to a client that is connected. How much may wait for it is for those who call this:
- * backlog.h bounds results, task_output() what is printed. */
+ * backlog.h bounds results, output_printed() what is printed. */
 void act_to_client(struct client *x, const struct header *h, const void *route, uint32_t route_len,
                    struct payload *p, int flags);
 /* Has the engine's host signal it, or does so itself where it can. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "controller/death.h"
+#include "controller/output.h"
 #include "controller/query.h"
 #include "controller/say.h"
 #include "controller/task.h"
@@ -55,8 +56,8 @@ static const struct row {
     {MSG_RESULT, FROM_ENGINE, task_result},
     {MSG_ACK, FROM_CLIENT, task_client_ack},
     {MSG_STARTED, FROM_ENGINE, task_started},
-    {MSG_OUTPUT, FROM_ENGINE, task_output},
-    {MSG_COMM, FROM_ENGINE | FROM_CLIENT, task_comm},
+    {MSG_OUTPUT, FROM_ENGINE, output_printed},
+    {MSG_COMM, FROM_ENGINE | FROM_CLIENT, output_comm},
     {MSG_CANCEL, FROM_CLIENT, task_cancel},
     {MSG_GIVE_BACK, FROM_ENGINE, task_give_back},
     {MSG_SIGNAL, FROM_CLIENT, query_signal},

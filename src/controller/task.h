@@ -10,8 +10,6 @@ void task_submit(struct controller *c, const struct origin *o, struct msg *m);
 void task_started(struct controller *c, const struct origin *o, struct msg *m);
 void task_result(struct controller *c, const struct origin *o, struct msg *m);
 void task_give_back(struct controller *c, const struct origin *o, struct msg *m);
-void task_output(struct controller *c, const struct origin *o, struct msg *m);
-void task_comm(struct controller *c, const struct origin *o, struct msg *m);
 void task_cancel(struct controller *c, const struct origin *o, struct msg *m);
 void task_client_ack(struct controller *c, const struct origin *o, struct msg *m);
 

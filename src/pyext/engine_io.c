@@ -72,20 +72,28 @@ void engine_line_ended(struct engine_core *c)
     io_wake(&c->io, false);
 }
 
+/* A RESULT without the task's code having run. The mutex is held. */
+static struct header refusal(const struct engine_core *c, const struct header *task,
+                             enum result_status status)
+{
+    struct header h = *task;
+    h.type = MSG_RESULT;
+    h.status = (uint8_t)status;
+    h.flags = 0;
+    h.engine = c->number;
+    h.incarnation = c->incarnation;
+    h.time = h.aux = clock_wall();
+    return h;
+}
+
 void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo, uint64_t hi,
                    bool abort)
 {
-    struct header h = {.type = MSG_RESULT,
-                       .status = abort ? RESULT_ABORTED : RESULT_CANCELLED,
-                       .session = task->session,
-                       .seq = lo,
-                       .count = (uint32_t)(hi - lo),
-                       .attempt = task->attempt,
-                       .engine = c->number,
-                       .incarnation = c->incarnation};
+    struct header h = refusal(c, task, abort ? RESULT_ABORTED : RESULT_CANCELLED);
     struct payload *p = NULL;
     char text[160];
-    h.time = h.aux = clock_wall();
+    h.seq = lo;
+    h.count = (uint32_t)(hi - lo);
     snprintf(text, sizeof text,
              "{\"ename\": \"%s\", \"evalue\": \"%s before it had started\", \"engine\": %u, "
              "\"cause\": null}",
@@ -99,17 +107,9 @@ void engine_refuse(struct engine_core *c, const struct header *task, uint64_t lo
 /* Its data was too much for the memory here, or at the host. The mutex is held. */
 static int refuse_left_out(struct engine_core *c, const struct header *task)
 {
-    struct header h = {.type = MSG_RESULT,
-                       .status = RESULT_REFUSED,
-                       .session = task->session,
-                       .seq = task->seq,
-                       .count = task->count,
-                       .attempt = task->attempt,
-                       .engine = c->number,
-                       .incarnation = c->incarnation};
+    struct header h = refusal(c, task, RESULT_REFUSED);
     struct payload *p = NULL;
     char where[40];
-    h.time = h.aux = clock_wall();
     snprintf(where, sizeof where, "engine %u, or its host,", c->number);
     int r = left_out_words(&p, task, where);
     return r ? r : engine_send(c, &h, p);
