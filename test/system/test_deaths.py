@@ -83,7 +83,7 @@ def test_m4_a_kill_spares_what_had_not_started(cluster_of, tmp_path):
     engine_of = {pid: engine for engine, pid in engine_of.items()}
     view = rc.load_balanced_view()
     holding = [view.apply_async(hold, str(tmp_path / str(i))) for i in range(2)]
-    wait_until(lambda: all((tmp_path / str(i)).exists() for i in range(2)), what="both engines being busy")
+    wait_until(lambda: all((tmp_path / str(i)).exists() and (tmp_path / str(i)).read_text() for i in range(2)), what="both engines being busy")
     rest = [view.apply_async(abs, -i) for i in range(32)]
     pid = int((tmp_path / "0").read_text())
     number = engine_of[pid]
