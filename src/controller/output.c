@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * See output.h. On the loop's thread; out of memory loses what is shown, or ends the connection that
- * has no room for it, never a task. */
+ * See output.h. On the loop's thread; out of memory loses what is shown, or ends the connection
+ * that has no room for it, never a task. */
 #include "controller/output.h"
 
 #include "controller/act.h"
